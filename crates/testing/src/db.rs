@@ -1,0 +1,186 @@
+//! A fresh database per test, copied from a template that is migrated once per set of migrations.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Context;
+use service::db::Role;
+use service::secret::Secret;
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::environment;
+
+/// Connections of each pool of a test: tests run side by side on one server.
+const CONNECTIONS: u32 = 8;
+
+/// A database of a test's own, dropped when this is dropped.
+#[derive(Debug)]
+pub struct Database {
+    server: String,
+    name: String,
+    url: Secret,
+}
+
+impl Database {
+    /// A database on the server at `DATABASE_URL` with all that `migrate` makes. It runs only when the files under
+    /// `schemas/postgres` have changed since a template was made from them.
+    ///
+    /// # Panics
+    ///
+    /// When the tests were started without Postgres, or it cannot be made.
+    pub async fn create(migrate: impl AsyncFnOnce(&PgPool) -> anyhow::Result<()>) -> Self {
+        let server = environment::required("DATABASE_URL");
+        Self::create_on(server, migrate)
+            .await
+            .unwrap_or_else(|error| panic!("make a database: {error:#}"))
+    }
+
+    async fn create_on(
+        server: String,
+        migrate: impl AsyncFnOnce(&PgPool) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let template = format!(
+            "cinelog_template_{}",
+            fingerprint(&environment::root().join("schemas/postgres"))?
+        );
+        let mut admin = PgConnection::connect(&server)
+            .await
+            .context("connect to DATABASE_URL")?;
+        make_template(&mut admin, &server, &template, migrate).await?;
+        let name = format!("cinelog_test_{}", Uuid::now_v7().simple());
+        execute(
+            &mut admin,
+            format!("CREATE DATABASE {name} TEMPLATE {template}"),
+        )
+        .await?;
+        admin.close().await?;
+        let url = Secret::new(url_of(&server, &name)?);
+        Ok(Self { server, name, url })
+    }
+
+    /// Its URL, with the rights of `DATABASE_URL`'s user.
+    pub fn url(&self) -> &Secret {
+        &self.url
+    }
+
+    /// A pool with the rights of `role`.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be opened, e.g. because the migrations did not make the role.
+    pub async fn pool(&self, role: Role) -> PgPool {
+        service::db::connect(&self.url, role, CONNECTIONS)
+            .await
+            .expect("connect to the test's own database")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        // A thread with a runtime of its own: drop is not async, and the test's runtime may be ending.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let mut admin = PgConnection::connect(&server).await?;
+                execute(
+                    &mut admin,
+                    format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+                )
+                .await?;
+                anyhow::Ok(admin.close().await?)
+            })
+        });
+        // The server is private to the run: a database left behind costs disk until it stops, not correctness.
+        if let Ok(Err(error)) = dropping.join() {
+            tracing::warn!(%error, "a test database was left behind");
+        }
+    }
+}
+
+/// Makes `template` unless it is there, alone among all processes. The template flag is set last: a database of that
+/// name without it is the remains of an interrupted attempt.
+async fn make_template(
+    admin: &mut PgConnection,
+    server: &str,
+    template: &str,
+    migrate: impl AsyncFnOnce(&PgPool) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    sqlx::query("SELECT pg_advisory_lock(hashtext('cinelog test templates'))")
+        .execute(&mut *admin)
+        .await?;
+    let made: Option<bool> =
+        sqlx::query_scalar("SELECT datistemplate FROM pg_database WHERE datname = $1")
+            .bind(template)
+            .fetch_optional(&mut *admin)
+            .await?;
+    if made != Some(true) {
+        execute(
+            admin,
+            format!("DROP DATABASE IF EXISTS {template} WITH (FORCE)"),
+        )
+        .await?;
+        execute(admin, format!("CREATE DATABASE {template}")).await?;
+        let pool = PgPool::connect(&url_of(server, template)?).await?;
+        migrate(&pool).await.context("migrate the template")?;
+        pool.close().await;
+        // Nobody may connect: CREATE DATABASE refuses a template in use.
+        execute(
+            admin,
+            format!("ALTER DATABASE {template} WITH IS_TEMPLATE true ALLOW_CONNECTIONS false"),
+        )
+        .await?;
+    }
+    sqlx::query("SELECT pg_advisory_unlock(hashtext('cinelog test templates'))")
+        .execute(admin)
+        .await?;
+    Ok(())
+}
+
+/// Runs a statement that takes no parameters. Its names are made in this module, of lower-case letters, digits and `_`.
+async fn execute(connection: &mut PgConnection, statement: String) -> anyhow::Result<()> {
+    sqlx::query(AssertSqlSafe(statement.clone()))
+        .execute(connection)
+        .await
+        .context(statement)?;
+    Ok(())
+}
+
+fn url_of(server: &str, database: &str) -> anyhow::Result<String> {
+    Ok(PgConnectOptions::from_str(server)?
+        .database(database)
+        .to_url_lossy()
+        .into())
+}
+
+/// A name for the contents of all files under `folder`.
+fn fingerprint(folder: &Path) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    hash_folder(folder, &mut hash)?;
+    Ok(hex::encode(&hash.finalize()[..8]))
+}
+
+fn hash_folder(folder: &Path, hash: &mut Sha256) -> anyhow::Result<()> {
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        hash.update(path.as_os_str().as_encoded_bytes());
+        if path.is_dir() {
+            hash_folder(&path, hash)?;
+        } else {
+            let bytes = std::fs::read(&path)?;
+            hash.update(bytes.len().to_be_bytes());
+            hash.update(bytes);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! A view of Kafka that shares nothing with the code under test but the client library: what it reads with
+//! `read_committed` is what another system would get.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use uuid::Uuid;
+
+use crate::environment;
+
+/// How long reading a topic to its end may take.
+const READ_LIMIT: Duration = Duration::from_mins(1);
+
+/// One record as another system sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Which partition.
+    pub partition: i32,
+    /// Where in the partition.
+    pub offset: i64,
+    /// The key, if any.
+    pub key: Option<Vec<u8>>,
+    /// Headers in order; a header without a value has an empty one.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The value; empty when there is none.
+    pub payload: Vec<u8>,
+}
+
+impl Record {
+    /// The text of the header `name`.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
+        std::str::from_utf8(value).ok()
+    }
+}
+
+/// Where the real brokers are.
+///
+/// # Panics
+///
+/// When the tests were started without Kafka.
+#[track_caller]
+pub fn brokers() -> String {
+    environment::required("KAFKA_BROKERS")
+}
+
+/// A prefix for topics that no other test uses.
+pub fn unique_prefix() -> String {
+    format!("test-{}", Uuid::now_v7().simple())
+}
+
+/// All committed records of `topic`, each partition from its first offset to its last stable one, partition by
+/// partition.
+///
+/// # Panics
+///
+/// When the topic does not exist or cannot be read in time.
+pub async fn read_committed(topic: &str) -> Vec<Record> {
+    let (brokers, topic) = (brokers(), topic.to_owned());
+    // The consumer's calls block.
+    let read = tokio::task::spawn_blocking(move || read_topic(&brokers, &topic));
+    read.await
+        .expect("the reader does not panic")
+        .unwrap_or_else(|error| panic!("read from Kafka: {error:#}"))
+}
+
+fn read_topic(brokers: &str, topic: &str) -> anyhow::Result<Vec<Record>> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        // Required by the library; nothing is committed under it.
+        .set("group.id", unique_prefix())
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
+    let partitions = metadata
+        .topics()
+        .first()
+        .map_or(0, |topic| topic.partitions().len());
+    anyhow::ensure!(partitions > 0, "topic {topic} does not exist");
+    let mut wanted = TopicPartitionList::new();
+    for partition in 0..i32::try_from(partitions)? {
+        wanted.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&wanted)?;
+
+    let deadline = Instant::now() + READ_LIMIT;
+    let mut records = Vec::new();
+    let mut open = partitions;
+    while open > 0 {
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "{open} partitions of {topic} not read within {READ_LIMIT:?}"
+        );
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => records.push(record(&message)),
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => return Err(error.into()),
+            None => {}
+        }
+    }
+    records.sort_by_key(|record| (record.partition, record.offset));
+    Ok(records)
+}
+
+fn record(message: &impl Message) -> Record {
+    let headers = message.headers().into_iter().flat_map(Headers::iter);
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        headers: headers
+            .map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec()))
+            .collect(),
+        payload: message.payload().unwrap_or_default().to_vec(),
+    }
+}
