@@ -1,1 +1,17 @@
-//! events
+//! Facts and where they are kept.
+//!
+//! The upper half is pure: ids, the envelope, the facts themselves, the deciders that turn commands into facts, sealing
+//! and upcasting. The lower half talks to Postgres and Kafka: the log (append and read), the relay, the one [`source`]
+//! that readers tail, and the subscriptions that projectors and the transcoder share.
+
+pub mod id;
+
+pub mod envelope;
+
+pub mod fact;
+
+pub mod decide;
+
+pub mod upcast;
+
+pub mod seal;

@@ -1,0 +1,401 @@
+//! Uploads, the assets they become, and the jobs that render them.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, Refusal, State};
+use crate::fact::Fact;
+use crate::fact::asset::{
+    AssetDeleted, AssetFailed, AssetProbed, AssetReady, MediaError, MediaFacts, RenditionCompleted, RenditionFailed,
+    RenditionRequested, UploadAborted, UploadCompleted, UploadExpired, UploadRequested,
+};
+use crate::id::{AssetId, EventId, JobId, UserId};
+
+/// Outputs that make an asset useful, best first.
+pub const PRIMARY: [&str; 3] = ["proxy.mp4", "waveform.dat", "poster.jpg"];
+
+/// Where an asset is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Nobody asked for it.
+    #[default]
+    Unknown,
+    /// Its bytes are awaited.
+    Requested,
+    /// Its bytes are there and verified.
+    Uploaded,
+    /// The upload expired or was given up.
+    Gone,
+    /// The owner took it away.
+    Deleted,
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Its outputs are in storage.
+    Done,
+    /// Nothing of it is.
+    Failed,
+    /// It was given up.
+    Cancelled,
+}
+
+/// A job of the asset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// What it renders.
+    pub profile: String,
+    /// How it ended; none: not yet.
+    pub outcome: Option<Outcome>,
+}
+
+/// What was promised of the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// Where they go.
+    pub storage_key: String,
+    /// How many.
+    pub bytes: u64,
+    /// Their SHA-256, lower-case hex.
+    pub sha256: String,
+    /// Their media type.
+    pub media_type: String,
+    /// Until when they may come.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// What deciding about an asset needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AssetState {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Whose it is.
+    pub owner: Option<UserId>,
+    /// What was promised of the upload.
+    pub promise: Option<Promise>,
+    /// Its jobs.
+    pub jobs: BTreeMap<JobId, Job>,
+    /// Its outputs, by name.
+    pub renditions: Vec<String>,
+}
+
+impl AssetState {
+    /// Whether `user` may put it into a post.
+    pub fn usable_by(&self, user: UserId) -> bool {
+        self.owner == Some(user) && matches!(self.phase, Phase::Requested | Phase::Uploaded)
+    }
+
+    /// The promise, when `actor` owns the asset.
+    pub fn of(&self, actor: UserId) -> Result<&Promise, Refusal> {
+        match &self.promise {
+            Some(promise) if self.owner == Some(actor) && self.phase != Phase::Deleted => Ok(promise),
+            _ => Err(Refusal::NotFound("asset")),
+        }
+    }
+
+    fn settled(&self) -> bool {
+        self.jobs.values().all(|job| job.outcome.is_some())
+    }
+
+    /// Whether the best output that its jobs could make is there.
+    fn whole(&self) -> bool {
+        !self.jobs.values().any(|job| job.outcome == Some(Outcome::Failed))
+            && PRIMARY.iter().any(|primary| self.renditions.iter().any(|name| name == primary))
+    }
+
+    fn end_job(&mut self, job: JobId, outcome: Outcome) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.outcome = Some(outcome);
+        }
+    }
+}
+
+impl State for AssetState {
+    fn fold(&mut self, event: EventId, fact: &Fact) {
+        let asked = |profile: &String| (JobId::of(event, profile), Job { profile: profile.clone(), outcome: None });
+        match fact {
+            Fact::UploadRequested(requested) => {
+                self.phase = Phase::Requested;
+                self.owner = Some(requested.owner);
+                self.promise = Some(Promise {
+                    storage_key: requested.storage_key.clone(),
+                    bytes: requested.bytes,
+                    sha256: requested.sha256.clone(),
+                    media_type: requested.media_type.clone(),
+                    expires_at: requested.expires_at,
+                });
+            }
+            Fact::UploadCompleted(completed) => {
+                self.phase = Phase::Uploaded;
+                self.owner = Some(completed.owner);
+                self.jobs.extend(completed.profiles.iter().map(asked));
+            }
+            Fact::RenditionRequested(requested) => self.jobs.extend([asked(&requested.profile)]),
+            Fact::RenditionCompleted(completed) => {
+                self.end_job(completed.job, Outcome::Done);
+                if !self.renditions.contains(&completed.name) {
+                    self.renditions.push(completed.name.clone());
+                }
+            }
+            Fact::RenditionFailed(failed) if failed.name.is_none() => self.end_job(failed.job, Outcome::Failed),
+            Fact::RenditionCancelled(cancelled) => self.end_job(cancelled.job, Outcome::Cancelled),
+            Fact::UploadExpired(_) | Fact::UploadAborted(_) => self.phase = Phase::Gone,
+            Fact::AssetDeleted(_) => self.phase = Phase::Deleted,
+            _ => {}
+        }
+    }
+}
+
+/// Allows an upload.
+pub fn request_upload(state: &AssetState, request: UploadRequested) -> Decision {
+    match state.phase {
+        Phase::Unknown => Ok(vec![request.into()]),
+        _ => Err(Refusal::WrongState("this upload was requested already")),
+    }
+}
+
+/// Takes the bytes in, once storage has been seen to hold what was promised. Doing so twice is doing so once.
+pub fn complete_upload(state: &AssetState, completed: UploadCompleted) -> Decision {
+    let promise = state.of(completed.owner)?;
+    match state.phase {
+        Phase::Uploaded => Ok(vec![]),
+        Phase::Requested if (completed.bytes, &completed.sha256) == (promise.bytes, &promise.sha256) => {
+            Ok(vec![completed.into()])
+        }
+        Phase::Requested => Err(Refusal::WrongState("the stored bytes are not those that were promised")),
+        _ => Err(Refusal::WrongState("this upload has ended: begin a new one")),
+    }
+}
+
+/// Gives an upload up before its bytes were taken in.
+pub fn abort_upload(state: &AssetState, asset: AssetId, actor: UserId) -> Decision {
+    state.of(actor)?;
+    match state.phase {
+        Phase::Requested => Ok(vec![UploadAborted { asset }.into()]),
+        Phase::Gone => Ok(vec![]),
+        _ => Err(Refusal::WrongState("the upload is complete: delete the asset instead")),
+    }
+}
+
+/// Ends a permission whose time has passed.
+pub fn expire_upload(state: &AssetState, asset: AssetId, now: DateTime<Utc>) -> Decision {
+    match &state.promise {
+        Some(promise) if state.phase == Phase::Requested && promise.expires_at < now => {
+            Ok(vec![UploadExpired { asset }.into()])
+        }
+        _ => Ok(vec![]),
+    }
+}
+
+/// Takes an asset away.
+pub fn delete(state: &AssetState, asset: AssetId, actor: UserId) -> Decision {
+    if state.phase == Phase::Deleted && state.owner == Some(actor) {
+        return Ok(vec![]);
+    }
+    state.of(actor)?;
+    Ok(vec![AssetDeleted { asset }.into()])
+}
+
+/// Asks for one more profile.
+pub fn request_rendition(state: &AssetState, asset: AssetId, actor: UserId, profile: &str) -> Decision {
+    state.of(actor)?;
+    match state.phase {
+        Phase::Uploaded => Ok(vec![RenditionRequested { asset, profile: profile.to_owned() }.into()]),
+        _ => Err(Refusal::WrongState("the upload is not complete")),
+    }
+}
+
+/// What a job made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rendered {
+    /// What the input really is.
+    pub media: Option<MediaFacts>,
+    /// Outputs in storage.
+    pub made: Vec<RenditionCompleted>,
+    /// Outputs that the profile names and the input could not give.
+    pub missing: Vec<RenditionFailed>,
+}
+
+/// Records a job's outputs; with the last job, what became of the asset.
+pub fn finish_job(state: &AssetState, asset: AssetId, job: JobId, rendered: Rendered) -> Decision {
+    if ended(state, job)? {
+        return Ok(vec![]);
+    }
+    if rendered.made.is_empty() {
+        return Err(Refusal::WrongState("a job that made nothing has failed"));
+    }
+    let mut facts: Vec<Fact> = vec![];
+    facts.extend(rendered.media.map(|media| AssetProbed { asset, job, media }.into()));
+    facts.extend(rendered.made.into_iter().map(Fact::from));
+    facts.extend(rendered.missing.into_iter().map(Fact::from));
+    let none = MediaError { kind: "input".to_owned(), message: "no primary output".to_owned(), retryable: false };
+    facts.extend(verdict(state, asset, &facts, none));
+    Ok(facts)
+}
+
+/// Records that a job made nothing; with the last job, what became of the asset.
+pub fn fail_job(state: &AssetState, failed: RenditionFailed) -> Decision {
+    if ended(state, failed.job)? {
+        return Ok(vec![]);
+    }
+    let (asset, error) = (failed.asset, failed.error.clone());
+    let mut facts = vec![RenditionFailed { name: None, ..failed }.into()];
+    facts.extend(verdict(state, asset, &facts, error));
+    Ok(facts)
+}
+
+fn ended(state: &AssetState, job: JobId) -> Result<bool, Refusal> {
+    match (state.jobs.get(&job), state.phase) {
+        (Some(job), Phase::Uploaded) => Ok(job.outcome.is_some()),
+        (Some(_), _) => Ok(true),
+        (None, _) => Err(Refusal::NotFound("job")),
+    }
+}
+
+/// `asset.ready` or `asset.failed`, when `news` end the asset's last open job.
+fn verdict(state: &AssetState, asset: AssetId, news: &[Fact], error: MediaError) -> Option<Fact> {
+    let mut after = state.clone();
+    for fact in news {
+        // None of the facts that end a job is one whose event id matters to the state.
+        after.fold(EventId(uuid::Uuid::nil()), fact);
+    }
+    match (after.settled(), after.whole()) {
+        (false, _) => None,
+        (true, true) => Some(AssetReady { asset }.into()),
+        (true, false) => Some(AssetFailed { asset, error }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::given;
+    use super::*;
+    use uuid::Uuid;
+
+    fn asset() -> AssetId {
+        AssetId(Uuid::from_u128(5))
+    }
+
+    fn owner() -> UserId {
+        UserId(Uuid::from_u128(1))
+    }
+
+    fn requested() -> Fact {
+        UploadRequested {
+            asset: asset(),
+            owner: owner(),
+            file_name: "gato.mp4".into(),
+            media_type: "video/mp4".to_owned(),
+            bytes: 10,
+            sha256: "aa".to_owned(),
+            storage_key: "k".to_owned(),
+            expires_at: DateTime::UNIX_EPOCH,
+        }
+        .into()
+    }
+
+    fn completion(bytes: u64) -> UploadCompleted {
+        UploadCompleted {
+            asset: asset(),
+            owner: owner(),
+            storage_key: "k".to_owned(),
+            bytes,
+            sha256: "aa".to_owned(),
+            etag: None,
+            media_type: "video/mp4".to_owned(),
+            profiles: vec!["fast@1".to_owned(), "proxy720@1".to_owned()],
+        }
+    }
+
+    /// `given` numbers its facts from 1, and the completion is always the second.
+    fn job(profile: &str) -> JobId {
+        JobId::of(EventId(Uuid::from_u128(2)), profile)
+    }
+
+    fn made(profile: &str, name: &str) -> RenditionCompleted {
+        RenditionCompleted {
+            asset: asset(),
+            job: job(profile),
+            profile: profile.to_owned(),
+            name: name.to_owned(),
+            storage_key: "out".to_owned(),
+            media_type: "x".to_owned(),
+            bytes: 1,
+            sha256: "bb".to_owned(),
+            width: None,
+            height: None,
+            duration_ms: None,
+        }
+    }
+
+    fn failure(profile: &str) -> RenditionFailed {
+        let error = MediaError { kind: "input".to_owned(), message: "not media".to_owned(), retryable: false };
+        RenditionFailed { asset: asset(), job: job(profile), profile: profile.to_owned(), name: None, error }
+    }
+
+    fn rendered(profile: &str, name: &str) -> Rendered {
+        Rendered { made: vec![made(profile, name)], ..Rendered::default() }
+    }
+
+    #[test]
+    fn an_upload_completes_once_and_only_with_what_was_promised() {
+        given::<AssetState>([requested()]).when(|s| complete_upload(s, completion(10))).then([completion(10).into()]);
+        given::<AssetState>([requested(), completion(10).into()]).when(|s| complete_upload(s, completion(10))).then([]);
+        given::<AssetState>([requested()])
+            .when(|s| complete_upload(s, completion(11)))
+            .refused(Refusal::WrongState("the stored bytes are not those that were promised"));
+        let stranger = UploadCompleted { owner: UserId(Uuid::from_u128(2)), ..completion(10) };
+        given::<AssetState>([requested()]).when(|s| complete_upload(s, stranger)).refused(Refusal::NotFound("asset"));
+    }
+
+    #[test]
+    fn the_asset_is_ready_with_its_last_job() {
+        let history = [requested(), completion(10).into()];
+        let fast = rendered("fast@1", "poster.jpg");
+        given::<AssetState>(history.clone())
+            .when(|s| finish_job(s, asset(), job("fast@1"), fast))
+            .then([made("fast@1", "poster.jpg").into()]);
+        let proxy = rendered("proxy720@1", "proxy.mp4");
+        given::<AssetState>(history.into_iter().chain([made("fast@1", "poster.jpg").into()]))
+            .when(|s| finish_job(s, asset(), job("proxy720@1"), proxy))
+            .then([made("proxy720@1", "proxy.mp4").into(), AssetReady { asset: asset() }.into()]);
+    }
+
+    #[test]
+    fn a_job_ends_once() {
+        let history = [requested(), completion(10).into(), made("fast@1", "poster.jpg").into()];
+        given::<AssetState>(history)
+            .when(|s| finish_job(s, asset(), job("fast@1"), rendered("fast@1", "poster.jpg")))
+            .then([]);
+    }
+
+    #[test]
+    fn an_asset_whose_jobs_all_failed_has_failed() {
+        let history = [requested(), completion(10).into(), failure("fast@1").into()];
+        let fact: Fact = AssetFailed { asset: asset(), error: failure("x").error }.into();
+        given::<AssetState>(history)
+            .when(|s| fail_job(s, failure("proxy720@1")))
+            .then([failure("proxy720@1").into(), fact]);
+    }
+
+    #[test]
+    fn an_unknown_job_is_refused() {
+        given::<AssetState>([requested(), completion(10).into()])
+            .when(|s| fail_job(s, failure("edit@1")))
+            .refused(Refusal::NotFound("job"));
+    }
+
+    #[test]
+    fn an_upload_expires_after_its_time_only() {
+        let late = DateTime::UNIX_EPOCH + chrono::Duration::seconds(1);
+        let expired: Fact = UploadExpired { asset: asset() }.into();
+        given::<AssetState>([requested()]).when(|s| expire_upload(s, asset(), late)).then([expired]);
+        given::<AssetState>([requested()]).when(|s| expire_upload(s, asset(), DateTime::UNIX_EPOCH)).then([]);
+    }
+}

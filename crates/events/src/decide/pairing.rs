@@ -1,0 +1,137 @@
+//! Likes, passes and matches between two users.
+
+use serde::{Deserialize, Serialize};
+
+use super::user::UserState;
+use super::{Decision, Refusal, State};
+use crate::fact::Fact;
+use crate::fact::pair::{LikeGiven, LikeKind, MatchEnded, MatchMade, PassGiven};
+use crate::id::{EventId, UserId};
+
+/// What two users think of each other; index 0 is the one with the lower id.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PairingState {
+    /// Likes given, by side.
+    pub likes: [Option<LikeKind>; 2],
+    /// Whether they are matched now.
+    pub matched: bool,
+    /// The two, once anything happened between them.
+    pub users: Option<[UserId; 2]>,
+}
+
+fn sorted(one: UserId, other: UserId) -> [UserId; 2] {
+    [one.min(other), one.max(other)]
+}
+
+fn side(actor: UserId, other: UserId) -> usize {
+    usize::from(actor > other)
+}
+
+impl State for PairingState {
+    fn fold(&mut self, _: EventId, fact: &Fact) {
+        match fact {
+            Fact::LikeGiven(like) => {
+                self.users = Some(sorted(like.from, like.to));
+                self.likes[side(like.from, like.to)] = Some(like.kind);
+            }
+            Fact::PassGiven(pass) => {
+                self.users = Some(sorted(pass.from, pass.to));
+                self.likes[side(pass.from, pass.to)] = None;
+            }
+            Fact::MatchMade(_) => self.matched = true,
+            Fact::MatchEnded(ended) => {
+                self.matched = false;
+                let other = ended.users[usize::from(ended.by == ended.users[0])];
+                self.likes[side(ended.by, other)] = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Likes someone; the second of two likes makes the match, in the same append.
+pub fn like(state: &PairingState, from: UserId, to: UserId, kind: LikeKind, target: &UserState) -> Decision {
+    known(from, to, target)?;
+    let (mine, theirs) = (state.likes[side(from, to)], state.likes[side(to, from)]);
+    if mine == Some(kind) || state.matched {
+        return Ok(vec![]);
+    }
+    let mut facts = vec![LikeGiven { from, to, kind }.into()];
+    if theirs.is_some() {
+        facts.push(MatchMade { users: sorted(from, to) }.into());
+    }
+    Ok(facts)
+}
+
+/// Passes someone over.
+pub fn pass(state: &PairingState, from: UserId, to: UserId, target: &UserState) -> Decision {
+    known(from, to, target)?;
+    if state.matched {
+        return Err(Refusal::WrongState("they are matched: end the match instead"));
+    }
+    Ok(vec![PassGiven { from, to }.into()])
+}
+
+/// Ends a match; ending it twice is ending it.
+pub fn end(state: &PairingState, by: UserId, other: UserId) -> Decision {
+    match state.users {
+        None => Err(Refusal::NotFound("match")),
+        Some(_) if !state.matched => Ok(vec![]),
+        Some(users) => {
+            debug_assert_eq!(users, sorted(by, other));
+            Ok(vec![MatchEnded { users, by }.into()])
+        }
+    }
+}
+
+fn known(from: UserId, to: UserId, target: &UserState) -> Result<(), Refusal> {
+    if from == to {
+        return Err(Refusal::Invalid { field: "/user", reason: "nobody matches with themselves" });
+    }
+    if target.registered { Ok(()) } else { Err(Refusal::NotFound("user")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::post::tests::user;
+    use super::super::testing::given;
+    use super::*;
+
+    const THERE: UserState = UserState { registered: true, private: false };
+
+    fn liked(from: u128, to: u128) -> Fact {
+        LikeGiven { from: user(from), to: user(to), kind: LikeKind::Like }.into()
+    }
+
+    fn made() -> Fact {
+        MatchMade { users: [user(1), user(2)] }.into()
+    }
+
+    #[test]
+    fn a_match_is_made_once_whichever_side_is_second() {
+        for (first, second) in [(1, 2), (2, 1)] {
+            let now = |s: &PairingState| like(s, user(second), user(first), LikeKind::Like, &THERE);
+            given::<PairingState>([liked(first, second)]).when(now).then([liked(second, first), made()]);
+            given::<PairingState>([liked(first, second), liked(second, first), made()]).when(now).then([]);
+        }
+    }
+
+    #[test]
+    fn a_match_ends_and_can_be_made_again() {
+        let history = [liked(1, 2), liked(2, 1), made()];
+        let ended: Fact = MatchEnded { users: [user(1), user(2)], by: user(2) }.into();
+        given::<PairingState>(history.clone()).when(|s| end(s, user(2), user(1))).then([ended.clone()]);
+        given::<PairingState>(history.into_iter().chain([ended]))
+            .when(|s| like(s, user(2), user(1), LikeKind::Like, &THERE))
+            .then([liked(2, 1), made()]);
+    }
+
+    #[test]
+    fn a_pass_takes_a_like_back() {
+        let pass: Fact = PassGiven { from: user(1), to: user(2) }.into();
+        given::<PairingState>([liked(1, 2), pass])
+            .when(|s| like(s, user(2), user(1), LikeKind::Like, &THERE))
+            .then([liked(2, 1)]);
+    }
+}

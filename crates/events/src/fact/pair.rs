@@ -1,0 +1,89 @@
+//! Facts between two users. Subject: `pair-<min>-<max>`, so both directions keep their order.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::UserId;
+
+/// Someone asked to follow a private account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FollowRequested {
+    /// Who asks.
+    pub follower: UserId,
+    /// Who is asked.
+    pub followee: UserId,
+}
+
+/// Someone follows someone from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FollowStarted {
+    /// Who follows.
+    pub follower: UserId,
+    /// Who is followed.
+    pub followee: UserId,
+}
+
+/// A private account did not let a follower in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FollowDeclined {
+    /// Who asked.
+    pub follower: UserId,
+    /// Who declined.
+    pub followee: UserId,
+}
+
+/// Someone follows someone no longer; whichever side ended it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FollowEnded {
+    /// Who followed.
+    pub follower: UserId,
+    /// Who was followed.
+    pub followee: UserId,
+}
+
+/// How much someone likes someone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LikeKind {
+    /// A like.
+    #[default]
+    Like,
+    /// A like that the other side is told of.
+    Super,
+}
+
+/// Someone would like to match with someone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LikeGiven {
+    /// Who likes.
+    pub from: UserId,
+    /// Who is liked.
+    pub to: UserId,
+    /// How much.
+    pub kind: LikeKind,
+}
+
+/// Someone would rather not match with someone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PassGiven {
+    /// Who passes.
+    pub from: UserId,
+    /// Who is passed over.
+    pub to: UserId,
+}
+
+/// Both like each other. Exactly once, in the append of the second like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MatchMade {
+    /// The two, ids sorted.
+    pub users: [UserId; 2],
+}
+
+/// One of the two ended the match.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MatchEnded {
+    /// The two, ids sorted.
+    pub users: [UserId; 2],
+    /// Who ended it.
+    pub by: UserId,
+}

@@ -1,0 +1,40 @@
+//! Facts of a user. Stream and subject: `user-<id>`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::UserId;
+use crate::seal::Personal;
+
+/// A user acted for the first time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UserRegistered {
+    /// The user: UUIDv5(issuer, account).
+    pub user: UserId,
+    /// Who vouches for the user.
+    pub issuer: String,
+    /// What the issuer calls the user.
+    pub account: Personal,
+}
+
+/// The user changed the profile; a field left out stays as it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProfileUpdated {
+    /// The user.
+    pub user: UserId,
+    /// The name shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Personal>,
+    /// A few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bio: Option<Personal>,
+    /// Where the user is, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Personal>,
+    /// Preferred language, BCP 47, e.g. `es`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Whether followers must be let in one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private: Option<bool>,
+}

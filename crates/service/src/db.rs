@@ -1,0 +1,98 @@
+//! The door to Postgres: a pool per database role, and the one transaction type for work on behalf of a user.
+
+use std::ops::{Deref, DerefMut};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::secret::Secret;
+
+/// Where the database is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    /// Postgres, e.g. `postgres://user@host/name`. The user must be allowed to take Cinelog's roles.
+    #[arg(long, env = "DATABASE_URL")]
+    pub database_url: Option<Secret>,
+    /// Connections this process may hold to Postgres.
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16)]
+    pub database_connections: u32,
+}
+
+/// Whose rights a connection has. `cinelog migrate` makes these roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Owns the schemas and runs migrations: the user of the URL itself.
+    Owner,
+    /// Writes read models; bypasses row level security; unreachable from HTTP.
+    Projector,
+    /// Appends, and writes the job and progress tables.
+    Transcoder,
+    /// Appends, and reads read models under forced row level security.
+    Api,
+}
+
+impl Role {
+    /// The role's name in Postgres, none for the URL's own user.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Owner => None,
+            Self::Projector => Some("cinelog_projector"),
+            Self::Transcoder => Some("cinelog_transcoder"),
+            Self::Api => Some("cinelog_api"),
+        }
+    }
+}
+
+/// A pool whose sessions start as `role` and fall back to nothing wider: the role is the session's own default.
+pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPool, sqlx::Error> {
+    let mut options = PgConnectOptions::from_str(url.expose())?.application_name("cinelog");
+    options = options.options([("idle_in_transaction_session_timeout", "5s"), ("lock_timeout", "10s")]);
+    if let Some(role) = role.name() {
+        options = options.options([("role", role)]);
+    }
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_with(options)
+        .await
+}
+
+/// A transaction that sees and touches only what `user` of `tenant` may: both are set for row level security before the
+/// first statement, and gone after the last.
+#[derive(Debug)]
+pub struct TenantTx(Transaction<'static, Postgres>);
+
+impl TenantTx {
+    /// Opens a transaction on behalf of a user.
+    pub async fn begin(pool: &PgPool, tenant: Uuid, user: Uuid) -> Result<Self, sqlx::Error> {
+        let mut tx = pool.begin().await?;
+        sqlx::query("SELECT set_config('app.tenant', $1, true), set_config('app.user', $2, true)")
+            .bind(tenant.to_string())
+            .bind(user.to_string())
+            .execute(&mut *tx)
+            .await?;
+        Ok(Self(tx))
+    }
+
+    /// Ends the transaction, keeping its effects.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.0.commit().await
+    }
+}
+
+impl Deref for TenantTx {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for TenantTx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}

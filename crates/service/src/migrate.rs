@@ -1,0 +1,31 @@
+//! The database's shape. Every folder of `schemas/postgres` is a set of append-only migrations; each has its own range
+//! of version numbers (log 1000s, jobs 2000s, views 3000s, accounts 4000s), so that they share one ledger.
+
+use sqlx::PgPool;
+use sqlx::migrate::{MigrateError, Migrator};
+
+static LOG: Migrator = sqlx::migrate!("../../schemas/postgres/log");
+static JOBS: Migrator = sqlx::migrate!("../../schemas/postgres/jobs");
+static VIEWS: Migrator = sqlx::migrate!("../../schemas/postgres/views");
+
+/// Brings the database of `pool` (as its owner) to the newest shape; does nothing when it is there already. Safe to run
+/// from several processes at once: the ledger is locked.
+pub async fn run(pool: &PgPool) -> Result<(), MigrateError> {
+    for migrations in [&LOG, &JOBS, &VIEWS] {
+        let mut migrator = Migrator { migrations: migrations.migrations.clone(), ..Migrator::DEFAULT };
+        migrator.set_ignore_missing(true);
+        migrator.run(pool).await?;
+    }
+    Ok(())
+}
+
+/// A number that changes whenever any migration does; tests key their template database by it.
+pub fn fingerprint() -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    for migration in [&LOG, &JOBS, &VIEWS].into_iter().flat_map(|m| m.iter()) {
+        migration.version.hash(&mut hasher);
+        migration.checksum.hash(&mut hasher);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,33 @@
+//! Logs as JSON lines (or plain text on a terminal) and metrics in the Prometheus text format.
+
+use std::io::IsTerminal;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// What is logged.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    /// Log filter, e.g. `info` or `warn,events=debug`.
+    #[arg(long, env = "LOG", default_value = "info,sqlx=warn", global = true)]
+    pub log: String,
+}
+
+/// Starts logging to standard error; a second call (in tests) changes nothing.
+pub fn init_logs(config: &Config) {
+    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        logs.compact().try_init().ok();
+    } else {
+        logs.json().flatten_event(true).try_init().ok();
+    }
+}
+
+/// Starts collecting metrics; the handle renders them. Where a recorder is already installed, the handle stays empty.
+pub fn init_metrics() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).ok();
+    handle
+}
