@@ -1,0 +1,18 @@
+# What there is to run. Each target is a line or two; what it does is in ops/dev and in the programs.
+SHELL := /bin/bash
+.PHONY: demo demo-full up test lint docs clean bench crash fuzz
+
+# ---- use it --------------------------------------------------------------------------------------------------------
+demo:      ; @ops/dev/setup && ops/dev/build && ops/dev/built cinelog demo --out demo-out
+demo-full: ; @ops/dev/setup kafka && ops/dev/build && ops/dev/with-services --kafka --s3 -- ops/dev/built cinelog demo --full --out demo-out
+up:        ; @ops/dev/setup && ops/dev/build && ops/dev/built cinelog up --data .cinelog/data
+
+# ---- work on it ----------------------------------------------------------------------------------------------------
+test:      ; @ops/dev/setup kafka && ops/dev/with-services --kafka --s3 -- ops/dev/test
+lint:      ; @ops/dev/setup && ops/dev/lint
+docs:      ; @ops/dev/setup kafka && ops/dev/with-services --kafka --s3 -- ops/dev/docs
+clean:     ; cargo clean && rm -rf demo-out .cinelog/kafka
+
+# ---- planned: these say so and fail ----------------------------------------------------------------------------------
+bench crash: ; @echo "make $@ is not there yet: it comes with release 0.2 (CHANGELOG.md, Planned)" >&2; exit 1
+fuzz:        ; @echo "make $@ is not there yet: it comes with release 0.3 (CHANGELOG.md, Planned)" >&2; exit 1
