@@ -25,26 +25,30 @@ pub struct Database {
 }
 
 impl Database {
-    /// A database on the server at `DATABASE_URL` with all that `migrate` makes. It runs only when the files under
-    /// `schemas/postgres` have changed since a template was made from them.
+    /// A database on the server at `DATABASE_URL` with all that `migrate` makes. `set` names what that is; `migrate`
+    /// runs only when there is no template of that set and of the files now under `schemas/postgres`.
     ///
     /// # Panics
     ///
     /// When the tests were started without Postgres, or it cannot be made.
-    pub async fn create(migrate: impl AsyncFnOnce(&PgPool) -> anyhow::Result<()>) -> Self {
+    pub async fn create(
+        set: &str,
+        migrate: impl AsyncFnOnce(&PgPool) -> anyhow::Result<()>,
+    ) -> Self {
         let server = environment::required("DATABASE_URL");
-        Self::create_on(server, migrate)
+        Self::create_on(server, set, migrate)
             .await
             .unwrap_or_else(|error| panic!("make a database: {error:#}"))
     }
 
     async fn create_on(
         server: String,
+        set: &str,
         migrate: impl AsyncFnOnce(&PgPool) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         let template = format!(
             "cinelog_template_{}",
-            fingerprint(&environment::root().join("schemas/postgres"))?
+            fingerprint(set, &environment::root().join("schemas/postgres"))?
         );
         let mut admin = PgConnection::connect(&server)
             .await
@@ -158,9 +162,10 @@ fn url_of(server: &str, database: &str) -> anyhow::Result<String> {
         .into())
 }
 
-/// A name for the contents of all files under `folder`.
-fn fingerprint(folder: &Path) -> anyhow::Result<String> {
+/// A name for `set` and the contents of all files under `folder`.
+fn fingerprint(set: &str, folder: &Path) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
+    hash.update(set);
     hash_folder(folder, &mut hash)?;
     Ok(hex::encode(&hash.finalize()[..8]))
 }

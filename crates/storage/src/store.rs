@@ -1,0 +1,370 @@
+//! One store, whichever it is.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use object_store::ObjectStoreExt;
+use service::mac::MacKey;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+use url::Url;
+
+use crate::checksum::Checksum;
+use crate::config::{Config, Location};
+use crate::error::Error;
+use crate::folder::Folder;
+use crate::key::Key;
+use crate::metrics::observed;
+use crate::s3::Bucket;
+use crate::transfer;
+
+/// Where objects are: put once, never changed, deleted when forgotten.
+#[derive(Clone, Debug)]
+pub struct Store(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Folder(Folder),
+    // A box: it is five times the size of the other.
+    S3(Box<Bucket>),
+}
+
+/// What a client may put: exactly this, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutTerms {
+    /// Where.
+    pub key: Key,
+    /// How many bytes.
+    pub bytes: u64,
+    /// The `content-type`, a valid header value.
+    pub media_type: String,
+    /// Their checksum.
+    pub sha256: Checksum,
+}
+
+/// A request that a client may make as it is, until it expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedRequest {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The URL, a secret as long as it holds.
+    pub url: Url,
+    /// Headers that must be sent just so.
+    pub headers: Vec<(String, String)>,
+    /// When it stops to be good.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// As what a signed GET shows the object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presentation {
+    /// The answer's `content-type`.
+    pub media_type: Option<String>,
+    /// The answer's `content-disposition`.
+    pub disposition: Option<String>,
+}
+
+/// What is known of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectFacts {
+    /// Its size.
+    pub bytes: u64,
+    /// Its `ETag`, with quotes; opaque.
+    pub etag: Option<String>,
+    /// Its checksum, when the store attests one or we read all its bytes.
+    pub sha256: Option<Checksum>,
+}
+
+/// What a download must turn out to be.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// The `ETag` recorded when the object was verified.
+    pub etag: Option<String>,
+    /// Its checksum.
+    pub sha256: Option<Checksum>,
+}
+
+/// What to put.
+pub(crate) enum Body<'a> {
+    Bytes(Bytes),
+    File(&'a Path),
+}
+
+impl Store {
+    /// The store that `config` names, without the means to sign a folder's URLs.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let url = config
+            .storage_url
+            .as_deref()
+            .ok_or_else(|| Error::Config("set STORAGE_URL".into()))?;
+        Ok(Self(match Location::parse(url)? {
+            Location::Folder(root) => {
+                Kind::Folder(Folder::open_at(root, config.public_url.clone())?)
+            }
+            Location::Bucket(at) => Kind::S3(Box::new(Bucket::open(at, config)?)),
+        }))
+    }
+
+    /// With the installation's key, so that a folder's URLs can be signed and checked. A bucket has keys of its own.
+    #[must_use]
+    pub fn with_signing(self, key: &MacKey) -> Self {
+        match self.0 {
+            Kind::Folder(folder) => Self(Kind::Folder(folder.with_signing(key))),
+            kind @ Kind::S3(_) => Self(kind),
+        }
+    }
+
+    /// The folder, when it is one: the API has to serve it.
+    pub fn folder(&self) -> Option<&Folder> {
+        match &self.0 {
+            Kind::Folder(folder) => Some(folder),
+            Kind::S3(_) => None,
+        }
+    }
+
+    /// A request by which a client puts what `terms` say, once. Which terms the store itself enforces depends on the
+    /// store; [`Store::verify`] enforces them all.
+    pub fn sign_put(
+        &self,
+        terms: &PutTerms,
+        expires: Duration,
+        now: DateTime<Utc>,
+    ) -> Result<SignedRequest, Error> {
+        match &self.0 {
+            Kind::Folder(folder) => folder.sign_put(terms, expires, now),
+            Kind::S3(bucket) => bucket.sign_put(terms, expires, now),
+        }
+    }
+
+    /// A URL by which anyone who has it reads the object until it expires.
+    pub fn sign_get(
+        &self,
+        key: &Key,
+        expires: Duration,
+        now: DateTime<Utc>,
+        presentation: &Presentation,
+    ) -> Result<Url, Error> {
+        match &self.0 {
+            Kind::Folder(folder) => folder.sign_get(key, expires, now, presentation),
+            Kind::S3(bucket) => bucket.sign_get(key, expires, now, presentation),
+        }
+    }
+
+    /// What the store knows of the object, none when there is no such object.
+    pub async fn head(&self, key: &Key) -> Result<Option<ObjectFacts>, Error> {
+        observed("head", async {
+            match &self.0 {
+                Kind::Folder(folder) => {
+                    transfer::head(folder.objects(), &self.path(key)?, key).await
+                }
+                Kind::S3(bucket) => bucket.head(key).await,
+            }
+        })
+        .await
+    }
+
+    /// Makes sure that the object is what was agreed: by the checksum that the store attests, else by reading it all.
+    pub async fn verify(
+        &self,
+        key: &Key,
+        bytes: u64,
+        sha256: &Checksum,
+    ) -> Result<ObjectFacts, Error> {
+        let mut facts = self
+            .head(key)
+            .await?
+            .ok_or_else(|| Error::Missing(key.clone()))?;
+        if facts.bytes != bytes {
+            return Err(Error::SizeDiffers {
+                key: key.clone(),
+                expected: bytes,
+                found: facts.bytes,
+            });
+        }
+        if facts.sha256.is_none() {
+            let mut nowhere = tokio::io::sink();
+            let read = self.copy(key, facts.etag.clone(), bytes, &mut nowhere);
+            facts.sha256 = observed("hash", read).await?.sha256;
+        }
+        if facts.sha256 == Some(*sha256) {
+            Ok(facts)
+        } else {
+            Err(Error::ChecksumDiffers(key.clone()))
+        }
+    }
+
+    /// Downloads the object to the new file `to`, at most `limit` bytes, and checks it as it comes. On failure there is
+    /// no file.
+    pub async fn download(
+        &self,
+        key: &Key,
+        to: &Path,
+        limit: u64,
+        expected: &Expected,
+    ) -> Result<ObjectFacts, Error> {
+        observed("download", async {
+            let mut file = File::create_new(to).await?;
+            let copied = self
+                .copy(key, expected.etag.clone(), limit, &mut file)
+                .await;
+            let checked = copied.and_then(|facts| match expected.sha256 {
+                Some(sha256) if facts.sha256 != Some(sha256) => {
+                    Err(Error::ChecksumDiffers(key.clone()))
+                }
+                _ => Ok(facts),
+            });
+            if checked.is_err() {
+                tokio::fs::remove_file(to).await?;
+            }
+            checked
+        })
+        .await
+    }
+
+    /// The object's bytes, at most `limit`.
+    pub async fn read(&self, key: &Key, limit: u64) -> Result<Bytes, Error> {
+        observed("read", async {
+            let mut bytes = Vec::new();
+            self.copy(key, None, limit, &mut bytes).await?;
+            Ok(bytes.into())
+        })
+        .await
+    }
+
+    /// Creates the object from a file. When it is there already with the same bytes, that is as good.
+    pub async fn upload_file(
+        &self,
+        key: &Key,
+        path: &Path,
+        media_type: &str,
+    ) -> Result<ObjectFacts, Error> {
+        observed("upload", async {
+            let (bytes, sha256) = transfer::hash_file(path).await?;
+            let terms = PutTerms {
+                key: key.clone(),
+                bytes,
+                media_type: media_type.to_owned(),
+                sha256,
+            };
+            self.create(&terms, Body::File(path)).await
+        })
+        .await
+    }
+
+    /// Creates a small object. When it is there already with the same bytes, that is as good.
+    pub async fn put(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        media_type: &str,
+    ) -> Result<ObjectFacts, Error> {
+        observed("put", async {
+            let (key, media_type, sha256) =
+                (key.clone(), media_type.to_owned(), Checksum::of(&bytes));
+            let terms = PutTerms {
+                key,
+                bytes: bytes.len() as u64,
+                media_type,
+                sha256,
+            };
+            self.create(&terms, Body::Bytes(bytes)).await
+        })
+        .await
+    }
+
+    /// Deletes the object; one that is not there is as good as deleted.
+    pub async fn delete(&self, key: &Key) -> Result<(), Error> {
+        observed("delete", async {
+            let objects = match &self.0 {
+                Kind::Folder(folder) => folder.objects(),
+                Kind::S3(bucket) => bucket.objects(),
+            };
+            match objects
+                .delete(&self.path(key)?)
+                .await
+                .map_err(|error| Error::from_store(key, error))
+            {
+                Err(Error::Missing(_)) => Ok(()),
+                result => result,
+            }
+        })
+        .await
+    }
+
+    async fn create(&self, terms: &PutTerms, body: Body<'_>) -> Result<ObjectFacts, Error> {
+        let created = match &self.0 {
+            Kind::Folder(folder) => write(folder, terms, &body).await,
+            Kind::S3(bucket) => bucket.create(terms, &body).await,
+        };
+        match created {
+            Ok(()) => {
+                let facts = self
+                    .head(&terms.key)
+                    .await?
+                    .ok_or_else(|| Error::Missing(terms.key.clone()))?;
+                Ok(ObjectFacts {
+                    sha256: Some(terms.sha256),
+                    ..facts
+                })
+            }
+            // Ours, if an earlier try got further than its answer.
+            Err(Error::Exists(key)) => match self.verify(&key, terms.bytes, &terms.sha256).await {
+                Err(Error::SizeDiffers { .. } | Error::ChecksumDiffers(_)) => {
+                    Err(Error::Exists(key))
+                }
+                result => result,
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn copy(
+        &self,
+        key: &Key,
+        etag: Option<String>,
+        limit: u64,
+        sink: &mut (impl tokio::io::AsyncWrite + Unpin + Send),
+    ) -> Result<ObjectFacts, Error> {
+        let objects = match &self.0 {
+            Kind::Folder(folder) => folder.objects(),
+            Kind::S3(bucket) => bucket.objects(),
+        };
+        transfer::copy(objects, (&self.path(key)?, key), etag, limit, sink).await
+    }
+
+    fn path(&self, key: &Key) -> Result<object_store::path::Path, Error> {
+        match &self.0 {
+            Kind::Folder(_) => transfer::path("", key),
+            Kind::S3(bucket) => transfer::path(bucket.prefix(), key),
+        }
+    }
+}
+
+/// Puts a body into the folder as a client's PUT does.
+async fn write(folder: &Folder, terms: &PutTerms, body: &Body<'_>) -> Result<(), Error> {
+    let mut incoming = folder.begin_put(terms.clone()).await?;
+    match body {
+        Body::Bytes(bytes) => incoming.write(bytes).await?,
+        Body::File(path) => {
+            let mut file = File::open(path).await?;
+            let mut buffer = vec![0; 256 * 1024];
+            loop {
+                match file.read(&mut buffer).await? {
+                    0 => break,
+                    read => incoming.write(&buffer[..read]).await?,
+                }
+            }
+        }
+    }
+    incoming.finish().await.map(drop)
+}
+
+/// When a request signed at `now` for `expires` ends.
+pub(crate) fn expiry(expires: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
+    chrono::Duration::from_std(expires)
+        .ok()
+        .and_then(|expires| now.checked_add_signed(expires))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}

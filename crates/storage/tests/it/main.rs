@@ -1,0 +1,48 @@
+//! Storage against a real S3 server and a real folder.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends at the first thing that is not as it must be"
+)]
+
+mod bucket;
+mod folder;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use service::clock::Clock;
+use storage::{Checksum, Config, Key, PutTerms};
+
+const QUARTER_HOUR: Duration = Duration::from_mins(15);
+
+fn now() -> DateTime<Utc> {
+    Clock::System.now()
+}
+
+fn config(storage_url: &str) -> Config {
+    Config {
+        storage_url: Some(storage_url.to_owned()),
+        aws_access_key_id: None,
+        aws_secret_access_key: None,
+        public_url: "http://127.0.0.1:8080".parse().unwrap(),
+    }
+}
+
+fn key(text: &str) -> Key {
+    text.parse().unwrap()
+}
+
+fn terms(at: &str, bytes: &[u8]) -> PutTerms {
+    PutTerms {
+        key: key(at),
+        bytes: bytes.len() as u64,
+        media_type: "video/mp4".into(),
+        sha256: Checksum::of(bytes),
+    }
+}
+
+/// Bytes that do not repeat within a part.
+fn bytes(count: usize) -> Vec<u8> {
+    let words = (0u64..).flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    words.take(count).collect()
+}
