@@ -1,0 +1,344 @@
+//! The command line: what people type, and what they see while it works.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::JobError;
+use crate::format::waveform::{Bits, Waveform};
+use crate::profile::{Profile, WAVEFORM_ZOOM};
+use crate::publish::{Manifest, publish};
+use crate::run::{Progress, Runner};
+use crate::sandbox::Level;
+use crate::sniff::CONTAINERS;
+
+const EXAMPLES: &str = "Examples:
+  cinelog-transcoder run holiday.mov --out holiday/
+  cinelog-transcoder run talk.mp3 --out talk/ --profile fast@1 --json
+  cinelog-transcoder waveform song.flac -o song.json --zoom 512 --bits 8
+  cinelog-transcoder waveform song.dat -o song.json
+  cinelog-transcoder probe clip.mkv
+  cinelog-transcoder probe --formats
+
+Exit codes: 0 done, 2 usage, 3 input, 4 limit, 5 resource, 6 infrastructure, 7 the child died.";
+
+/// Turns media into a proxy, a waveform and a poster, each file read by a confined child.
+#[derive(Debug, Parser)]
+#[command(name = "cinelog-transcoder", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make all outputs of one file, with no service at all.
+    Run(RunArgs),
+    /// Make a waveform, or convert one between .dat and .json.
+    Waveform(WaveformArgs),
+    /// Say what a file claims to be, or which formats are read.
+    Probe(ProbeArgs),
+    /// The confined child; started by the others.
+    #[command(hide = true)]
+    StageChild {
+        /// Number of the open input.
+        input_fd: i32,
+    },
+}
+
+/// Options that every command has.
+#[derive(Debug, Clone, Args)]
+pub struct Shared {
+    /// Refuse to work, or warn, where the kernel cannot confine the child. Layers today: no new privileges, resource
+    /// limits, closed descriptors, first to go when memory is short.
+    #[arg(long, value_enum, default_value = "require")]
+    pub sandbox: Level,
+    /// Lines of JSON for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The media file.
+    pub file: PathBuf,
+    /// Where the outputs appear, whole or not at all.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// What to make; all by default.
+    #[arg(long, value_delimiter = ',', default_values_t = Profile::ALL)]
+    pub profile: Vec<Profile>,
+    /// Options that every command has.
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// Options of `waveform`.
+#[derive(Debug, Args)]
+pub struct WaveformArgs {
+    /// Media, or a waveform as .dat or .json.
+    pub file: PathBuf,
+    /// Where to; the ending names the format: .dat or .json.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Samples per point.
+    #[arg(long, default_value_t = WAVEFORM_ZOOM, value_parser = clap::value_parser!(u32).range(2..))]
+    pub zoom: u32,
+    /// Bits per value.
+    #[arg(long, default_value = "16", value_parser = ["8", "16"])]
+    pub bits: String,
+    /// Options that every command has.
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// Options of `probe`.
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// The media file.
+    #[arg(required_unless_present = "formats")]
+    pub file: Option<PathBuf>,
+    /// List what is read instead.
+    #[arg(long)]
+    pub formats: bool,
+    /// Options that every command has.
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+impl Command {
+    fn shared(&self) -> Option<&Shared> {
+        match self {
+            Self::Run(args) => Some(&args.shared),
+            Self::Waveform(args) => Some(&args.shared),
+            Self::Probe(args) => Some(&args.shared),
+            Self::StageChild { .. } => None,
+        }
+    }
+}
+
+/// Runs a command to its end. Blocks; `cancel` ends it early.
+pub fn execute(command: &Command, cancel: &CancellationToken) -> ExitCode {
+    let json = command.shared().is_some_and(|shared| shared.json);
+    let result = match command {
+        Command::Run(args) => run(args, cancel),
+        Command::Waveform(args) => waveform(args, cancel),
+        Command::Probe(args) => probe(args, cancel),
+        Command::StageChild { .. } => {
+            Err(JobError::infra("start", "a child is started by its parent"))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error, json);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+fn run(args: &RunArgs, cancel: &CancellationToken) -> Result<(), JobError> {
+    let runner = Runner::this_executable(args.shared.sandbox)?;
+    let input = open(&args.file)?;
+    let mut meter = Meter::new(args.shared.json);
+    let manifest = publish(
+        &runner,
+        &input,
+        &args.profile,
+        &args.out,
+        &mut |profile, progress| meter.show(profile, &progress),
+        cancel,
+    );
+    meter.clear();
+    let manifest = manifest?;
+    if args.shared.json {
+        return say(&format!("{}\n", json!({"done": manifest})));
+    }
+    say(&summary(&manifest, &args.out))
+}
+
+fn waveform(args: &WaveformArgs, cancel: &CancellationToken) -> Result<(), JobError> {
+    let ending = |path: &Path| {
+        path.extension()
+            .and_then(|ending| ending.to_str())
+            .unwrap_or_default()
+            .to_lowercase()
+    };
+    let read = || std::fs::read(&args.file).map_err(|error| no_file(&error));
+    let bad = |error: &dyn std::fmt::Display| JobError::input(error.to_string());
+    let made = match ending(&args.file).as_str() {
+        "dat" => Waveform::from_dat(&read()?).map_err(|error| bad(&error))?,
+        "json" => {
+            Waveform::from_json(&String::from_utf8_lossy(&read()?)).map_err(|error| bad(&error))?
+        }
+        _ => {
+            let input = open(&args.file)?;
+            let scratch = tempfile::tempdir()
+                .map_err(|error| JobError::infra("make a scratch folder", error))?;
+            Runner::this_executable(args.shared.sandbox)?.waveform(
+                &input,
+                args.zoom,
+                scratch.path(),
+                cancel,
+            )?
+        }
+    };
+    let made = if args.bits == "8" && made.bits == Bits::Sixteen {
+        made.to_eight_bits()
+    } else {
+        made
+    };
+    let bytes = match ending(&args.output).as_str() {
+        "dat" => made.to_dat(),
+        "json" => made.to_json().into_bytes(),
+        _ => {
+            return Err(JobError::input(
+                "the output's ending is neither .dat nor .json",
+            ));
+        }
+    };
+    write_whole(&args.output, &bytes)
+}
+
+fn probe(args: &ProbeArgs, cancel: &CancellationToken) -> Result<(), JobError> {
+    let runner = Runner::this_executable(args.shared.sandbox)?;
+    let Some(file) = args.file.as_ref().filter(|_| !args.formats) else {
+        let decoders = runner.formats(cancel)?;
+        if args.shared.json {
+            return say(&format!(
+                "{}\n",
+                json!({"containers": CONTAINERS, "decoders": decoders})
+            ));
+        }
+        let containers: Vec<_> = CONTAINERS.iter().map(|container| container.name).collect();
+        return say(&format!(
+            "containers: {}\ndecoders: {}\n",
+            containers.join("; "),
+            decoders.join(" ")
+        ));
+    };
+    let facts = runner.probe(&open(file)?, cancel)?;
+    say(&format!("{:#}\n", json!(facts)))
+}
+
+fn open(path: &Path) -> Result<File, JobError> {
+    File::open(path).map_err(|error| no_file(&error))
+}
+
+fn no_file(error: &io::Error) -> JobError {
+    JobError::input(format!("the file cannot be opened: {error}"))
+}
+
+/// Writes beside the target and renames, so that the target is never half a file.
+fn write_whole(target: &Path, bytes: &[u8]) -> Result<(), JobError> {
+    let folder = target
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)
+        .map_err(|error| JobError::infra("write the output", error))?;
+    file.write_all(bytes)
+        .map_err(|error| JobError::infra("write the output", error))?;
+    file.persist(target)
+        .map(|_| ())
+        .map_err(|error| JobError::infra("write the output", error))
+}
+
+fn summary(manifest: &Manifest, out: &Path) -> String {
+    let mut text = String::new();
+    for output in &manifest.outputs {
+        let size = output
+            .width
+            .zip(output.height)
+            .map(|(width, height)| format!("  {width}×{height}"))
+            .unwrap_or_default();
+        let rate = output
+            .rate
+            .map(|rate| format!("  {:.3} fps", rate.per_second()))
+            .unwrap_or_default();
+        let duration = output
+            .duration_ms
+            .map(|ms| format!("  {}.{:03} s", ms / 1000, ms % 1000))
+            .unwrap_or_default();
+        text += &format!(
+            "{}  {} bytes{size}{rate}{duration}\n",
+            out.join(&output.name).display(),
+            output.bytes
+        );
+    }
+    for warning in &manifest.warnings {
+        text += &format!("warning: {}\n", warning.message);
+    }
+    text
+}
+
+#[expect(clippy::print_stdout, reason = "the command's output")]
+fn say(text: &str) -> Result<(), JobError> {
+    print!("{text}");
+    io::stdout()
+        .flush()
+        .map_err(|error| JobError::infra("write to stdout", error))
+}
+
+#[expect(clippy::print_stderr, reason = "the command's last line")]
+fn complain(error: &JobError, json: bool) {
+    if json {
+        eprintln!(
+            "{}",
+            json!({"type": error.kind.name(), "message": error.message, "retryable": error.retryable()})
+        );
+    } else {
+        eprintln!("error: {error}");
+    }
+}
+
+/// A bar on a terminal, lines with `--json`, silence otherwise.
+struct Meter {
+    bar: Option<ProgressBar>,
+    json: bool,
+}
+
+impl Meter {
+    fn new(json: bool) -> Self {
+        let style = ProgressStyle::with_template("{msg:24} {bar:40} {percent:>3} %  {eta}").ok();
+        let shown = !json && io::stderr().is_terminal();
+        let bar = style
+            .filter(|_| shown)
+            .map(|style| ProgressBar::new(1000).with_style(style));
+        Self { bar, json }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a fraction of 1000"
+    )]
+    fn show(&mut self, profile: Profile, progress: &Progress) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{profile} {}", progress.stage));
+            bar.set_position((progress.fraction * 1000.0) as u64);
+        }
+        if self.json {
+            // A reader that has gone away does not stop the work.
+            drop(say(&format!(
+                "{}\n",
+                json!({"progress": {"profile": profile, "stage": progress.stage, "fraction": progress.fraction}})
+            )));
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

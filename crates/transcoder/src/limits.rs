@@ -1,0 +1,45 @@
+//! How much one input may cost. Counted while decoding: headers lie.
+
+use serde::{Deserialize, Serialize};
+
+/// The budget of one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Pixels in one decoded picture; 8K UHD fits, 16384×8640 does not.
+    pub max_pixels: u64,
+    /// Decoded pictures.
+    pub max_frames: u64,
+    /// Seconds of presented time.
+    pub max_seconds: u64,
+    /// Streams in the container.
+    pub max_streams: u32,
+    /// Bytes in one output file (RLIMIT_FSIZE of the child).
+    pub max_output_bytes: u64,
+    /// Address space of the child (RLIMIT_AS): 2 GiB and 160 MiB per thread.
+    pub memory_bytes: u64,
+    /// CPU seconds of the child (RLIMIT_CPU).
+    pub cpu_seconds: u64,
+    /// Wall seconds without any sign of progress before the child is killed.
+    pub stall_seconds: u64,
+}
+
+/// Threads of the decoder; the encoder's are pinned in the profile.
+pub const DECODER_THREADS: usize = 4;
+
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_pixels: 36_000_000,
+            max_frames: 12 * 3600 * 60,
+            max_seconds: 12 * 3600,
+            max_streams: 100,
+            max_output_bytes: 24 * GIB,
+            memory_bytes: 2 * GIB + 160 * MIB * 16,
+            cpu_seconds: 8 * 3600,
+            stall_seconds: 120,
+        }
+    }
+}

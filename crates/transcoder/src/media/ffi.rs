@@ -1,0 +1,246 @@
+//! What the binding does not offer: a handful of reads and writes of libav's own structures, each behind a safe function.
+
+use std::ffi::{CStr, CString};
+use std::ptr;
+
+use ffmpeg_next::ffi as av;
+use ffmpeg_next::format::context::{Input, StreamIo};
+use ffmpeg_next::format::stream::Stream;
+use ffmpeg_next::{Dictionary, Error, Frame, frame};
+
+use crate::limits::Limits;
+
+/// Opens a container with one demuxer forced and one list of decoders, and reads stream information with one thread
+/// and a bound on pixels per stream, which the binding cannot pass.
+#[expect(
+    unsafe_code,
+    reason = "the binding passes no demuxer and no options per stream"
+)]
+pub(super) fn open(
+    mut io: StreamIo,
+    demuxer: &str,
+    decoders: &str,
+    limits: &Limits,
+) -> Result<Input, Error> {
+    let invalid = |_| Error::InvalidData;
+    let name = CString::new(demuxer).map_err(invalid)?;
+    let mut options = Dictionary::new();
+    options.set("format_whitelist", demuxer);
+    options.set("codec_whitelist", decoders);
+    options.set("protocol_whitelist", "none");
+    options.set("max_streams", &limits.max_streams.to_string());
+    // SAFETY: every pointer handed to libav lives until the call returns; on failure avformat_open_input frees the
+    // context but not the custom I/O, which `io` owns; on success both move into `Input`.
+    unsafe {
+        let format = av::av_find_input_format(name.as_ptr());
+        if format.is_null() {
+            return Err(Error::DemuxerNotFound);
+        }
+        let mut context = av::avformat_alloc_context();
+        if context.is_null() {
+            return Err(Error::Other {
+                errno: ffmpeg_next::error::ENOMEM,
+            });
+        }
+        (*context).pb = io.as_mut_ptr();
+        (*context).flags |= av::AVFMT_FLAG_CUSTOM_IO;
+        let mut raw = options.disown();
+        let opened = av::avformat_open_input(&raw mut context, ptr::null(), format, &raw mut raw);
+        drop(Dictionary::own(raw));
+        if opened < 0 {
+            return Err(Error::from(opened));
+        }
+        let input = Input::wrap_with_custom_io(context, io);
+        find_stream_info(context, limits)?;
+        Ok(input)
+    }
+}
+
+/// # Safety
+/// `context` is an open input.
+#[expect(unsafe_code, reason = "the binding passes no options per stream")]
+unsafe fn find_stream_info(
+    context: *mut av::AVFormatContext,
+    limits: &Limits,
+) -> Result<(), Error> {
+    // SAFETY: one dictionary per stream that exists before the call, as libav demands; streams found later get none.
+    unsafe {
+        let mut options: Vec<*mut av::AVDictionary> = (0..(*context).nb_streams)
+            .map(|_| {
+                let mut options = Dictionary::new();
+                options.set("max_pixels", &limits.max_pixels.to_string());
+                options.set("threads", "1");
+                options.disown()
+            })
+            .collect();
+        let found = av::avformat_find_stream_info(context, options.as_mut_ptr());
+        options
+            .into_iter()
+            .for_each(|raw| drop(Dictionary::own(raw)));
+        if found < 0 {
+            Err(Error::from(found))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Tells the demuxer which packets of a stream to leave out.
+#[expect(unsafe_code, reason = "the binding has no setter")]
+pub(super) fn set_discard(input: &mut Input, stream: usize, discard: av::AVDiscard) {
+    if let Some(mut stream) = input.stream_mut(stream) {
+        // SAFETY: the stream belongs to the input that we hold exclusively.
+        unsafe { (*stream.as_mut_ptr()).discard = discard }
+    }
+}
+
+/// Fields of a stream's codec parameters that the binding hides. Enums are read as integers where a file may hold any.
+pub(super) struct Parameters {
+    pub(super) codec: String,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) pixel_aspect: (u32, u32),
+    pub(super) format: String,
+    pub(super) interlaced: bool,
+    pub(super) matrix: String,
+    pub(super) primaries: String,
+    pub(super) transfer: String,
+    pub(super) range: String,
+    pub(super) sample_rate: u32,
+    pub(super) channels: u32,
+    pub(super) layout: String,
+}
+
+/// Reads a stream's codec parameters.
+#[expect(unsafe_code, reason = "the binding hides these fields")]
+pub(super) fn parameters(stream: &Stream<'_>) -> Parameters {
+    // SAFETY: codecpar is never null in a stream of an open input, and libav's name functions return static text or null.
+    unsafe {
+        let par = &*(*stream.as_ptr()).codecpar;
+        let video = par.codec_type == av::AVMediaType::AVMEDIA_TYPE_VIDEO;
+        let format = if video {
+            av::av_get_pix_fmt_name(std::mem::transmute::<i32, av::AVPixelFormat>(par.format))
+        } else {
+            ptr::null()
+        };
+        let mut layout = [0; 64];
+        let described = av::av_channel_layout_describe(
+            &raw const par.ch_layout,
+            layout.as_mut_ptr(),
+            layout.len(),
+        );
+        let positive = |value: i32| u32::try_from(value).unwrap_or(0);
+        let aspect = par.sample_aspect_ratio;
+        Parameters {
+            codec: text(av::avcodec_get_name(par.codec_id)),
+            width: positive(par.width),
+            height: positive(par.height),
+            pixel_aspect: (positive(aspect.num), positive(aspect.den)),
+            format: text(format),
+            interlaced: !matches!(
+                par.field_order,
+                av::AVFieldOrder::AV_FIELD_UNKNOWN | av::AVFieldOrder::AV_FIELD_PROGRESSIVE
+            ),
+            matrix: text(av::av_color_space_name(par.color_space)),
+            primaries: text(av::av_color_primaries_name(par.color_primaries)),
+            transfer: text(av::av_color_transfer_name(par.color_trc)),
+            range: text(av::av_color_range_name(par.color_range)),
+            sample_rate: positive(par.sample_rate),
+            channels: positive(par.ch_layout.nb_channels),
+            layout: if described > 0 {
+                text(layout.as_ptr())
+            } else {
+                String::new()
+            },
+        }
+    }
+}
+
+/// # Safety
+/// `name` is null or ends with a zero byte.
+#[expect(unsafe_code, reason = "reads a C string")]
+unsafe fn text(name: *const std::ffi::c_char) -> String {
+    if name.is_null() {
+        return String::new();
+    }
+    // SAFETY: by this function's contract.
+    unsafe { CStr::from_ptr(name) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Name of a decoder that takes the stream's codec.
+#[expect(
+    unsafe_code,
+    reason = "the binding's codec ids panic on one that it does not know"
+)]
+pub(super) fn decoder_name(stream: &Stream<'_>) -> Option<String> {
+    // SAFETY: as in `parameters`; a decoder is static.
+    unsafe {
+        let codec = av::avcodec_find_decoder((*(*stream.as_ptr()).codecpar).codec_id);
+        (!codec.is_null()).then(|| text((*codec).name))
+    }
+}
+
+/// One plane's samples as bytes: of a planar frame one channel, of a packed frame all.
+#[expect(unsafe_code, reason = "the binding reaches eight planes at most")]
+pub(super) fn samples(audio: &frame::Audio, plane: usize, bytes: usize) -> &[u8] {
+    let planes = if audio.is_planar() {
+        channels(audio)
+    } else {
+        1
+    };
+    assert!(plane < planes, "a frame has one plane per channel");
+    // SAFETY: libav allocates `linesize[0]` bytes for every plane of an audio frame, and extended_data has them all.
+    unsafe {
+        let raw = &*audio.as_ptr();
+        let size = usize::try_from(raw.linesize[0]).unwrap_or(0);
+        std::slice::from_raw_parts(*raw.extended_data.add(plane), bytes.min(size))
+    }
+}
+
+/// Channels of a frame, whatever their layout.
+#[expect(
+    unsafe_code,
+    reason = "the binding reads a field that decoders no longer fill for unknown layouts"
+)]
+pub(super) fn channels(audio: &frame::Audio) -> usize {
+    // SAFETY: plain field of a frame we hold.
+    unsafe { usize::try_from((*audio.as_ptr()).ch_layout.nb_channels).unwrap_or(0) }
+}
+
+/// Bits of a frame's layout, or of the usual layout for its number of channels; zero if there is none.
+#[expect(
+    unsafe_code,
+    reason = "the binding has no default layout before FFmpeg 7"
+)]
+pub(super) fn layout_mask(audio: &frame::Audio) -> u64 {
+    // SAFETY: `u.mask` is the active field of native order only; a default layout owns no memory.
+    unsafe {
+        let mut layout = (*audio.as_ptr()).ch_layout;
+        if layout.order != av::AVChannelOrder::AV_CHANNEL_ORDER_NATIVE {
+            layout = std::mem::zeroed();
+            av::av_channel_layout_default(&raw mut layout, (*audio.as_ptr()).ch_layout.nb_channels);
+        }
+        if layout.order == av::AVChannelOrder::AV_CHANNEL_ORDER_NATIVE {
+            layout.u.mask
+        } else {
+            0
+        }
+    }
+}
+
+/// How long a frame is shown, in its stream's clock; zero if unknown.
+#[expect(unsafe_code, reason = "the binding has no getter")]
+pub(super) fn duration(frame: &Frame) -> i64 {
+    // SAFETY: plain field of a frame we hold.
+    unsafe { (*frame.as_ptr()).pkt_duration }
+}
+
+/// Whether a packet is decoded but not shown.
+#[expect(unsafe_code, reason = "the binding drops this flag")]
+pub(super) fn discarded(packet: &ffmpeg_next::Packet) -> bool {
+    use ffmpeg_next::packet::Ref;
+    // SAFETY: plain field of a packet we hold.
+    unsafe { (*packet.as_ptr()).flags & av::AV_PKT_FLAG_DISCARD != 0 }
+}

@@ -1,0 +1,311 @@
+//! Filters. A [`Pipeline`] owns its graph and never lets a filter out of it: in the binding a filter may outlive the
+//! graph it points into (its issue 281).
+
+use std::ops::DerefMut;
+
+use ffmpeg_next::error::EAGAIN;
+use ffmpeg_next::filter::Graph;
+use ffmpeg_next::{Error, Frame, Rational, frame};
+
+use super::{Decoded, fault, ffi, to_ns};
+use crate::error::JobError;
+
+/// A scaled picture.
+pub(crate) type Still = frame::Video;
+
+/// A block of samples as decoded.
+pub(crate) type Sound = frame::Audio;
+
+/// A graph with one input and one output, rebuilt when what comes in changes its shape.
+pub(crate) struct Pipeline {
+    spec: Spec,
+    shape: String,
+    graph: Option<Graph>,
+}
+
+enum Spec {
+    Video(String),
+    /// With a filter chain for known layouts and one for unknown ones.
+    Audio(Box<dyn Fn(bool) -> String>),
+}
+
+/// Samples of one channel per row, float.
+pub(crate) struct Samples {
+    pub(crate) start_ns: Option<i64>,
+    pub(crate) channels: Vec<Vec<f32>>,
+}
+
+/// Nanoseconds are the clock of every graph: streams' own are often too coarse for samples.
+const CLOCK: &str = "time_base=1/1000000000";
+
+impl Pipeline {
+    /// A chain of video filters.
+    pub(crate) fn video(filters: String) -> Self {
+        Self {
+            spec: Spec::Video(filters),
+            shape: String::new(),
+            graph: None,
+        }
+    }
+
+    /// A chain of audio filters, given whether the layout is known.
+    pub(crate) fn audio(filters: impl Fn(bool) -> String + 'static) -> Self {
+        Self {
+            spec: Spec::Audio(Box::new(filters)),
+            shape: String::new(),
+            graph: None,
+        }
+    }
+
+    /// Sends a picture through and hands what comes out to `each`, with its time.
+    pub(crate) fn picture(
+        &mut self,
+        mut decoded: Decoded<frame::Video>,
+        each: &mut dyn FnMut(Still, Option<i64>) -> Result<(), JobError>,
+    ) -> Result<(), JobError> {
+        let picture = &decoded.frame;
+        let format = picture
+            .format()
+            .descriptor()
+            .map_or("", |descriptor| descriptor.name());
+        let shape = format!(
+            "video_size={}x{}:pix_fmt={format}:{CLOCK}:pixel_aspect=1/1",
+            picture.width(),
+            picture.height()
+        );
+        if self.graph.is_none() || shape != self.shape {
+            self.end_pictures(each)?;
+            self.build("buffer", shape, true)?;
+        }
+        decoded.frame.set_pts(decoded.start_ns);
+        self.send(Some(&decoded.frame))?;
+        self.receive(frame::Video::empty, &mut |still, ns| each(still, ns))
+    }
+
+    /// Hands out the pictures that filters hold back.
+    pub(crate) fn end_pictures(
+        &mut self,
+        each: &mut dyn FnMut(Still, Option<i64>) -> Result<(), JobError>,
+    ) -> Result<(), JobError> {
+        if self.graph.is_none() {
+            return Ok(());
+        }
+        self.send(None)?;
+        self.receive(frame::Video::empty, &mut |still, ns| each(still, ns))?;
+        self.graph = None;
+        Ok(())
+    }
+
+    /// Sends samples through and hands what comes out to `each`.
+    pub(crate) fn sound(
+        &mut self,
+        mut decoded: Decoded<frame::Audio>,
+        each: &mut dyn FnMut(Samples) -> Result<(), JobError>,
+    ) -> Result<(), JobError> {
+        let sound = &decoded.frame;
+        let layout = match ffi::layout_mask(sound) {
+            0 => format!("channels={}", ffi::channels(sound)),
+            mask => format!("channel_layout=0x{mask:x}"),
+        };
+        let shape = format!(
+            "sample_rate={}:sample_fmt={}:{layout}:{CLOCK}",
+            sound.rate(),
+            sound.format().name()
+        );
+        if self.graph.is_none() || shape != self.shape {
+            self.end_sound(each)?;
+            self.build("abuffer", shape, ffi::layout_mask(sound) != 0)?;
+        }
+        decoded.frame.set_pts(decoded.start_ns);
+        self.send(Some(&decoded.frame))?;
+        self.receive(frame::Audio::empty, &mut |frame, ns| each(rows(&frame, ns)))
+    }
+
+    /// Hands out the samples that filters hold back.
+    pub(crate) fn end_sound(
+        &mut self,
+        each: &mut dyn FnMut(Samples) -> Result<(), JobError>,
+    ) -> Result<(), JobError> {
+        if self.graph.is_none() {
+            return Ok(());
+        }
+        self.send(None)?;
+        self.receive(frame::Audio::empty, &mut |frame, ns| each(rows(&frame, ns)))?;
+        self.graph = None;
+        Ok(())
+    }
+
+    fn build(&mut self, source: &str, shape: String, known_layout: bool) -> Result<(), JobError> {
+        let (filters, sink) = match &self.spec {
+            Spec::Video(filters) => (filters.clone(), "buffersink"),
+            Spec::Audio(filters) => (filters(known_layout), "abuffersink"),
+        };
+        let mut graph = Graph::new();
+        let built = (|| {
+            let find = |name| ffmpeg_next::filter::find(name).ok_or(Error::FilterNotFound);
+            graph.add(&find(source)?, "in", &shape)?;
+            graph.add(&find(sink)?, "out", "")?;
+            graph.output("in", 0)?.input("out", 0)?.parse(&filters)?;
+            graph.validate()
+        })();
+        built.map_err(|error| fault("set up the filters", error))?;
+        (self.shape, self.graph) = (shape, Some(graph));
+        Ok(())
+    }
+
+    fn send(&mut self, frame: Option<&Frame>) -> Result<(), JobError> {
+        let mut input = self
+            .graph
+            .as_mut()
+            .and_then(|graph| graph.get("in"))
+            .ok_or_else(|| JobError::infra("filter", "no graph"))?;
+        let sent = match frame {
+            Some(frame) => input.source().add(frame),
+            None => input.source().flush(),
+        };
+        sent.map_err(|error| fault("filter", error))
+    }
+
+    fn receive<F: DerefMut<Target = Frame>>(
+        &mut self,
+        blank: fn() -> F,
+        each: &mut dyn FnMut(F, Option<i64>) -> Result<(), JobError>,
+    ) -> Result<(), JobError> {
+        let graph = self
+            .graph
+            .as_mut()
+            .ok_or_else(|| JobError::infra("filter", "no graph"))?;
+        let mut output = graph
+            .get("out")
+            .ok_or_else(|| JobError::infra("filter", "no output"))?;
+        let base: Rational = output.sink().time_base();
+        loop {
+            let mut frame = blank();
+            match output.sink().frame(&mut frame) {
+                Ok(()) => {
+                    let ns = frame.pts().and_then(|ts| to_ns(ts, base));
+                    each(frame, ns)?;
+                }
+                Err(Error::Eof | Error::Other { errno: EAGAIN }) => return Ok(()),
+                Err(error) => return Err(fault("filter", error)),
+            }
+        }
+    }
+}
+
+/// Rows of floats from a planar float frame, which every audio chain ends in.
+fn rows(frame: &frame::Audio, start_ns: Option<i64>) -> Samples {
+    let count = frame.samples();
+    let row = |channel| {
+        let bytes = ffi::samples(frame, channel, count * 4);
+        bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+            .collect()
+    };
+    let planes = if frame.is_planar() {
+        ffi::channels(frame)
+    } else {
+        1
+    };
+    Samples {
+        start_ns,
+        channels: (0..planes).map(row).collect(),
+    }
+}
+
+impl Decoded<Sound> {
+    /// Samples per second.
+    pub(crate) fn rate(&self) -> u32 {
+        self.frame.rate()
+    }
+
+    /// Samples per channel.
+    pub(crate) fn count(&self) -> u64 {
+        self.frame.samples() as u64
+    }
+
+    /// Every sample as 16 bits, handed over moment by moment as the sum over channels, with their number.
+    ///
+    /// Integers keep their upper 16 bits. Floats beyond ±1 are clamped; their rounding follows audiowaveform: toward
+    /// zero for PCM, to the nearest for coded sound, down (at 32768) for MP3.
+    pub(crate) fn mixed(&self, rounding: Rounding, each: &mut dyn FnMut(i32, i32)) {
+        use ffmpeg_next::format::Sample;
+        use ffmpeg_next::format::sample::Type;
+        let (channels, count) = (ffi::channels(&self.frame), self.frame.samples());
+        let format = self.frame.format();
+        let width = format.bytes();
+        let planar = self.frame.is_planar();
+        let bytes = if planar {
+            count * width
+        } else {
+            count * width * channels
+        };
+        let planes: Vec<&[u8]> = (0..if planar { channels } else { 1 })
+            .map(|plane| ffi::samples(&self.frame, plane, bytes))
+            .collect();
+        let read: &dyn Fn(&[u8]) -> i32 = match format {
+            Sample::U8(Type::Packed | Type::Planar) => &|b| (i32::from(b[0]) - 128) * 256,
+            Sample::I16(_) => &|b| i32::from(i16::from_ne_bytes([b[0], b[1]])),
+            Sample::I32(_) => &|b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]) >> 16,
+            Sample::F32(_) => {
+                &|b| rounding.to_sixteen(f64::from(f32::from_ne_bytes([b[0], b[1], b[2], b[3]])))
+            }
+            Sample::F64(_) => &|b| {
+                rounding.to_sixteen(f64::from_ne_bytes([
+                    b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7],
+                ]))
+            },
+            _ => &|_| 0,
+        };
+        let number = i32::try_from(channels).unwrap_or(1);
+        for moment in 0..count {
+            let sum = (0..channels).map(|channel| {
+                let (plane, at) = if planar {
+                    (channel, moment)
+                } else {
+                    (0, moment * channels + channel)
+                };
+                planes[plane]
+                    .get(at * width..(at + 1) * width)
+                    .map_or(0, read)
+            });
+            each(sum.sum(), number);
+        }
+    }
+}
+
+/// How a float becomes 16 bits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rounding {
+    /// Toward zero, at 32767: PCM.
+    Truncate,
+    /// To the nearest, at 32767: coded sound.
+    Nearest,
+    /// Down, at 32768: MP3.
+    Floor,
+}
+
+impl Rounding {
+    /// The rounding for a codec.
+    pub(crate) fn of(codec: &str) -> Self {
+        match codec {
+            "mp3" => Self::Floor,
+            codec if codec.starts_with("pcm") => Self::Truncate,
+            _ => Self::Nearest,
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "clamped before; a cast of NaN is zero"
+    )]
+    fn to_sixteen(self, value: f64) -> i32 {
+        let value = match self {
+            Self::Truncate => (value * 32767.0).trunc(),
+            Self::Nearest => (value * 32767.0).round(),
+            Self::Floor => (value * 32768.0).clamp(-32767.0, 32767.0).floor(),
+        };
+        value.clamp(-32768.0, 32767.0) as i32
+    }
+}

@@ -1,0 +1,44 @@
+//! The only place that touches libav. Runs in the sandboxed child; nothing of libav leaves this folder.
+
+mod decode;
+mod encode;
+mod ffi;
+mod graph;
+mod source;
+
+pub(crate) use decode::{AudioDecoder, Decoded, VideoDecoder};
+pub(crate) use encode::{AudioEncoder, Movie, VideoEncoder, jpeg};
+pub(crate) use graph::{Pipeline, Rounding, Samples, Sound, Still};
+pub(crate) use source::{Packet, Source, formats};
+
+use crate::error::{JobError, Kind};
+
+/// Readies libav: it writes nothing to stderr, which belongs to us.
+pub(crate) fn init() -> Result<(), JobError> {
+    ffmpeg_next::init().map_err(|error| JobError::infra("start libav", error))?;
+    ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Quiet);
+    Ok(())
+}
+
+/// What libav's error means for a job, when it came from the input.
+fn fault(doing: &str, error: ffmpeg_next::Error) -> JobError {
+    use ffmpeg_next::error::{EFBIG, ENOMEM, ENOSPC};
+    match error {
+        ffmpeg_next::Error::Other { errno: ENOMEM } => {
+            JobError::new(Kind::Resource, format!("{doing}: out of memory"))
+        }
+        ffmpeg_next::Error::Other { errno: EFBIG } => {
+            JobError::limit(format!("{doing}: the output is too large"))
+        }
+        ffmpeg_next::Error::Other { errno: ENOSPC } => JobError::infra(doing, "the disk is full"),
+        error => JobError::input(format!("{doing}: {error}")),
+    }
+}
+
+/// Nanoseconds of a timestamp.
+fn to_ns(ts: i64, base: ffmpeg_next::Rational) -> Option<i64> {
+    let (num, den) = (i128::from(base.numerator()), i128::from(base.denominator()));
+    (den > 0)
+        .then(|| i128::from(ts) * 1_000_000_000 * num / den)
+        .and_then(|ns| i64::try_from(ns).ok())
+}

@@ -1,0 +1,379 @@
+//! What a job will do with an input: a pure function of the facts. Written to the manifest, so that a person can read
+//! why an output looks as it does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::JobError;
+use crate::probe::{Colour, Facts, Picture};
+use crate::profile::{LONG_SIDE, SHORT_SIDE};
+use crate::timeline::{Rate, origin};
+
+/// The plan of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Start of the timeline on the container's clock.
+    pub origin_ns: i64,
+    /// What is done with the picture; absent without one.
+    pub video: Option<VideoPlan>,
+    /// What is done with the sound; absent without one.
+    pub audio: Option<AudioPlan>,
+}
+
+/// What is done with the picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VideoPlan {
+    /// Index of the stream in the container.
+    pub stream: usize,
+    /// Width as shown, rotation and pixel aspect applied.
+    pub width: u32,
+    /// Height as shown.
+    pub height: u32,
+    /// Rate of the proxy.
+    pub rate: Rate,
+    /// How the picture is turned.
+    pub turn: Turn,
+    /// Whether fields are woven into frames.
+    pub deinterlace: bool,
+    /// How colour is converted.
+    pub colour: ColourPlan,
+}
+
+/// What is done with the sound.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AudioPlan {
+    /// Index of the stream in the container.
+    pub stream: usize,
+    /// Channels of the proxy: 1 or 2.
+    pub channels: u32,
+    /// Whether more than two channels are mixed down.
+    pub downmix: bool,
+}
+
+/// One of the eight ways a picture can lie, named as FFmpeg's filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Turn {
+    /// As coded.
+    None,
+    /// Mirrored left to right.
+    HFlip,
+    /// Mirrored top to bottom.
+    VFlip,
+    /// By 180°.
+    Half,
+    /// By 90° clockwise.
+    Clock,
+    /// By 90° counter-clockwise.
+    CounterClock,
+    /// Along the falling diagonal.
+    Diagonal,
+    /// Along the rising diagonal.
+    AntiDiagonal,
+}
+
+impl Turn {
+    /// From the 2×2 part of a display matrix; anything that is not a multiple of 90° is upright.
+    pub fn from_matrix([a, b, c, d]: [i32; 4]) -> Self {
+        let axis = a.unsigned_abs().max(d.unsigned_abs());
+        let cross = b.unsigned_abs().max(c.unsigned_abs());
+        if axis == cross {
+            return Self::None;
+        }
+        if axis > cross {
+            return match (a < 0, d < 0) {
+                (false, false) => Self::None,
+                (true, false) => Self::HFlip,
+                (false, true) => Self::VFlip,
+                (true, true) => Self::Half,
+            };
+        }
+        match (b < 0, c < 0) {
+            (false, false) => Self::Diagonal,
+            (false, true) => Self::Clock,
+            (true, false) => Self::CounterClock,
+            (true, true) => Self::AntiDiagonal,
+        }
+    }
+
+    /// Whether width and height change places.
+    pub fn swaps(self) -> bool {
+        matches!(
+            self,
+            Self::Clock | Self::CounterClock | Self::Diagonal | Self::AntiDiagonal
+        )
+    }
+
+    /// The filter that does it, if any.
+    pub fn filter(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::HFlip => Some("hflip"),
+            Self::VFlip => Some("vflip"),
+            Self::Half => Some("hflip,vflip"),
+            Self::Clock => Some("transpose=clock"),
+            Self::CounterClock => Some("transpose=cclock"),
+            Self::Diagonal => Some("transpose=cclock_flip"),
+            Self::AntiDiagonal => Some("transpose=clock_flip"),
+        }
+    }
+}
+
+/// How colour becomes BT.709, limited range (or, in a JPEG, BT.601 full range).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColourPlan {
+    /// The matrix we take the input to have, by the name of the filters.
+    pub matrix: String,
+    /// Whether the input uses the full range.
+    pub full_range: bool,
+    /// The transfer of an HDR input: it is tone-mapped.
+    pub hdr: Option<String>,
+    /// Whether primaries are those of BT.2020.
+    pub wide: bool,
+}
+
+/// Where the colour goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// BT.709, limited range, 4:2:0: the proxy.
+    Video,
+    /// BT.601, full range, 4:2:0: what JPEG means by YCbCr.
+    Jpeg,
+}
+
+impl VideoPlan {
+    /// The chain of filters from decoded pictures to the target. Scaling comes first but for deinterlacing, so that all
+    /// else, buffering above all, sees small pictures.
+    pub fn filters(&self, target: Target) -> String {
+        let (width, height) = if self.turn.swaps() {
+            (self.height, self.width)
+        } else {
+            (self.width, self.height)
+        };
+        let mut chain = Vec::new();
+        if self.deinterlace {
+            chain.push("bwdif=mode=send_frame:parity=auto:deint=interlaced".to_owned());
+        }
+        let colour = &self.colour;
+        let range = if colour.full_range { "pc" } else { "tv" };
+        let (matrix, out_range, format) = match target {
+            Target::Video => ("bt709", "tv", "yuv420p"),
+            Target::Jpeg => ("bt601", "pc", "yuvj420p"),
+        };
+        let scale = format!("scale={width}:{height}:flags=bicubic:in_range={range}");
+        if colour.hdr.is_some() || colour.wide {
+            let transfer = colour.hdr.as_deref().unwrap_or("bt709");
+            let zmatrix = match target {
+                Target::Video => "709",
+                Target::Jpeg => "170m",
+            };
+            chain.push(format!("{scale}:out_range={range},format=yuv420p10le"));
+            chain.push(format!("zscale=tin={transfer}:min=2020_ncl:pin=2020:rin={range}:t=linear:npl=100,format=gbrpf32le"));
+            chain.push("zscale=p=709".to_owned());
+            if colour.hdr.is_some() {
+                chain.push("tonemap=hable:desat=0".to_owned());
+            }
+            chain.push(format!(
+                "zscale=t=709:m={zmatrix}:r={out_range},format=yuv420p"
+            ));
+            if target == Target::Jpeg {
+                chain.push("scale=in_range=pc:out_range=pc,format=yuvj420p".to_owned());
+            }
+        } else {
+            chain.push(format!(
+                "{scale}:in_color_matrix={}:out_color_matrix={matrix}:out_range={out_range},format={format}",
+                colour.matrix
+            ));
+        }
+        chain.extend(self.turn.filter().map(str::to_owned));
+        chain.push("setsar=1".to_owned());
+        chain.join(",")
+    }
+}
+
+impl AudioPlan {
+    /// The chain of filters from decoded samples to the proxy's: float, 48 kHz, mono or stereo.
+    ///
+    /// More than two channels become Lo/Ro (1, .707, .707), lowered by 3 dB, below a limiter at −1 dB; the low
+    /// frequency effects are left out. The resampler mixes so by itself when both sides are float.
+    pub fn filters(&self, known_layout: bool) -> String {
+        let resample = "aresample=48000:osf=fltp";
+        match (self.downmix, known_layout) {
+            (false, _) => format!("{resample},aformat=sample_fmts=fltp"),
+            (true, true) => format!(
+                "{resample},aformat=sample_fmts=fltp,aresample=ocl=stereo:internal_sample_fmt=fltp,volume=0.7071,{LIMITER}"
+            ),
+            (true, false) => format!("{resample},pan=stereo|c0=c0|c1=c1,{LIMITER}"),
+        }
+    }
+}
+
+const LIMITER: &str = "alimiter=limit=0.891251:level=disabled:attack=5:release=50:latency=1,aformat=sample_fmts=fltp:channel_layouts=stereo";
+
+/// Start and rate of the picture, found by reading its first seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Survey {
+    /// Rate by the intervals of packets, if there are any.
+    pub rate: Option<Rate>,
+    /// The earliest picture.
+    pub first_ns: Option<i64>,
+}
+
+/// Makes the plan, or refuses what cannot be shown right.
+pub fn plan(facts: &Facts, survey: Survey) -> Result<Plan, JobError> {
+    let video = facts.video.map(|at| &facts.tracks[at]);
+    let audio = facts.audio.map(|at| &facts.tracks[at]);
+    let video = match video.and_then(|track| Some((track, track.picture.as_ref()?))) {
+        Some((track, picture)) => Some((track.start_ns, video_plan(track.index, picture, survey)?)),
+        None => None,
+    };
+    let audio_start = audio.map(|track| track.start_ns.unwrap_or(0));
+    let video_start = video
+        .as_ref()
+        .map(|(start, plan)| (survey.first_ns.or(*start).unwrap_or(0), plan.rate));
+    Ok(Plan {
+        origin_ns: origin(video_start, audio_start),
+        video: video.map(|(_, plan)| plan),
+        audio: audio
+            .and_then(|track| Some((track, track.sound.as_ref()?)))
+            .map(|(track, sound)| AudioPlan {
+                stream: track.index,
+                channels: sound.channels.min(2),
+                downmix: sound.channels > 2,
+            }),
+    })
+}
+
+fn video_plan(stream: usize, picture: &Picture, survey: Survey) -> Result<VideoPlan, JobError> {
+    if picture.dolby_vision == Some(5) {
+        return Err(JobError::input(
+            "unsupported: Dolby Vision profile 5 has no picture that other players can show",
+        ));
+    }
+    let turn = picture.matrix.map_or(Turn::None, Turn::from_matrix);
+    let (width, height) = fit(picture, turn);
+    let claimed = picture.rate.filter(|(num, den)| *num > 0 && *den > 0);
+    let claimed = claimed.map(|(num, den)| Rate::snap(f64::from(num) / f64::from(den)));
+    Ok(VideoPlan {
+        stream,
+        width,
+        height,
+        rate: survey.rate.or(claimed).unwrap_or(Rate { num: 25, den: 1 }),
+        turn,
+        deinterlace: picture.interlaced,
+        colour: colour_plan(&picture.colour, &picture.format, picture.height),
+    })
+}
+
+/// The size as shown: square pixels, turned, at most [`SHORT_SIDE`] × [`LONG_SIDE`], never larger than the source, even.
+fn fit(picture: &Picture, turn: Turn) -> (u32, u32) {
+    let (num, den) = picture.pixel_aspect;
+    let plausible = num > 0 && den > 0 && num / den < 16 && den / num < 16;
+    let aspect = if plausible {
+        f64::from(num) / f64::from(den)
+    } else {
+        1.0
+    };
+    let (wide, high) = (f64::from(picture.width) * aspect, f64::from(picture.height));
+    let (wide, high) = if turn.swaps() {
+        (high, wide)
+    } else {
+        (wide, high)
+    };
+    let shrink = (f64::from(SHORT_SIDE) / wide.min(high))
+        .min(f64::from(LONG_SIDE) / wide.max(high))
+        .min(1.0);
+    (even(wide * shrink), even(high * shrink))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "bounded by LONG_SIDE and by 2"
+)]
+fn even(side: f64) -> u32 {
+    ((side / 2.0).round() as u32 * 2).max(2)
+}
+
+fn colour_plan(colour: &Colour, format: &str, height: u32) -> ColourPlan {
+    let matrix = match colour.matrix.as_str() {
+        "bt709" => "bt709",
+        "smpte170m" | "bt470bg" => "bt601",
+        "fcc" => "fcc",
+        "smpte240m" => "smpte240m",
+        "bt2020nc" | "bt2020c" => "bt2020",
+        _ if height > 576 => "bt709",
+        _ => "bt601",
+    };
+    let hdr = match colour.transfer.as_str() {
+        transfer @ ("smpte2084" | "arib-std-b67") => Some(transfer.to_owned()),
+        _ => None,
+    };
+    ColourPlan {
+        matrix: matrix.to_owned(),
+        full_range: colour.range == "pc" || format.starts_with("yuvj"),
+        hdr,
+        wide: colour.primaries == "bt2020" && matrix == "bt2020",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_fit(size: (u32, u32), pixel_aspect: (u32, u32), turn: Turn, expected: (u32, u32)) {
+        let picture = Picture {
+            width: size.0,
+            height: size.1,
+            pixel_aspect,
+            ..Picture::default()
+        };
+        assert_eq!(fit(&picture, turn), expected);
+    }
+
+    #[test]
+    fn pictures_shrink_to_the_short_side_and_never_grow() {
+        check_fit((1920, 1080), (1, 1), Turn::None, (1280, 720));
+        check_fit((1920, 1080), (1, 1), Turn::Clock, (720, 1280));
+        check_fit((640, 272), (0, 1), Turn::None, (640, 272));
+        check_fit((1, 1), (1, 1), Turn::None, (2, 2));
+        check_fit((400, 281), (1, 1), Turn::None, (400, 282));
+    }
+
+    #[test]
+    fn pixels_become_square_and_absurd_aspects_are_ignored() {
+        check_fit((720, 576), (64, 45), Turn::None, (1024, 576));
+        check_fit((176, 144), (128, 117), Turn::None, (192, 144));
+        check_fit((640, 480), (4000, 1), Turn::None, (640, 480));
+        check_fit((20_000, 1000), (1, 1), Turn::None, (4096, 204));
+    }
+
+    #[test]
+    fn a_matrix_is_one_of_eight_turns() {
+        let one = 65536;
+        assert_eq!(Turn::from_matrix([one, 0, 0, one]), Turn::None);
+        assert_eq!(Turn::from_matrix([0, one, -one, 0]), Turn::Clock);
+        assert_eq!(Turn::from_matrix([0, -one, one, 0]), Turn::CounterClock);
+        assert_eq!(Turn::from_matrix([-one, 0, 0, -one]), Turn::Half);
+        assert_eq!(Turn::from_matrix([-one, 0, 0, one]), Turn::HFlip);
+    }
+
+    #[test]
+    fn untagged_small_pictures_are_bt601_and_large_ones_bt709() {
+        let untagged = Colour::default();
+        assert_eq!(colour_plan(&untagged, "yuv420p", 480).matrix, "bt601");
+        assert_eq!(colour_plan(&untagged, "yuv420p", 1080).matrix, "bt709");
+        assert!(colour_plan(&untagged, "yuvj420p", 480).full_range);
+    }
+
+    #[test]
+    fn dolby_vision_profile_5_is_refused() {
+        let picture = Picture {
+            width: 64,
+            height: 64,
+            dolby_vision: Some(5),
+            ..Picture::default()
+        };
+        assert!(video_plan(0, &picture, Survey::default()).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! Makes the outputs of one file appear in a folder, whole or not at all, with a manifest that says what they are.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::Serialize;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{JobError, Kind};
+use crate::plan::Plan;
+use crate::probe::{Facts, Measured};
+use crate::profile::Profile;
+use crate::run::{JobOutcome, Output, Progress, Runner, hash};
+use crate::sandbox::Layer;
+use crate::wire::Warning;
+
+/// What `manifest.json` says.
+#[derive(Debug, Serialize)]
+pub struct Manifest {
+    /// Of this format.
+    pub version: u32,
+    /// The input.
+    pub input: InputFile,
+    /// What its container claims, every track included.
+    pub claimed: Facts,
+    /// What decoding measured.
+    pub measured: Measured,
+    /// What was done, per profile.
+    pub plans: Vec<(Profile, Plan)>,
+    /// The files.
+    pub outputs: Vec<Output>,
+    /// What is missing or odd.
+    pub warnings: Vec<Warning>,
+    /// Layers of the sandbox that held in every child.
+    pub sandbox: Vec<Layer>,
+}
+
+/// The input, by content.
+#[derive(Debug, Serialize)]
+pub struct InputFile {
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
+/// Runs profiles over one file and publishes what they made in `out`.
+///
+/// A profile may fail for the input's fault while another makes a primary output (the proxy, else the waveform, else
+/// the poster): that is a warning.
+pub fn publish(
+    runner: &Runner,
+    input: &File,
+    profiles: &[Profile],
+    out: &Path,
+    on_progress: &mut dyn FnMut(Profile, Progress),
+    cancel: &CancellationToken,
+) -> Result<Manifest, JobError> {
+    let scratch = scratch_beside(out)?;
+    let (mut outcomes, mut warnings, mut first) = (Vec::new(), Vec::new(), None);
+    for profile in profiles {
+        let folder = scratch.path().join(profile.name());
+        fs::create_dir(&folder).map_err(|error| JobError::infra("make a scratch folder", error))?;
+        match runner.run_job(
+            input,
+            *profile,
+            &folder,
+            &mut |progress| on_progress(*profile, progress),
+            cancel,
+        ) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) if error.kind == Kind::Input => {
+                warnings.push(Warning::new(
+                    "missing",
+                    format!("{profile}: {}", error.message),
+                ));
+                first.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if outcomes.iter().all(|outcome| outcome.outputs.is_empty()) {
+        return Err(first
+            .unwrap_or_else(|| JobError::input("these profiles make nothing of such an input")));
+    }
+    let manifest = manifest(input, outcomes, warnings)?;
+    place(&manifest, scratch.path(), out)?;
+    Ok(manifest)
+}
+
+fn manifest(
+    input: &File,
+    outcomes: Vec<JobOutcome>,
+    mut warnings: Vec<Warning>,
+) -> Result<Manifest, JobError> {
+    let metadata = input
+        .metadata()
+        .map_err(|error| JobError::infra("look at the input", error))?;
+    let mut manifest = Manifest {
+        version: 1,
+        input: InputFile {
+            bytes: metadata.len(),
+            sha256: hash(input)?,
+        },
+        claimed: Facts::default(),
+        measured: Measured::default(),
+        plans: Vec::new(),
+        outputs: Vec::new(),
+        warnings: Vec::new(),
+        sandbox: Layer::ALL.to_vec(),
+    };
+    for outcome in outcomes {
+        let measured = &mut manifest.measured;
+        measured.video_frames = outcome.measured.video_frames.or(measured.video_frames);
+        measured.video_ms = outcome.measured.video_ms.or(measured.video_ms);
+        measured.audio_ms = outcome.measured.audio_ms.or(measured.audio_ms);
+        measured.decode_errors = measured.decode_errors.max(outcome.measured.decode_errors);
+        manifest
+            .sandbox
+            .retain(|layer| outcome.sandbox.contains(layer));
+        manifest.claimed = outcome.claimed;
+        manifest.plans.push((outcome.profile, outcome.plan));
+        manifest.outputs.extend(outcome.outputs);
+        manifest.warnings.extend(outcome.warnings);
+    }
+    manifest.warnings.append(&mut warnings);
+    if manifest.sandbox.len() < Layer::ALL.len() {
+        manifest.warnings.push(Warning::new(
+            "sandbox",
+            "not every layer of the sandbox held",
+        ));
+    }
+    Ok(manifest)
+}
+
+/// A folder on the same file system as `out`: next to it, or within it where it is a mount point.
+fn scratch_beside(out: &Path) -> Result<TempDir, JobError> {
+    let make = || -> io::Result<TempDir> {
+        let parent = out
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        fs::create_dir_all(parent)?;
+        let mounted = match fs::metadata(out) {
+            Ok(metadata) if !metadata.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
+            Ok(metadata) => metadata.dev() != fs::metadata(parent)?.dev(),
+            Err(_) => false,
+        };
+        tempfile::Builder::new()
+            .prefix(".cinelog-")
+            .tempdir_in(if mounted { out } else { parent })
+    };
+    make().map_err(|error| JobError::infra("make a scratch folder beside the outputs", error))
+}
+
+/// Renames everything into `out`, the manifest last: who sees a manifest sees all it names.
+fn place(manifest: &Manifest, scratch: &Path, out: &Path) -> Result<(), JobError> {
+    let doing = |error: io::Error| JobError::infra("put the outputs in place", error);
+    let written = scratch.join("manifest.json");
+    let mut text = serde_json::to_vec_pretty(manifest).map_err(|error| doing(error.into()))?;
+    text.push(b'\n');
+    fs::write(&written, text).map_err(doing)?;
+    fs::create_dir_all(out).map_err(doing)?;
+    let moves = manifest
+        .outputs
+        .iter()
+        .map(|output| (output.path.as_path(), output.name.as_str()));
+    let mut moved = Vec::new();
+    for (from, name) in moves.chain([(written.as_path(), "manifest.json")]) {
+        let to = out.join(name);
+        if let Err(error) = File::open(from)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(from, &to))
+        {
+            // Take back what is there already: all or nothing.
+            moved.iter().for_each(|path| drop(fs::remove_file(path)));
+            return Err(doing(error));
+        }
+        moved.push(to);
+    }
+    File::open(out)
+        .and_then(|folder| folder.sync_all())
+        .map_err(doing)
+}

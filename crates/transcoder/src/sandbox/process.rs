@@ -1,0 +1,169 @@
+//! The system calls around a child: before exec, after it, and to end it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Sender, channel};
+
+use super::Layer;
+use crate::limits::Limits;
+
+/// Starts `exe stage-child` in `folder` with the input as a descriptor of the same number.
+///
+/// All children are started by one thread that never ends: the kernel sends the death signal when the starting
+/// *thread* ends, and threads of a pool do.
+pub fn start(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
+    type Order = (PathBuf, File, PathBuf, Sender<io::Result<Child>>);
+    static STARTER: OnceLock<Sender<Order>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (orders, queue) = channel::<Order>();
+        std::thread::spawn(move || {
+            for (exe, input, folder, answer) in queue {
+                // Nobody waits any more when the answer cannot be sent; then the child dies with its control pipe.
+                drop(answer.send(start_here(&exe, &input, &folder)));
+            }
+        });
+        orders
+    });
+    let (answer, started) = channel();
+    let gone = |_| io::Error::other("the starting thread is gone");
+    starter
+        .send((
+            exe.to_owned(),
+            input.try_clone()?,
+            folder.to_owned(),
+            answer,
+        ))
+        .map_err(|_| io::ErrorKind::BrokenPipe)?;
+    started.recv().map_err(gone)?
+}
+
+#[expect(unsafe_code, reason = "a closure between fork and exec")]
+fn start_here(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
+    let fd = input.as_raw_fd();
+    let mut command = Command::new(exe);
+    command
+        .arg("stage-child")
+        .arg(fd.to_string())
+        .current_dir(folder)
+        .env_clear()
+        .process_group(0);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // SAFETY: both calls are async-signal-safe and touch nothing of the parent's memory.
+    unsafe {
+        command.pre_exec(move || {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            check(libc::fcntl(fd, libc::F_SETFD, 0))
+        });
+    }
+    command.spawn()
+}
+
+/// Gives up rights: the first thing a child does, before any thread. Returns the layers that hold and those that failed.
+pub fn confine(input: RawFd, limits: &Limits) -> (Vec<Layer>, Vec<(Layer, io::Error)>) {
+    let (mut held, mut failed) = (Vec::new(), Vec::new());
+    let attempts = [
+        (
+            Layer::FirstToGo,
+            std::fs::write("/proc/self/oom_score_adj", "1000"),
+        ),
+        (Layer::ClosedDescriptors, close_others(input)),
+        (Layer::ResourceLimits, set_limits(limits)),
+        (Layer::NoNewPrivileges, no_new_privileges()),
+    ];
+    for (layer, result) in attempts {
+        match result {
+            Ok(()) => held.push(layer),
+            Err(error) => failed.push((layer, error)),
+        }
+    }
+    (held, failed)
+}
+
+/// The input that the parent left open for this process.
+///
+/// # Errors
+/// If nothing is open under that number.
+#[expect(unsafe_code, reason = "takes over a descriptor by number")]
+pub fn inherited(fd: RawFd) -> io::Result<File> {
+    // SAFETY: fcntl only reads the descriptor table; the caller is the child's main, which owns this number alone.
+    unsafe {
+        check(libc::fcntl(fd, libc::F_GETFD))?;
+        Ok(File::from_raw_fd(fd))
+    }
+}
+
+/// Kills a child and all in its process group.
+#[expect(
+    unsafe_code,
+    reason = "the standard library kills one process, not its group"
+)]
+pub fn kill_group(child: &Child) {
+    if let Ok(group) = i32::try_from(child.id()) {
+        // SAFETY: a plain system call; the child is not yet waited for, so the number is still its own.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+    }
+}
+
+#[expect(unsafe_code, reason = "no safe wrapper among our dependencies")]
+fn no_new_privileges() -> io::Result<()> {
+    // SAFETY: plain system calls without pointers.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        check(libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)).map(|()| ())
+    }
+}
+
+#[expect(unsafe_code, reason = "no safe wrapper among our dependencies")]
+fn set_limits(limits: &Limits) -> io::Result<()> {
+    let bounds = [
+        (libc::RLIMIT_AS, limits.memory_bytes),
+        (libc::RLIMIT_CPU, limits.cpu_seconds),
+        (libc::RLIMIT_FSIZE, limits.max_output_bytes),
+        (libc::RLIMIT_NOFILE, 64),
+        (libc::RLIMIT_CORE, 0),
+    ];
+    for (resource, value) in bounds {
+        let mut bound = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: `bound` lives through both calls.
+        unsafe {
+            check(libc::getrlimit(resource, &raw mut bound))?;
+            // A lower bound from outside stands.
+            bound.rlim_cur = value.min(bound.rlim_max);
+            bound.rlim_max = bound.rlim_cur;
+            check(libc::setrlimit(resource, &raw const bound))?;
+        }
+    }
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "closes descriptors by number")]
+fn close_others(input: RawFd) -> io::Result<()> {
+    let input = u32::try_from(input).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let ranges = [(3, input.saturating_sub(1)), (input.max(2) + 1, u32::MAX)];
+    for (first, last) in ranges {
+        if first <= last {
+            // SAFETY: called before anything in this process opened a descriptor of its own.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+    }
+    Ok(())
+}
+
+fn check<T: Into<i64>>(returned: T) -> io::Result<()> {
+    if returned.into() < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! Checks a made file by reading it again, in a child of its own: an output is whole, or it is not there.
+
+use super::Desk;
+use crate::error::{JobError, Kind};
+use crate::media::{AudioDecoder, Packet, Source, VideoDecoder};
+use crate::wire::Expectation;
+
+/// What the container and the encoders may add or lose at the ends.
+const SLACK_MS: u64 = 150;
+/// Packets of sound decoded at the end.
+const LAST_SOUND: usize = 4;
+
+/// Streams, sizes, duration, and that the end decodes.
+pub(crate) fn check(desk: &Desk<'_>, expected: &Expectation) -> Result<(), JobError> {
+    let mut source = desk.open().map_err(wrong)?;
+    let facts = source.facts();
+    let picture = facts
+        .video
+        .and_then(|at| facts.tracks[at].picture.as_ref())
+        .map(|picture| (picture.width, picture.height));
+    if picture != expected.picture || facts.audio.is_some() != expected.sound {
+        return Err(JobError::infra(
+            "keep an output",
+            format!("it has picture {picture:?}, not {:?}", expected.picture),
+        ));
+    }
+    let stream = |at: Option<usize>| at.map(|at| facts.tracks[at].index);
+    let (video, audio) = (stream(facts.video), stream(facts.audio));
+    let tail = read_through(&mut source, video, audio)?;
+    let ms = tail.end_ns.max(0).unsigned_abs() / 1_000_000;
+    if expected.duration_ms > 0 && ms.abs_diff(expected.duration_ms) > SLACK_MS {
+        return Err(JobError::infra(
+            "keep an output",
+            format!("it lasts {ms} ms, not {}", expected.duration_ms),
+        ));
+    }
+    let limits = &desk.request.limits;
+    if let Some(stream) = video {
+        let mut decoder = VideoDecoder::video(&source, stream, 1, limits)?;
+        for packet in tail.pictures.iter().map(Some).chain([None]) {
+            decoder.feed(packet, &mut |_| Ok(()))?;
+        }
+        decodes("picture", decoder.frames, decoder.errors)?;
+    }
+    if let Some(stream) = audio {
+        let mut decoder = AudioDecoder::audio(&source, stream, limits)?;
+        for packet in tail.sounds.iter().map(Some).chain([None]) {
+            decoder.feed(packet, &mut |_| Ok(()))?;
+        }
+        decodes("sound", decoder.frames, decoder.errors)?;
+    }
+    Ok(())
+}
+
+struct Tail {
+    /// Since the last keyframe.
+    pictures: Vec<Packet>,
+    sounds: Vec<Packet>,
+    end_ns: i64,
+}
+
+fn read_through(
+    source: &mut Source,
+    video: Option<usize>,
+    audio: Option<usize>,
+) -> Result<Tail, JobError> {
+    let mut tail = Tail {
+        pictures: Vec::new(),
+        sounds: Vec::new(),
+        end_ns: 0,
+    };
+    while let Some(packet) = source.next()? {
+        tail.end_ns = tail.end_ns.max(source.end_ns(&packet).unwrap_or(0));
+        if Some(packet.stream()) == video {
+            if packet.is_key() {
+                tail.pictures.clear();
+            }
+            tail.pictures.push(packet);
+        } else if Some(packet.stream()) == audio {
+            tail.sounds.push(packet);
+            if tail.sounds.len() > LAST_SOUND {
+                tail.sounds.remove(0);
+            }
+        }
+    }
+    Ok(tail)
+}
+
+fn decodes(what: &str, frames: u64, errors: u64) -> Result<(), JobError> {
+    if frames == 0 || errors > 0 {
+        return Err(JobError::infra(
+            "keep an output",
+            format!("the last {what} does not decode"),
+        ));
+    }
+    Ok(())
+}
+
+/// A bad output is our fault, not the input's.
+fn wrong(error: JobError) -> JobError {
+    if error.kind == Kind::Input {
+        JobError::infra("keep an output", error.message)
+    } else {
+        error
+    }
+}

@@ -1,0 +1,206 @@
+//! What a child does with an input: a stage per output, and the checks on what was made.
+
+mod check;
+mod poster;
+mod proxy;
+mod waveform;
+
+use std::fs::File;
+
+pub(crate) use check::check;
+
+use crate::error::{JobError, Kind};
+use crate::media::Source;
+use crate::plan::{Plan, Survey, plan};
+use crate::probe::{Facts, Measured};
+use crate::profile::{Profile, WAVEFORM_ZOOM};
+use crate::timeline::Rate;
+use crate::wire::{Made, MadeFile, Message, Request, Warning};
+
+/// What a stage works with.
+pub(crate) struct Desk<'a> {
+    /// The input.
+    pub(crate) input: &'a File,
+    /// What is asked for.
+    pub(crate) request: &'a Request,
+    /// How to tell the parent.
+    pub(crate) say: &'a dyn Fn(&Message),
+}
+
+impl Desk<'_> {
+    fn open(&self) -> Result<Source, JobError> {
+        Source::open(self.input, &self.request.demuxer, &self.request.limits)
+    }
+
+    fn meter(&self, stage: &'static str) -> Meter<'_> {
+        Meter {
+            say: self.say,
+            stage,
+            said: 0.0,
+        }
+    }
+}
+
+/// Tells the parent how far a stage is, at steps of half a percent.
+struct Meter<'a> {
+    say: &'a dyn Fn(&Message),
+    stage: &'static str,
+    said: f64,
+}
+
+impl Meter<'_> {
+    #[expect(clippy::cast_precision_loss, reason = "a fraction for people")]
+    fn at(&mut self, done: u64, total: u64) {
+        let fraction = (done as f64 / total.max(1) as f64).clamp(0.0, 1.0);
+        if fraction >= self.said + 0.005 {
+            self.said = fraction;
+            (self.say)(&Message::Progress {
+                stage: self.stage.to_owned(),
+                fraction,
+            });
+        }
+    }
+}
+
+/// What the container claims.
+pub(crate) fn probe(desk: &Desk<'_>) -> Result<Facts, JobError> {
+    Ok(desk.open()?.facts())
+}
+
+/// Makes all outputs of a profile that the input allows.
+pub(crate) fn make(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> {
+    let mut made = begin(desk)?;
+    match profile {
+        Profile::Fast1 => {
+            let sound = made.plan.audio.is_some() && !desk.request.still;
+            let waveform = sound.then(|| waveform::make(desk, &mut made, WAVEFORM_ZOOM));
+            let poster = made
+                .plan
+                .video
+                .is_some()
+                .then(|| poster::make(desk, &mut made));
+            settle(&mut made, [("waveform", waveform), ("poster", poster)])?;
+        }
+        Profile::Proxy720V1 if desk.request.still => {}
+        Profile::Proxy720V1 => proxy::make(desk, &mut made)?,
+    }
+    Ok(made)
+}
+
+/// Makes the waveform alone.
+pub(crate) fn only_waveform(desk: &Desk<'_>, zoom: u32) -> Result<Made, JobError> {
+    let mut made = begin(desk)?;
+    if made.plan.audio.is_none() {
+        return Err(JobError::input("there is no sound in it that we decode"));
+    }
+    waveform::make(desk, &mut made, zoom)?;
+    Ok(made)
+}
+
+/// Facts and plan, before anything is made.
+fn begin(desk: &Desk<'_>) -> Result<Made, JobError> {
+    let mut source = desk.open()?;
+    let facts = source.facts();
+    if facts.video.is_none() && facts.audio.is_none() {
+        let seen: Vec<_> = facts
+            .tracks
+            .iter()
+            .map(|track| format!("{} ({})", track.kind, track.codec))
+            .collect();
+        let seen = if seen.is_empty() {
+            "no tracks".to_owned()
+        } else {
+            seen.join(", ")
+        };
+        return Err(JobError::input(format!(
+            "unsupported: no picture and no sound in it that we decode: {seen}"
+        )));
+    }
+    let survey = match facts.video {
+        Some(at) => survey(&mut source, facts.tracks[at].index)?,
+        None => Survey::default(),
+    };
+    let plan: Plan = plan(&facts, survey)?;
+    Ok(Made {
+        facts,
+        measured: Measured::default(),
+        plan,
+        files: Vec::new(),
+        warnings: Vec::new(),
+    })
+}
+
+/// Reads the first ten seconds of pictures for their rate and their start.
+fn survey(source: &mut Source, stream: usize) -> Result<Survey, JobError> {
+    const SPAN_NS: i64 = 10_000_000_000;
+    const PACKETS: usize = 1200;
+    source.keep(&[stream]);
+    let mut times = Vec::new();
+    while let Some(packet) = source.next()? {
+        let Some(ns) = source.time_ns(&packet) else {
+            continue;
+        };
+        if packet.stream() != stream || Source::discarded(&packet) {
+            continue;
+        }
+        times.push(ns);
+        if ns - times[0] > SPAN_NS || times.len() >= PACKETS {
+            break;
+        }
+    }
+    let rate = Rate::of(&mut times, source.tick_ns(stream));
+    Ok(Survey {
+        rate,
+        first_ns: times.first().copied(),
+    })
+}
+
+/// One output may be missing for the input's fault while another is there: that is a warning. Nothing at all is an error.
+fn settle<const N: usize>(
+    made: &mut Made,
+    results: [(&str, Option<Result<(), JobError>>); N],
+) -> Result<(), JobError> {
+    let mut first = None;
+    for (name, result) in results {
+        let Some(Err(error)) = result else { continue };
+        if error.kind != Kind::Input {
+            return Err(error);
+        }
+        made.warnings.push(Warning::new(
+            "missing",
+            format!("no {name}: {}", error.message),
+        ));
+        first.get_or_insert(error);
+    }
+    match first {
+        Some(error) if made.files.is_empty() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a whole file into the working directory.
+fn write(name: &str, bytes: &[u8]) -> Result<(), JobError> {
+    std::fs::write(name, bytes).map_err(|error| JobError::infra(&format!("write {name}"), error))
+}
+
+/// Warns about what did not decode.
+fn note_errors(made: &mut Made, stage: &str, errors: u64) {
+    made.measured.decode_errors += errors;
+    if errors > 0 {
+        made.warnings.push(Warning::new(
+            "decode_errors",
+            format!("{stage}: {errors} packets or frames did not decode"),
+        ));
+    }
+}
+
+fn file(name: &str) -> MadeFile {
+    MadeFile {
+        name: name.to_owned(),
+        width: None,
+        height: None,
+        rate: None,
+        duration_ms: None,
+        sound: false,
+    }
+}

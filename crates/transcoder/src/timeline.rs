@@ -1,0 +1,355 @@
+//! Where pictures and samples lie in time: pure arithmetic on nanoseconds.
+//!
+//! The timeline begins at or just before the earliest presented sample of the tracks we use. Where there is a picture,
+//! its frame grid goes through the first picture, so that sound and picture keep their distance exactly: the start is
+//! the last grid point not after the earliest sample. Before a late picture its first frame is held; before late sound,
+//! and in gaps, there is silence.
+
+use serde::{Deserialize, Serialize};
+
+const NS: i128 = 1_000_000_000;
+
+/// Frames per second as a fraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Frames …
+    pub num: u32,
+    /// … in so many seconds.
+    pub den: u32,
+}
+
+/// The rates a proxy may have, slowest first.
+pub const RATES: [Rate; 15] = [
+    Rate { num: 5, den: 1 },
+    Rate { num: 10, den: 1 },
+    Rate { num: 12, den: 1 },
+    Rate { num: 25, den: 2 },
+    Rate { num: 15, den: 1 },
+    Rate { num: 20, den: 1 },
+    Rate {
+        num: 24_000,
+        den: 1001,
+    },
+    Rate { num: 24, den: 1 },
+    Rate { num: 25, den: 1 },
+    Rate {
+        num: 30_000,
+        den: 1001,
+    },
+    Rate { num: 30, den: 1 },
+    Rate { num: 48, den: 1 },
+    Rate { num: 50, den: 1 },
+    Rate {
+        num: 60_000,
+        den: 1001,
+    },
+    Rate { num: 60, den: 1 },
+];
+
+impl Rate {
+    /// The rate of a stream whose pictures are shown at these times, `tick_ns` being its clock's resolution.
+    ///
+    /// The mean of the intervals near the median, so that clocks that round (Matroska counts milliseconds) do not hide
+    /// a standard rate. Within 0.5 % of a rate of [`RATES`] it is the nearest one, else the next one up.
+    pub fn of(times_ns: &mut [i64], tick_ns: i64) -> Option<Self> {
+        times_ns.sort_unstable();
+        let mut intervals: Vec<i64> = times_ns
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .filter(|ns| *ns > 0)
+            .collect();
+        intervals.sort_unstable();
+        let median = *intervals.get(intervals.len() / 2)?;
+        let near = median / 50 + tick_ns;
+        let (sum, count) = intervals
+            .iter()
+            .filter(|ns| (**ns - median).abs() <= near)
+            .fold((0_i128, 0_i128), |(sum, count), ns| {
+                (sum + i128::from(*ns), count + 1)
+            });
+        Some(Self::snap(ratio(NS * count, sum)))
+    }
+
+    /// The standard rate for so many frames per second.
+    pub fn snap(per_second: f64) -> Self {
+        let distance = |rate: &Self| (rate.per_second() / per_second - 1.0).abs();
+        let nearest = RATES
+            .into_iter()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        nearest
+            .filter(|rate| distance(rate) <= 0.005)
+            .or_else(|| {
+                RATES
+                    .into_iter()
+                    .find(|rate| rate.per_second() >= per_second)
+            })
+            .unwrap_or(RATES[RATES.len() - 1])
+    }
+
+    /// Frames per second as a number.
+    pub fn per_second(self) -> f64 {
+        f64::from(self.num) / f64::from(self.den)
+    }
+
+    /// Frames of a GOP that lasts a second.
+    pub fn gop(self) -> u32 {
+        (self.num + self.den / 2) / self.den
+    }
+
+    fn frames(self, ns: i64) -> i128 {
+        round_div(
+            i128::from(ns) * i128::from(self.num),
+            NS * i128::from(self.den),
+        )
+    }
+
+    /// Duration of so many frames.
+    pub fn ns(self, frames: i64) -> i64 {
+        clamp(round_div(
+            i128::from(frames) * NS * i128::from(self.den),
+            i128::from(self.num),
+        ))
+    }
+}
+
+/// Where the timeline begins, given the start of the picture with its rate, and of the sound.
+pub fn origin(video: Option<(i64, Rate)>, audio_ns: Option<i64>) -> i64 {
+    match (video, audio_ns) {
+        (Some((video, rate)), Some(audio)) if audio < video => {
+            let held = i128::from(video - audio) * i128::from(rate.num);
+            let unit = NS * i128::from(rate.den);
+            video - rate.ns(clamp((held + unit - 1) / unit))
+        }
+        (Some((video, _)), _) => video,
+        (None, audio) => audio.unwrap_or(0),
+    }
+}
+
+/// Turns pictures at any times into a constant rate.
+#[derive(Debug)]
+pub struct Cadence {
+    rate: Rate,
+    next: i64,
+    shown: bool,
+}
+
+impl Cadence {
+    /// A cadence from the start of the timeline.
+    pub fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            next: 0,
+            shown: false,
+        }
+    }
+
+    /// A picture is shown at `ns`: how often the picture before it is to be repeated until then (0: it is dropped).
+    ///
+    /// The first picture is held from the start, so nothing comes before it.
+    pub fn show(&mut self, ns: i64) -> u64 {
+        if !self.shown {
+            self.shown = true;
+            return 0;
+        }
+        self.until(clamp(self.rate.frames(ns)))
+    }
+
+    /// The last picture ends at `ns`: how often it is to be repeated; at least once.
+    pub fn end(&mut self, ns: i64) -> u64 {
+        if !self.shown {
+            return 0;
+        }
+        self.until(clamp(self.rate.frames(ns)).max(self.next + 1))
+    }
+
+    fn until(&mut self, slot: i64) -> u64 {
+        let repeats = (slot - self.next).max(0);
+        self.next += repeats;
+        repeats.unsigned_abs()
+    }
+}
+
+/// Turns blocks of samples at any times into one unbroken row of samples.
+#[derive(Debug)]
+pub struct Row {
+    rate: u32,
+    /// Samples placed so far.
+    pub len: u64,
+    started: bool,
+}
+
+/// What to do with a block of samples.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Samples of silence that come before it.
+    pub silence: u64,
+    /// Samples to leave out at its start.
+    pub skip: u64,
+}
+
+impl Row {
+    /// An empty row.
+    pub fn new(rate: u32) -> Self {
+        Self {
+            rate,
+            len: 0,
+            started: false,
+        }
+    }
+
+    /// A block of `samples` begins at `ns` on the timeline, or right after the last one.
+    ///
+    /// The first block is placed to the sample. Later ones may be 15 ms off (less than a frame of any codec) before
+    /// silence or a cut puts them right: timestamps of many containers are rounded.
+    pub fn place(&mut self, ns: Option<i64>, samples: u64) -> Placement {
+        let next = i128::from(self.len);
+        let at = ns.map_or(next, |ns| {
+            round_div(i128::from(ns) * i128::from(self.rate), NS)
+        });
+        let tolerance = if self.started {
+            i128::from(self.rate) * 15 / 1000
+        } else {
+            0
+        };
+        let late = if (at - next).abs() > tolerance {
+            at - next
+        } else {
+            0
+        };
+        let silence = u64::try_from(late.max(0)).unwrap_or(u64::MAX);
+        let skip = u64::try_from((-late).max(0))
+            .unwrap_or(u64::MAX)
+            .min(samples);
+        self.started = self.started || skip < samples;
+        self.len = self
+            .len
+            .saturating_add(silence)
+            .saturating_add(samples - skip);
+        Placement { silence, skip }
+    }
+
+    /// Duration of the row.
+    pub fn ms(&self) -> u64 {
+        self.len.saturating_mul(1000) / u64::from(self.rate.max(1))
+    }
+}
+
+fn round_div(a: i128, b: i128) -> i128 {
+    (2 * a + b).div_euclid(2 * b)
+}
+
+fn clamp(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 {
+        i64::MIN / 4
+    } else {
+        i64::MAX / 4
+    })
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a frame rate needs no more than 52 bits"
+)]
+fn ratio(a: i128, b: i128) -> f64 {
+    a as f64 / b as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const R25: Rate = Rate { num: 25, den: 1 };
+
+    #[track_caller]
+    fn check_rate(intervals_ms: &[i64], expected: (u32, u32)) {
+        let mut times = vec![0];
+        for at in 0..300 {
+            times.push(times[at] + intervals_ms[at % intervals_ms.len()] * 1_000_000);
+        }
+        let (num, den) = expected;
+        assert_eq!(Rate::of(&mut times, 1_000_000), Some(Rate { num, den }));
+    }
+
+    #[test]
+    fn rounded_clocks_do_not_hide_a_standard_rate() {
+        check_rate(&[40], (25, 1));
+        check_rate(&[33, 33, 34], (30, 1));
+        check_rate(&[16, 17, 17], (60, 1));
+        check_rate(&[42, 41, 42, 42], (24_000, 1001));
+    }
+
+    #[test]
+    fn odd_rates_go_up_and_fast_ones_stop_at_sixty() {
+        assert_eq!(Rate::snap(18.0), Rate { num: 20, den: 1 });
+        assert_eq!(Rate::snap(60.02), Rate { num: 60, den: 1 });
+        assert_eq!(Rate::snap(240.0), Rate { num: 60, den: 1 });
+        assert_eq!(Rate::snap(1.0), Rate { num: 5, den: 1 });
+    }
+
+    #[test]
+    fn the_grid_goes_through_the_first_picture() {
+        assert_eq!(origin(Some((0, R25)), Some(500)), 0);
+        assert_eq!(origin(Some((100_000_000, R25)), Some(0)), -20_000_000);
+        assert_eq!(origin(Some((80_000_000, R25)), Some(0)), 0);
+        assert_eq!(origin(None, Some(7)), 7);
+    }
+
+    #[test]
+    fn a_late_picture_is_held_and_a_gap_repeats() {
+        let mut cadence = Cadence::new(R25);
+        assert_eq!(cadence.show(80_000_000), 0);
+        assert_eq!(cadence.show(120_000_000), 3);
+        assert_eq!(cadence.show(121_000_000), 0);
+        assert_eq!(cadence.end(161_000_000), 1);
+    }
+
+    #[test]
+    fn late_sound_is_silence_and_an_overlap_is_cut() {
+        let mut row = Row::new(1000);
+        assert_eq!(
+            row.place(Some(5_000_000), 100),
+            Placement {
+                silence: 5,
+                skip: 0
+            }
+        );
+        assert_eq!(
+            row.place(Some(107_000_000), 100),
+            Placement {
+                silence: 0,
+                skip: 0
+            }
+        );
+        assert_eq!(
+            row.place(Some(155_000_000), 100),
+            Placement {
+                silence: 0,
+                skip: 50
+            }
+        );
+        assert_eq!(
+            row.place(Some(300_000_000), 10),
+            Placement {
+                silence: 45,
+                skip: 0
+            }
+        );
+        assert_eq!(row.len, 310);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_shown_equal_time_passed(steps in prop::collection::vec(1_i64..200_000_000, 1..100)) {
+            let mut cadence = Cadence::new(R25);
+            let (mut now, mut frames) = (0, cadence.show(0));
+            for step in steps {
+                now += step;
+                frames += cadence.show(now);
+            }
+            frames += cadence.end(now + 40_000_000);
+            let exact = R25.frames(now + 40_000_000);
+            prop_assert!((i128::from(frames) - exact).abs() <= 1);
+        }
+    }
+}
