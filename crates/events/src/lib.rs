@@ -15,3 +15,15 @@ pub mod decide;
 pub mod upcast;
 
 pub mod seal;
+
+pub mod store;
+
+pub mod log;
+
+pub mod source;
+
+pub mod subscription;
+
+pub mod failpoint;
+
+pub mod metrics;

@@ -14,7 +14,8 @@ CREATE FUNCTION log.append(
     x_command int[], x_stream int[], x_expected bigint[], x_state text[],
     f_command int[], f_stream int[], f_type text[], f_schema smallint[], f_payload text[], f_meta text[], f_event uuid[],
     known_position bigint
-) RETURNS TABLE (verdict text, first_position bigint, last_position bigint, stream int, actual bigint)
+) RETURNS TABLE (verdict text, first_position bigint, last_position bigint, stream int, actual bigint,
+                recorded_at timestamptz)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     n          int := cardinality(c_tenant);
@@ -151,7 +152,7 @@ BEGIN
     SELECT u.verdict,
            CASE u.verdict WHEN 'accepted' THEN base + u.first ELSE u.first END,
            CASE u.verdict WHEN 'accepted' THEN base + u.last ELSE u.last END,
-           u.stream, u.actual
+           u.stream, u.actual, moment
     FROM unnest(c_verdict, c_first, c_last, c_stream, c_actual) WITH ORDINALITY AS u(verdict, first, last, stream, actual, i)
     ORDER BY u.i;
 END $$;

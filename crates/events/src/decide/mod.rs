@@ -13,6 +13,7 @@ pub mod user;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::fact::Fact;
 use crate::id::EventId;
@@ -43,6 +44,25 @@ pub enum Refusal {
         /// What is wrong with it.
         reason: &'static str,
     },
+}
+
+/// The state that `fact` leads to in `stream`, whose name says of what kind it is. Null is the state before everything.
+pub fn fold(stream: &str, state: Value, event: EventId, fact: &Fact) -> Value {
+    fn step<S: State>(state: Value, event: EventId, fact: &Fact) -> Value {
+        let mut typed: S = serde_json::from_value(state).unwrap_or_default();
+        typed.fold(event, fact);
+        serde_json::to_value(typed).unwrap_or_default()
+    }
+    match stream.split_once('-').map(|(kind, _)| kind) {
+        Some("asset") => step::<asset::AssetState>(state, event, fact),
+        Some("user") => step::<user::UserState>(state, event, fact),
+        Some("post") => step::<post::PostState>(state, event, fact),
+        Some("comment") => step::<comment::CommentState>(state, event, fact),
+        Some("reaction") => step::<reaction::ReactionState>(state, event, fact),
+        Some("follow") => step::<follow::FollowState>(state, event, fact),
+        Some("match") => step::<pairing::PairingState>(state, event, fact),
+        _ => state,
+    }
 }
 
 /// What a decider gives.

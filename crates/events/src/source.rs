@@ -1,0 +1,111 @@
+//! Where readers get facts from: the topic when there is a broker, else the log in Postgres. Same facts, same order in
+//! each lane, so a subscription may change from one to the other at any time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use crate::envelope::Sealed;
+use crate::id::{Lane, Position};
+use crate::store::{LogError, Wake, read_stretch};
+
+/// Why a source gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The log in Postgres.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Where a lane's reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneStart {
+    /// The lane.
+    pub lane: Lane,
+    /// Facts up to here are known.
+    pub after: Position,
+    /// Where in the lane's partition to look; a hint.
+    pub offset: i64,
+}
+
+/// One way to tail the log. After an error or a dropped [`Source::next`], [`Source::assign`] must come before the next.
+pub enum Source {
+    /// The log in Postgres.
+    Postgres(PostgresTail),
+}
+
+impl Source {
+    /// Tails the log in Postgres.
+    pub fn postgres(pool: PgPool, wake: Wake) -> Self {
+        Self::Postgres(PostgresTail { pool, wake, lanes: BTreeMap::new(), seen: Position::START })
+    }
+
+    /// Reads these lanes from now on, and no others.
+    pub async fn assign(&mut self, lanes: Vec<LaneStart>) -> Result<(), SourceError> {
+        match self {
+            Self::Postgres(tail) => tail.assign(&lanes).await,
+        }
+    }
+
+    /// The next facts of the lanes, each with the offset to go on from; none when there were none for `wait`. Facts of
+    /// one lane come in order, each once.
+    pub async fn next(&mut self, most: usize, wait: Duration) -> Result<Vec<(Sealed, i64)>, SourceError> {
+        match self {
+            Self::Postgres(tail) => tail.next(most, wait).await,
+        }
+    }
+}
+
+/// Tails the log in Postgres, all lanes of the reader in one scan.
+pub struct PostgresTail {
+    pool: PgPool,
+    wake: Wake,
+    lanes: BTreeMap<Lane, Position>,
+    seen: Position,
+}
+
+impl PostgresTail {
+    async fn assign(&mut self, lanes: &[LaneStart]) -> Result<(), SourceError> {
+        self.lanes = lanes.iter().map(|start| (start.lane, start.after)).collect();
+        self.seen = first_unknown(&self.pool, lanes).await.map_err(LogError::from)?;
+        Ok(())
+    }
+
+    async fn next(&mut self, most: usize, wait: Duration) -> Result<Vec<(Sealed, i64)>, SourceError> {
+        if self.lanes.is_empty() {
+            tokio::time::sleep(wait).await;
+            return Ok(vec![]);
+        }
+        let numbers: Vec<i16> = self.lanes.keys().map(|lane| lane.number()).collect();
+        loop {
+            let limit = i64::try_from(most).unwrap_or(i64::MAX);
+            let stretch = read_stretch(&self.pool, self.seen, Some(&numbers), limit).await?;
+            let grown = stretch.seen > self.seen;
+            self.seen = stretch.seen;
+            let known = |fact: &Sealed| self.lanes.get(&fact.lane).is_none_or(|after| fact.position <= *after);
+            let news: Vec<_> = stretch.facts.into_iter().filter(|fact| !known(fact)).map(|fact| (fact, 0)).collect();
+            if !news.is_empty() {
+                return Ok(news);
+            }
+            if !grown {
+                self.wake.wait(wait).await;
+                return Ok(vec![]);
+            }
+        }
+    }
+}
+
+/// Just before the first fact that any of the lanes does not know yet; the head when they know all.
+async fn first_unknown(pool: &PgPool, lanes: &[LaneStart]) -> Result<Position, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT COALESCE(min(e.position) - 1, (SELECT max(position) FROM log.events), 0)
+         FROM unnest($1::smallint[], $2::bigint[]) AS u(lane, after)
+         CROSS JOIN LATERAL (
+             SELECT position FROM log.events e WHERE e.lane = u.lane AND e.position > u.after ORDER BY position LIMIT 1) e",
+    )
+    .bind(lanes.iter().map(|start| start.lane.number()).collect::<Vec<_>>())
+    .bind(lanes.iter().map(|start| start.after.0).collect::<Vec<_>>())
+    .fetch_one(pool)
+    .await
+}

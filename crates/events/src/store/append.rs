@@ -1,0 +1,385 @@
+//! Group commit: one writer task per process folds the commands that wait into one call of `log.append`.
+//!
+//! The positions' lock would cost each command a commit of its own; folded, up to [`MAX_BATCH`] commands share one. No
+//! command waits for company: what is there goes.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use metrics::{counter, histogram};
+use service::retry::Backoff;
+use service::shutdown::Shutdown;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::ExecuteError;
+use crate::failpoint;
+use crate::id::{CommandId, EventId, Lane, Position, StreamKey};
+use crate::metrics::{APPEND_BATCH, APPEND_OVERLOADED, APPEND_SECONDS};
+
+/// The most commands in one batch.
+pub const MAX_BATCH: usize = 256;
+/// The most bytes of payloads in one batch.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+/// The most commands that may wait for the writer; one more is turned away.
+const MAX_WAITING: usize = 4096;
+/// The most a fact may take with its envelope: what Kafka takes as one message, with room to spare.
+pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
+/// How long the writer repeats a batch whose outcome it does not know.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// What a command expects of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing.
+    Any,
+    /// That nothing has happened in it.
+    NoStream,
+    /// That this many facts have.
+    Exact(i64),
+}
+
+impl Expected {
+    /// That the stream still has `version` facts.
+    pub(super) fn version(version: i64) -> Self {
+        if version == 0 { Self::NoStream } else { Self::Exact(version) }
+    }
+
+    fn number(self) -> i64 {
+        match self {
+            Self::Any => -1,
+            Self::NoStream => 0,
+            Self::Exact(version) => version,
+        }
+    }
+}
+
+/// A stream that a command writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Write {
+    pub(crate) key: StreamKey,
+    pub(crate) lane: Lane,
+    pub(crate) expected: Expected,
+    /// What the stream's facts amount to after this command; none: unchanged.
+    pub(crate) state: Option<String>,
+}
+
+/// A fact to append; `write` is the index of its stream among the command's writes.
+#[derive(Clone, Debug)]
+pub(crate) struct NewFact {
+    pub(crate) write: usize,
+    pub(crate) fact_type: &'static str,
+    pub(crate) schema_version: i16,
+    pub(crate) payload: String,
+    pub(crate) meta: String,
+    pub(crate) event_id: EventId,
+}
+
+/// A command that has been decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub(crate) id: CommandId,
+    pub(crate) body_hash: [u8; 32],
+    pub(crate) writes: Vec<Write>,
+    pub(crate) facts: Vec<NewFact>,
+}
+
+impl Prepared {
+    fn bytes(&self) -> usize {
+        self.facts.iter().map(|fact| fact.payload.len() + fact.meta.len()).sum()
+    }
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accepted { first: Position, at: DateTime<Utc> },
+    Repeated { first: Position, last: Position },
+    KeyReused,
+    Conflict,
+    SubjectDiffers,
+}
+
+type Answer = Result<Verdict, ExecuteError>;
+
+struct Waiting {
+    command: Prepared,
+    since: Instant,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The way to this process's writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer(mpsc::Sender<Waiting>);
+
+impl Writer {
+    /// Starts the writer. After `shutdown` it answers what waits and ends.
+    pub(crate) fn start(pool: PgPool, shutdown: &Shutdown) -> Self {
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let end = shutdown.clone();
+        shutdown.spawn(Task { pool, connection: None, queue: receiver, held: None }.run(end));
+        Self(sender)
+    }
+
+    /// Hands a command to the writer and waits for its verdict. A caller that stops waiting does not stop the command.
+    pub(crate) async fn submit(&self, command: Prepared) -> Answer {
+        let (answer, verdict) = oneshot::channel();
+        let full = |_| {
+            counter!(APPEND_OVERLOADED).increment(1);
+            ExecuteError::Overloaded { retry_after: Duration::from_secs(1) }
+        };
+        self.0.try_send(Waiting { command, since: Instant::now(), answer }).map_err(full)?;
+        // A writer that ended mid-way leaves the outcome open; repeating the command id settles it.
+        verdict.await.unwrap_or_else(|_| Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)))
+    }
+}
+
+struct Task {
+    pool: PgPool,
+    connection: Option<PoolConnection<Postgres>>,
+    queue: mpsc::Receiver<Waiting>,
+    /// A command whose id is in the batch just gathered: it waits for the next, to find the first one's outcome.
+    held: Option<Waiting>,
+}
+
+impl Task {
+    async fn run(mut self, end: Shutdown) {
+        loop {
+            let first = match self.held.take() {
+                Some(held) => held,
+                None => tokio::select! {
+                    biased;
+                    next = self.queue.recv() => match next {
+                        Some(next) => next,
+                        None => return,
+                    },
+                    () = end.cancelled() => return,
+                },
+            };
+            let batch = self.gather(first);
+            histogram!(APPEND_BATCH).record(batch.len() as f64);
+            let (commands, waiting): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|w| (w.command, (w.since, w.answer))).unzip();
+            let answers = self.settle(&commands).await;
+            for ((since, answer), verdict) in waiting.into_iter().zip(answers) {
+                histogram!(APPEND_SECONDS).record(since.elapsed().as_secs_f64());
+                // The caller may have gone; its command has been judged all the same.
+                answer.send(verdict).ok();
+            }
+        }
+    }
+
+    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
+        let mut bytes = first.command.bytes();
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+            let Ok(next) = self.queue.try_recv() else { break };
+            if batch.iter().any(|one| one.command.id == next.command.id) {
+                self.held = Some(next);
+                break;
+            }
+            bytes += next.command.bytes();
+            batch.push(next);
+        }
+        batch
+    }
+
+    /// The answers to a batch, in its order. Repeats it while the outcome is unknown or Postgres asks for it; a value
+    /// that Postgres refuses is found by halving, so that it fails its own command only.
+    async fn settle(&mut self, commands: &[Prepared]) -> Vec<Answer> {
+        let deadline = Instant::now() + SETTLE;
+        let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
+        loop {
+            let error = match self.try_once(commands).await {
+                Ok(verdicts) => return verdicts.into_iter().map(Ok).collect(),
+                Err(error) => error,
+            };
+            match Failure::of(&error) {
+                Failure::Data if commands.len() == 1 => {
+                    return vec![Err(ExecuteError::Unrepresentable(error.to_string()))];
+                }
+                Failure::Data => {
+                    let (left, right) = commands.split_at(commands.len() / 2);
+                    let mut answers = Box::pin(self.settle(left)).await;
+                    answers.extend(Box::pin(self.settle(right)).await);
+                    return answers;
+                }
+                Failure::Other => self.connection = None,
+                Failure::Repeat => {}
+            }
+            if Instant::now() > deadline {
+                tracing::error!(%error, commands = commands.len(), "the log does not answer");
+                return commands.iter().map(|_| Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut))).collect();
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    async fn try_once(&mut self, commands: &[Prepared]) -> Result<Vec<Verdict>, sqlx::Error> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.pool.acquire().await?),
+        };
+        failpoint::hit("append.before_send");
+        let verdicts = append(connection, commands).await;
+        failpoint::hit("append.after_commit");
+        verdicts
+    }
+}
+
+enum Failure {
+    /// A value that Postgres does not take: class 22 and 23.
+    Data,
+    /// A deadlock or a serialization failure: the same again.
+    Repeat,
+    /// Anything else: a new connection.
+    Other,
+}
+
+impl Failure {
+    fn of(error: &sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|e| e.code()).unwrap_or_default();
+        match code.as_ref() {
+            "40P01" | "40001" => Self::Repeat,
+            code if code.starts_with("22") || code.starts_with("23") => Self::Data,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// One call of `log.append`, as the transaction that `connection` is in or as its own.
+pub(crate) async fn append(
+    connection: &mut PgConnection,
+    commands: &[Prepared],
+) -> Result<Vec<Verdict>, sqlx::Error> {
+    let args = Arguments::of(commands);
+    let rows: Vec<(String, Option<i64>, Option<i64>, Option<DateTime<Utc>>)> = sqlx::query_as(
+        "SELECT verdict, first_position, last_position, recorded_at FROM log.append(
+             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+    )
+    .bind(args.s_tenant)
+    .bind(args.s_id)
+    .bind(args.s_subject)
+    .bind(args.s_lane)
+    .bind(args.c_tenant)
+    .bind(args.c_actor)
+    .bind(args.c_route)
+    .bind(args.c_key)
+    .bind(args.c_hash)
+    .bind(args.x_command)
+    .bind(args.x_stream)
+    .bind(args.x_expected)
+    .bind(args.x_state)
+    .bind(args.f_command)
+    .bind(args.f_stream)
+    .bind(args.f_type)
+    .bind(args.f_schema)
+    .bind(args.f_payload)
+    .bind(args.f_meta)
+    .bind(args.f_event)
+    .bind(0_i64)
+    .fetch_all(connection)
+    .await?;
+    let verdicts: Option<Vec<_>> = rows.into_iter().map(verdict).collect();
+    match verdicts {
+        Some(verdicts) if verdicts.len() == commands.len() => Ok(verdicts),
+        _ => Err(sqlx::Error::Protocol("log.append gave verdicts that make no sense".to_owned())),
+    }
+}
+
+fn verdict(row: (String, Option<i64>, Option<i64>, Option<DateTime<Utc>>)) -> Option<Verdict> {
+    let (verdict, first, last, at) = row;
+    Some(match verdict.as_str() {
+        "accepted" => Verdict::Accepted { first: Position(first?), at: at? },
+        "repeated" => Verdict::Repeated { first: Position(first?), last: Position(last?) },
+        "reused" => Verdict::KeyReused,
+        "conflict" => Verdict::Conflict,
+        "subject" => Verdict::SubjectDiffers,
+        _ => return None,
+    })
+}
+
+/// The parameters of `log.append`, column by column.
+#[derive(Default)]
+struct Arguments<'a> {
+    s_tenant: Vec<Uuid>,
+    s_id: Vec<&'a str>,
+    s_subject: Vec<&'a str>,
+    s_lane: Vec<i16>,
+    c_tenant: Vec<Uuid>,
+    c_actor: Vec<Uuid>,
+    c_route: Vec<&'a str>,
+    c_key: Vec<&'a str>,
+    c_hash: Vec<&'a [u8]>,
+    x_command: Vec<i32>,
+    x_stream: Vec<i32>,
+    x_expected: Vec<i64>,
+    x_state: Vec<Option<&'a str>>,
+    f_command: Vec<i32>,
+    f_stream: Vec<i32>,
+    f_type: Vec<&'a str>,
+    f_schema: Vec<i16>,
+    f_payload: Vec<&'a str>,
+    f_meta: Vec<&'a str>,
+    f_event: Vec<Uuid>,
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).expect("a batch has far fewer than 2^31 parts")
+}
+
+impl<'a> Arguments<'a> {
+    fn of(commands: &'a [Prepared]) -> Self {
+        let mut args = Self::default();
+        // Sorted by bytes, in every process alike: streams are locked in this order.
+        let mut streams: Vec<(Uuid, &'a Write)> =
+            commands.iter().flat_map(|c| c.writes.iter().map(|w| (c.id.tenant.0, w))).collect();
+        streams.sort_by(|(t, w), (u, v)| (t, &w.key.stream).cmp(&(u, &v.key.stream)));
+        streams.dedup_by(|(t, w), (u, v)| (t, &w.key.stream) == (u, &v.key.stream));
+        for (tenant, write) in &streams {
+            args.s_tenant.push(*tenant);
+            args.s_id.push(&write.key.stream);
+            args.s_subject.push(&write.key.subject);
+            args.s_lane.push(write.lane.number());
+        }
+        for (n, command) in commands.iter().enumerate() {
+            let places: Vec<i32> = command
+                .writes
+                .iter()
+                .map(|write| {
+                    let wanted = (&command.id.tenant.0, &write.key.stream);
+                    let place = streams.binary_search_by(|(t, w)| (t, &w.key.stream).cmp(&wanted));
+                    count(place.expect("every write is among the streams") + 1)
+                })
+                .collect();
+            args.push(count(n + 1), command, &places);
+        }
+        args
+    }
+
+    fn push(&mut self, number: i32, command: &'a Prepared, places: &[i32]) {
+        self.c_tenant.push(command.id.tenant.0);
+        self.c_actor.push(command.id.actor.0);
+        self.c_route.push(&command.id.route);
+        self.c_key.push(&command.id.key);
+        self.c_hash.push(&command.body_hash);
+        for (write, place) in command.writes.iter().zip(places) {
+            self.x_command.push(number);
+            self.x_stream.push(*place);
+            self.x_expected.push(write.expected.number());
+            self.x_state.push(write.state.as_deref());
+        }
+        for fact in &command.facts {
+            self.f_command.push(number);
+            self.f_stream.push(places[fact.write]);
+            self.f_type.push(fact.fact_type);
+            self.f_schema.push(fact.schema_version);
+            self.f_payload.push(&fact.payload);
+            self.f_meta.push(&fact.meta);
+            self.f_event.push(fact.event_id.0);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The log in Postgres: the one way in ([`Log::execute`]) and the ways to read.
+
+mod append;
+mod execute;
+mod keys;
+mod read;
+mod wake;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use service::retry::Retry;
+use service::shutdown::Shutdown;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub use append::{Expected, MAX_BATCH, MAX_ENVELOPE_BYTES};
+pub use execute::{Accepted, Command, Emit, Streams};
+pub use keys::{Config as KeysConfig, Keys};
+pub use wake::Wake;
+
+pub(crate) use read::{open as read_open, stretch as read_stretch};
+
+use crate::decide::{Refusal, State};
+use crate::id::TenantId;
+use crate::seal::SealError;
+use crate::upcast::ReadError;
+
+/// Why the log could not be read or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Postgres did not answer as it should.
+    #[error("the log in Postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// A stored fact does not read.
+    #[error("a stored fact does not read: {0}")]
+    Unreadable(#[from] ReadError),
+    /// A person's key does not open.
+    #[error(transparent)]
+    Key(#[from] SealError),
+    /// The reader asks for facts below the floor.
+    #[error("facts up to {asked} are asked for, but this log begins at {floor}: read the archive first")]
+    TooOld {
+        /// The first position asked for.
+        asked: i64,
+        /// The lowest position kept.
+        floor: i64,
+    },
+    /// Positions are not dense: the one law that must never break.
+    #[error("position {missing} is missing from the log")]
+    Gap {
+        /// The position that should be there.
+        missing: i64,
+    },
+    /// The master key cannot be used.
+    #[error("the master key: {0}")]
+    MasterKey(String),
+}
+
+impl LogError {
+    /// Whether trying again can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Postgres(_) => Retry::Later,
+            _ => Retry::Never,
+        }
+    }
+}
+
+/// Why a command did not take effect. Except for [`ExecuteError::Unavailable`], the log is as it was; there, repeating
+/// the same command id tells.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The decider said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// This command id was accepted with another body.
+    #[error("this idempotency key was used for another request")]
+    KeyReused,
+    /// A fact is too large for Kafka.
+    #[error("the fact takes {bytes} bytes, at most {limit} are allowed")]
+    TooLarge {
+        /// Size with envelope.
+        bytes: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// Postgres cannot hold a value.
+    #[error("a value cannot be stored: {0}")]
+    Unrepresentable(String),
+    /// Too many commands wait.
+    #[error("too many commands are waiting")]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Others kept changing the same thing.
+    #[error("others kept changing the same thing: try again")]
+    Contended,
+    /// The actor was erased, or the key does not open.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// Postgres does not answer; whether the command took effect, a repeat tells.
+    #[error("the log in Postgres: {0}")]
+    Unavailable(#[from] sqlx::Error),
+    /// What was accepted cannot be read back.
+    #[error(transparent)]
+    Unreadable(LogError),
+}
+
+impl ExecuteError {
+    /// Whether the same command may pass later.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Overloaded { .. } | Self::Contended | Self::Unavailable(_) => Retry::Later,
+            _ => Retry::Never,
+        }
+    }
+}
+
+impl From<LogError> for ExecuteError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Postgres(error) => Self::Unavailable(error),
+            LogError::Key(error) => Self::Seal(error),
+            other => Self::Unreadable(other),
+        }
+    }
+}
+
+/// One stream as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamRow {
+    /// What its facts are about; pinned by the first one.
+    pub subject: String,
+    /// Number of facts in it.
+    pub version: i64,
+    /// What they amount to, see [`crate::decide`].
+    pub state: Value,
+}
+
+impl StreamRow {
+    /// The state as its decider knows it; a state that does not read is as good as none.
+    pub fn state<S: State>(&self) -> S {
+        serde_json::from_value(self.state.clone()).unwrap_or_default()
+    }
+}
+
+/// The log. Clones share the one writer of this process.
+#[derive(Clone, Debug)]
+pub struct Log {
+    id: Uuid,
+    pool: PgPool,
+    keys: Keys,
+    writer: append::Writer,
+}
+
+impl Log {
+    /// Opens the log with a pool whose role may append, and starts this process's writer.
+    pub async fn open(pool: PgPool, keys: Keys, shutdown: &Shutdown) -> Result<Self, LogError> {
+        let id = read::log_id(&pool).await?;
+        let writer = append::Writer::start(pool.clone(), shutdown);
+        Ok(Self { id, pool, keys, writer })
+    }
+
+    /// Which log this is; only a fork gets a new id.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The tenant that every install has from the start.
+    pub async fn default_tenant(&self) -> Result<TenantId, LogError> {
+        Ok(sqlx::query_scalar("SELECT tenant FROM log.tenants WHERE name = 'default'").fetch_one(&self.pool).await?)
+    }
+}
+
+/// The id of the log that `pool` leads to.
+pub async fn log_id(pool: &PgPool) -> Result<Uuid, LogError> {
+    read::log_id(pool).await
+}

@@ -1,0 +1,119 @@
+//! How far a subscription has come.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool};
+
+use crate::id::{LANES, Lane, Position};
+use crate::source::LaneStart;
+
+/// Makes a new subscription's rows; does nothing when they are there.
+pub(super) async fn prepare(pool: &PgPool, subscription: &str) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    for table in ["subscription.checkpoints", "subscription.leases"] {
+        let sql = format!(
+            "INSERT INTO {table} (subscription, lane) SELECT $1, generate_series(0, $2 - 1) ON CONFLICT DO NOTHING"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(subscription).bind(i32::from(LANES)).execute(&mut *tx).await?;
+    }
+    tx.commit().await
+}
+
+/// Where each of `lanes` goes on.
+pub(super) async fn load(pool: &PgPool, subscription: &str, lanes: &[Lane]) -> Result<Vec<LaneStart>, sqlx::Error> {
+    let numbers: Vec<i16> = lanes.iter().map(|lane| lane.number()).collect();
+    let rows: Vec<(i16, Position, i64)> = sqlx::query_as(
+        "SELECT lane, position, kafka_offset FROM subscription.checkpoints
+         WHERE subscription = $1 AND lane = ANY ($2) ORDER BY lane",
+    )
+    .bind(subscription)
+    .bind(numbers)
+    .fetch_all(pool)
+    .await?;
+    let starts = rows.into_iter().filter_map(|(lane, after, offset)| {
+        Some(LaneStart { lane: Lane::new(lane.into())?, after, offset })
+    });
+    Ok(starts.collect())
+}
+
+/// A lane's step in one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) lane: Lane,
+    pub(super) from: Position,
+    pub(super) to: Position,
+    pub(super) offset: i64,
+}
+
+/// Moves the checkpoints, if all of them still are where this process believes; false: someone else moved one.
+pub(super) async fn advance(
+    tx: &mut PgConnection,
+    subscription: &str,
+    steps: &[Step],
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "UPDATE subscription.checkpoints c SET position = u.moved, kafka_offset = u.kafka_offset
+         FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS u(lane, known, moved, kafka_offset)
+         WHERE c.subscription = $1 AND c.lane = u.lane AND c.position = u.known",
+    )
+    .bind(subscription)
+    .bind(steps.iter().map(|s| s.lane.number()).collect::<Vec<_>>())
+    .bind(steps.iter().map(|s| s.from.0).collect::<Vec<_>>())
+    .bind(steps.iter().map(|s| s.to.0).collect::<Vec<_>>())
+    .bind(steps.iter().map(|s| s.offset).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(moved.rows_affected() == steps.len() as u64)
+}
+
+/// Whether `subscription` has taken in every fact of `lane` up to `position`. Lanes without news need no checkpoint.
+pub async fn reached(
+    connection: &mut PgConnection,
+    subscription: &str,
+    lane: Lane,
+    position: Position,
+) -> Result<bool, sqlx::Error> {
+    let reached: Option<bool> = sqlx::query_scalar(
+        "SELECT c.position >= $3 OR NOT EXISTS (
+             SELECT FROM log.events e WHERE e.lane = $2 AND e.position > c.position AND e.position <= $3)
+         FROM subscription.checkpoints c WHERE c.subscription = $1 AND c.lane = $2",
+    )
+    .bind(subscription)
+    .bind(lane.number())
+    .bind(position)
+    .fetch_optional(connection)
+    .await?;
+    Ok(reached.unwrap_or(false))
+}
+
+/// How far behind a subscription is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lag {
+    /// The subscription.
+    pub subscription: String,
+    /// Lanes that have facts it has not taken in.
+    pub lanes_behind: i64,
+    /// Age of the oldest such fact; zero when there is none.
+    pub behind: Duration,
+}
+
+/// How far behind every subscription is.
+pub async fn lag(connection: &mut PgConnection) -> Result<Vec<Lag>, sqlx::Error> {
+    let rows: Vec<(String, i64, f64)> = sqlx::query_as(
+        "SELECT c.subscription, count(e.recorded_at),
+                COALESCE(EXTRACT(epoch FROM clock_timestamp() - min(e.recorded_at)), 0)::float8
+         FROM subscription.checkpoints c
+         LEFT JOIN LATERAL (
+             SELECT recorded_at FROM log.events e
+             WHERE e.lane = c.lane AND e.position > c.position ORDER BY e.position LIMIT 1) e ON true
+         GROUP BY c.subscription ORDER BY c.subscription",
+    )
+    .fetch_all(connection)
+    .await?;
+    let lags = rows.into_iter().map(|(subscription, lanes_behind, seconds)| Lag {
+        subscription,
+        lanes_behind,
+        behind: Duration::from_secs_f64(seconds.max(0.0)),
+    });
+    Ok(lags.collect())
+}

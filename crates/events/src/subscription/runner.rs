@@ -1,0 +1,160 @@
+//! The loop: lanes → facts → one transaction per batch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use service::retry::Backoff;
+use service::shutdown::Shutdown;
+use sqlx::PgPool;
+use tokio::sync::watch;
+
+use super::checkpoint::{self, Step};
+use super::{Subscriber, lease};
+use crate::envelope::Sealed;
+use crate::failpoint;
+use crate::id::{Lane, Position};
+use crate::metrics::{APPLY_FAILED, FACTS_APPLIED};
+use crate::source::{Source, SourceError};
+use crate::store::{Keys, LogError, read_open};
+
+/// How a runner works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The most facts in one transaction.
+    pub batch: usize,
+    /// How long one transaction may take before it is given up and tried again.
+    pub apply_limit: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { batch: 1000, apply_limit: Duration::from_secs(60) }
+    }
+}
+
+/// Why a batch did not take effect.
+#[derive(Debug, thiserror::Error)]
+enum BatchError {
+    #[error("another process moved a checkpoint")]
+    Lost,
+    #[error("the batch took too long")]
+    TooSlow,
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+impl From<sqlx::Error> for BatchError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// Runs one subscriber in this process.
+pub struct Runner {
+    subscriber: Arc<dyn Subscriber>,
+    pool: PgPool,
+    source: Source,
+    keys: Keys,
+    options: Options,
+    /// Where each lane of ours is.
+    at: BTreeMap<Lane, Position>,
+}
+
+impl Runner {
+    /// A runner that reads `source` and writes through `pool`.
+    pub fn new(subscriber: Arc<dyn Subscriber>, pool: PgPool, source: Source, keys: Keys, options: Options) -> Self {
+        Self { subscriber, pool, source, keys, options, at: BTreeMap::new() }
+    }
+
+    /// Runs until `shutdown`. Failures are told and tried again; nothing is ever skipped.
+    pub async fn run(mut self, shutdown: &Shutdown) {
+        let name = self.subscriber.name().to_owned();
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        while let Err(error) = checkpoint::prepare(&self.pool, &name).await {
+            tracing::warn!(subscription = name, %error, "the subscription cannot start yet");
+            if !shutdown.sleep(backoff.next_wait()).await {
+                return;
+            }
+        }
+        let mut lanes = lease::keep(self.pool.clone(), name.clone(), shutdown);
+        lanes.mark_changed();
+        while !shutdown.is_cancelled() {
+            match self.step(&mut lanes, shutdown).await {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    counter!(APPLY_FAILED, "subscription" => name.clone()).increment(1);
+                    match error {
+                        BatchError::Lost => tracing::info!(subscription = name, "{error}"),
+                        _ => tracing::error!(subscription = name, %error, "a batch was not applied; it is tried again"),
+                    }
+                    // Reading begins again at the checkpoints: what was read and not applied is read anew.
+                    lanes.mark_changed();
+                    shutdown.sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self, lanes: &mut watch::Receiver<Vec<Lane>>, shutdown: &Shutdown) -> Result<(), BatchError> {
+        if lanes.has_changed().unwrap_or(false) {
+            let mine = lanes.borrow_and_update().clone();
+            let starts = checkpoint::load(&self.pool, self.subscriber.name(), &mine).await?;
+            self.at = starts.iter().map(|start| (start.lane, start.after)).collect();
+            self.source.assign(starts).await?;
+        }
+        let batch = tokio::select! {
+            batch = self.source.next(self.options.batch, Duration::from_secs(1)) => batch?,
+            _ = lanes.changed() => {
+                // Dropped mid-way: the source may have lost facts, so it is assigned anew.
+                lanes.mark_changed();
+                return Ok(());
+            }
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let applied = tokio::time::timeout(self.options.apply_limit, self.apply(batch)).await;
+        applied.unwrap_or(Err(BatchError::TooSlow))
+    }
+
+    async fn apply(&mut self, batch: Vec<(Sealed, i64)>) -> Result<(), BatchError> {
+        let steps = self.steps(&batch);
+        let count = batch.len() as u64;
+        let mut tx = self.pool.begin().await?;
+        // Checkpoint and rows share the transaction: losing its tail in a crash loses both.
+        sqlx::query("SELECT set_config('synchronous_commit', 'off', true), set_config('search_path', $1, true)")
+            .bind(self.subscriber.schema().map_or_else(|| "public".to_owned(), |schema| format!("{schema}, public")))
+            .execute(&mut *tx)
+            .await?;
+        if !checkpoint::advance(&mut tx, self.subscriber.name(), &steps).await? {
+            return Err(BatchError::Lost);
+        }
+        let stored = batch.into_iter().map(|(fact, _)| fact).collect();
+        let mut facts = read_open(&self.keys, &mut tx, stored).await?;
+        facts.retain(|fact| self.subscriber.handles(&fact.fact));
+        if !facts.is_empty() {
+            self.subscriber.apply(&facts, &mut tx).await?;
+        }
+        failpoint::hit("subscription.before_commit");
+        tx.commit().await?;
+        failpoint::hit("subscription.after_commit");
+        self.at.extend(steps.iter().map(|step| (step.lane, step.to)));
+        counter!(FACTS_APPLIED, "subscription" => self.subscriber.name().to_owned()).increment(count);
+        Ok(())
+    }
+
+    fn steps(&self, batch: &[(Sealed, i64)]) -> Vec<Step> {
+        let mut steps: BTreeMap<Lane, Step> = BTreeMap::new();
+        for (fact, offset) in batch {
+            let from = self.at.get(&fact.lane).copied().unwrap_or_default();
+            let step = Step { lane: fact.lane, from, to: fact.position, offset: *offset };
+            steps.entry(fact.lane).and_modify(|known| *known = Step { from: known.from, ..step }).or_insert(step);
+        }
+        steps.into_values().collect()
+    }
+}
