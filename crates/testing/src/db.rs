@@ -1,6 +1,5 @@
 //! A fresh database per test, copied from a template that is migrated once per set of migrations.
 
-use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::Context;
@@ -25,8 +24,17 @@ pub struct Database {
 }
 
 impl Database {
+    /// A database with Cinelog's own migrations.
+    ///
+    /// # Panics
+    ///
+    /// When the tests were started without Postgres, or it cannot be made.
+    pub async fn migrated() -> Self {
+        Self::create("", async |pool| Ok(service::migrate::run(pool).await?)).await
+    }
+
     /// A database on the server at `DATABASE_URL` with all that `migrate` makes. `set` names what that is; `migrate`
-    /// runs only when there is no template of that set and of the files now under `schemas/postgres`.
+    /// runs only when there is no template of that set and of the migrations compiled in.
     ///
     /// # Panics
     ///
@@ -46,9 +54,10 @@ impl Database {
         set: &str,
         migrate: impl AsyncFnOnce(&PgPool) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
+        let name = format!("{set} {:016x}", service::migrate::fingerprint());
         let template = format!(
             "cinelog_template_{}",
-            fingerprint(set, &environment::root().join("schemas/postgres"))?
+            hex::encode(&Sha256::digest(name)[..8])
         );
         let mut admin = PgConnection::connect(&server)
             .await
@@ -160,32 +169,4 @@ fn url_of(server: &str, database: &str) -> anyhow::Result<String> {
         .database(database)
         .to_url_lossy()
         .into())
-}
-
-/// A name for `set` and the contents of all files under `folder`.
-fn fingerprint(set: &str, folder: &Path) -> anyhow::Result<String> {
-    let mut hash = Sha256::new();
-    hash.update(set);
-    hash_folder(folder, &mut hash)?;
-    Ok(hex::encode(&hash.finalize()[..8]))
-}
-
-fn hash_folder(folder: &Path, hash: &mut Sha256) -> anyhow::Result<()> {
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    paths.sort();
-    for path in paths {
-        hash.update(path.as_os_str().as_encoded_bytes());
-        if path.is_dir() {
-            hash_folder(&path, hash)?;
-        } else {
-            let bytes = std::fs::read(&path)?;
-            hash.update(bytes.len().to_be_bytes());
-            hash.update(bytes);
-        }
-    }
-    Ok(())
 }

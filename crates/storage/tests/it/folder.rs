@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use crate::{QUARTER_HOUR, bytes, config, key, now, terms};
 
 struct Home {
-    _root: TempDir,
+    root: TempDir,
     store: Store,
 }
 
@@ -24,7 +24,7 @@ impl Home {
         let store = Store::open(&config(&root.path().display().to_string())).unwrap();
         Self {
             store: store.with_signing(&MacKey::new(b"secret")),
-            _root: root,
+            root,
         }
     }
 
@@ -47,15 +47,15 @@ impl Home {
     }
 
     fn files(&self) -> Vec<String> {
-        let mut folders = vec![self._root.path().to_path_buf()];
+        let mut folders = vec![self.root.path().to_path_buf()];
         let mut files = Vec::new();
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    folders.push(path)
+                    folders.push(path);
                 } else {
-                    files.push(path.display().to_string())
+                    files.push(path.display().to_string());
                 }
             }
         }
@@ -159,7 +159,7 @@ async fn a_changed_term_is_a_forgery() {
         Err(SignatureError::Malformed)
     );
 
-    let stranger = Store::open(&config(&home._root.path().display().to_string())).unwrap();
+    let stranger = Store::open(&config(&home.root.path().display().to_string())).unwrap();
     assert!(matches!(
         stranger.sign_put(&terms("a/b", b""), QUARTER_HOUR, now()),
         Err(Error::Config(_))
@@ -403,4 +403,31 @@ async fn files_go_up_and_come_down_checked() {
         Err(Error::Changed(_))
     ));
     assert!(!to.exists());
+}
+
+/// As the API and the worker do: a future that is not `Send` would not compile here.
+#[tokio::test]
+async fn work_may_be_a_task_of_its_own() {
+    let home = Home::new();
+    let (store, tasks) = (home.store.clone(), service::shutdown::Shutdown::new());
+    let scratch = home.root.path().join("scratch");
+    let task = tasks.spawn(async move {
+        let at = key("a/b");
+        let put = store
+            .put(&at, b"hello".as_slice().into(), "text/plain")
+            .await?;
+        store
+            .verify(&at, put.bytes, &Checksum::of(b"hello"))
+            .await?;
+        let expected = Expected {
+            etag: put.etag,
+            sha256: put.sha256,
+        };
+        store.download(&at, &scratch, 5, &expected).await?;
+        store
+            .upload_file(&key("a/c"), &scratch, "text/plain")
+            .await?;
+        store.delete(&at).await
+    });
+    task.await.unwrap().unwrap();
 }

@@ -133,10 +133,22 @@ async fn each_test_has_a_migrated_database_of_its_own_which_goes_with_it() {
 }
 
 #[tokio::test]
+async fn the_migrations_make_the_roles() {
+    let database = Database::migrated().await;
+    for role in [Role::Projector, Role::Transcoder, Role::Api] {
+        let user: String = sqlx::query_scalar("SELECT current_user::text")
+            .fetch_one(&database.pool(role).await)
+            .await
+            .unwrap();
+        assert_eq!(Some(user.as_str()), role.name());
+    }
+}
+
+#[tokio::test]
 async fn only_committed_records_are_read() {
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     use rdkafka::config::ClientConfig;
-    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 
     let topic = format!("{}-committed", testing::kafka::unique_prefix());
     let mut config = ClientConfig::new();
@@ -150,7 +162,8 @@ async fn only_committed_records_are_read() {
         .as_ref()
         .unwrap();
 
-    let producer: BaseProducer = config.set("transactional.id", &topic).create().unwrap();
+    let producer: ThreadedProducer<DefaultProducerContext> =
+        config.set("transactional.id", &topic).create().unwrap();
     producer.init_transactions(LIMIT).unwrap();
     for (value, partition, commit) in [("lost", 0, false), ("kept", 0, true), ("kept too", 1, true)]
     {
