@@ -14,3 +14,15 @@ pub const FACTS_APPLIED: &str = "cinelog_facts_applied_total";
 pub const APPLY_FAILED: &str = "cinelog_apply_failed_total";
 /// Lanes that this process works on, labelled by `subscription`; gauge.
 pub const LANES_HELD: &str = "cinelog_lanes_held";
+/// Whether this process is the one that relays; gauge, 0 or 1.
+pub const RELAY_LEADS: &str = "cinelog_relay_leads";
+/// Facts relayed to Kafka; counter.
+pub const RELAY_FACTS: &str = "cinelog_relay_facts_total";
+/// Facts in Postgres that are not in Kafka yet; gauge.
+pub const RELAY_BACKLOG: &str = "cinelog_relay_backlog_facts";
+/// Age of the oldest fact on its way to Kafka; gauge, seconds.
+pub const RELAY_AGE: &str = "cinelog_relay_age_seconds";
+/// Facts in one transaction to Kafka; histogram.
+pub const RELAY_TRANSACTION_FACTS: &str = "cinelog_relay_transaction_facts";
+/// From a transaction's begin to its commit; histogram, seconds.
+pub const RELAY_TRANSACTION_SECONDS: &str = "cinelog_relay_transaction_seconds";

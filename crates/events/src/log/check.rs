@@ -1,0 +1,372 @@
+//! The start check: is the topic still the beginning of the log in Postgres, and of this log?
+//!
+//! A backup brought back, a topic made anew, a second installation on the same topic: each would put facts into Kafka
+//! twice, or leave some out, without anybody noticing. The relay looks before it writes.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::OwnedMessage;
+use rdkafka::{Message, Offset, TopicPartitionList};
+use uuid::Uuid;
+
+use super::marker::Marker;
+use super::{ASK_LIMIT, Kafka, from_record};
+use crate::id::{EventId, Lane, Position};
+
+/// Why nothing is relayed: the topic and Postgres do not belong together. Only a person can say which one is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The topic lost its beginning.
+    #[error(
+        "lane {lane} of the facts topic begins at offset {offset} instead of 0: facts were deleted from it. \
+         Run `cinelog log fork` to fill a new topic"
+    )]
+    Truncated {
+        /// The lane.
+        lane: Lane,
+        /// Where it begins.
+        offset: i64,
+    },
+    /// There are facts and nothing says whose they are.
+    #[error(
+        "lane {lane} of the facts topic holds records, but the relay's marker is missing: use another TOPIC_PREFIX, \
+         or run `cinelog log fork` to fill a new topic"
+    )]
+    NoMarker {
+        /// A lane that holds records.
+        lane: Lane,
+    },
+    /// Something else wrote to the relay's topic.
+    #[error(
+        "the relay's marker does not read: something else writes to its topic. Use another TOPIC_PREFIX"
+    )]
+    UnreadableMarker,
+    /// The topic is another log's.
+    #[error(
+        "the topic belongs to log {found} and this is log {expected}: use another TOPIC_PREFIX"
+    )]
+    ForeignLog {
+        /// The log that the marker names.
+        found: Uuid,
+        /// This log.
+        expected: Uuid,
+    },
+    /// Postgres lacks what the topic holds.
+    #[error(
+        "the topic holds facts up to position {position}, which Postgres does not have (is it a restored backup?): \
+         run `cinelog log import` to take them over, or `cinelog log fork` to go on without them"
+    )]
+    PostgresBehind {
+        /// The last position in the topic.
+        position: Position,
+    },
+    /// What comes next is no longer in Postgres.
+    #[error(
+        "the topic ends at position {position}, and Postgres begins at {floor}: archived too early. \
+         Run `cinelog log fork` to fill a new topic from the archive"
+    )]
+    Archived {
+        /// The last position in the topic.
+        position: Position,
+        /// The lowest position in Postgres.
+        floor: Position,
+    },
+    /// The same position, another fact.
+    #[error(
+        "position {position} is fact {postgres} in Postgres and {kafka} in the topic: two histories. \
+         Run `cinelog log fork` to fill a new topic from this one"
+    )]
+    TwoHistories {
+        /// The position.
+        position: Position,
+        /// The fact in Postgres.
+        postgres: EventId,
+        /// The fact that the marker names.
+        kafka: EventId,
+    },
+    /// The topic does not end where the marker says.
+    #[error(
+        "lane {lane} of the facts topic does not end with position {position}, as the relay's marker says: something \
+         else wrote to it or deleted from it. Run `cinelog log fork` to fill a new topic"
+    )]
+    OtherTail {
+        /// The marker's lane.
+        lane: Lane,
+        /// The marker's position.
+        position: Position,
+    },
+}
+
+/// A marker that does not read.
+#[derive(Clone, Copy, Debug)]
+struct Garbled;
+
+/// What the brokers hold.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    truncated: Option<(Lane, i64)>,
+    occupied: Option<Lane>,
+    marker: Option<Result<Marker, Garbled>>,
+    tail: Option<(Uuid, Position, EventId)>,
+}
+
+impl Survey {
+    /// Looks. Blocks; call it after fencing, when no transaction is open any more.
+    pub(super) fn take(kafka: &Kafka) -> KafkaResult<Self> {
+        let reader: BaseConsumer = kafka
+            .reader("relay")
+            .set("enable.partition.eof", "true")
+            .create()?;
+        let mut survey = Self::default();
+        if let Some(record) = last_record(&reader, &kafka.relay_topic(), 0)? {
+            let text = record.payload().unwrap_or_default();
+            survey.marker = Some(serde_json::from_slice(text).map_err(|_| Garbled));
+        }
+        let facts = kafka.facts_topic();
+        for lane in Lane::all() {
+            let (low, high) = reader.fetch_watermarks(&facts, lane.number().into(), ASK_LIMIT)?;
+            if low > 0 {
+                survey.truncated = Some((lane, low));
+            }
+            // An aborted transaction leaves offsets without records.
+            let unexplained = survey.marker.is_none() && survey.occupied.is_none() && high > low;
+            if unexplained && last_record(&reader, &facts, lane.number().into())?.is_some() {
+                survey.occupied = Some(lane);
+            }
+        }
+        if let Some(Ok(marker)) = survey.marker {
+            let last = last_record(&reader, &facts, marker.lane.number().into())?;
+            let fact = last.and_then(|record| from_record(&record).ok());
+            survey.tail = fact.map(|(log, fact)| (log, fact.position, fact.event_id));
+        }
+        Ok(survey)
+    }
+
+    /// The position that the marker names, to be looked up in Postgres.
+    pub(super) fn position(&self) -> Option<Position> {
+        Some(self.marker?.ok()?.position)
+    }
+
+    /// Where the relay goes on, given what Postgres holds: its log id, its floor, and its fact at [`Survey::position`].
+    pub(super) fn judge(
+        &self,
+        log_id: Uuid,
+        floor: Position,
+        in_postgres: Option<EventId>,
+    ) -> Result<Position, Refusal> {
+        if let Some((lane, offset)) = self.truncated {
+            return Err(Refusal::Truncated { lane, offset });
+        }
+        let Some(marker) = self.marker else {
+            let begin = Position::START;
+            return match self.occupied {
+                Some(lane) => Err(Refusal::NoMarker { lane }),
+                None if floor > begin.next() => Err(Refusal::Archived {
+                    position: begin,
+                    floor,
+                }),
+                None => Ok(begin),
+            };
+        };
+        let marker = marker.map_err(|Garbled| Refusal::UnreadableMarker)?;
+        let Marker {
+            position,
+            event_id,
+            lane,
+            ..
+        } = marker;
+        if marker.log_id != log_id {
+            return Err(Refusal::ForeignLog {
+                found: marker.log_id,
+                expected: log_id,
+            });
+        }
+        match in_postgres {
+            None if position < floor => return Err(Refusal::Archived { position, floor }),
+            None => return Err(Refusal::PostgresBehind { position }),
+            Some(found) if found != event_id => {
+                return Err(Refusal::TwoHistories {
+                    position,
+                    postgres: found,
+                    kafka: event_id,
+                });
+            }
+            Some(_) => {}
+        }
+        if self.tail == Some((log_id, position, event_id)) {
+            Ok(position)
+        } else {
+            Err(Refusal::OtherTail { lane, position })
+        }
+    }
+}
+
+/// The last committed record of a partition. The last offsets may hold none: commits take an offset each, and
+/// compaction and aborted transactions leave holes. So it looks at ever longer stretches before the end.
+fn last_record(
+    reader: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+) -> KafkaResult<Option<OwnedMessage>> {
+    let (low, high) = reader.fetch_watermarks(topic, partition, ASK_LIMIT)?;
+    let mut stretch = 64;
+    if high == low {
+        return Ok(None);
+    }
+    loop {
+        let from = low.max(high - stretch);
+        let last = read_to_end(reader, topic, partition, from)?;
+        if last.is_some() || from == low {
+            return Ok(last);
+        }
+        stretch *= 8;
+    }
+}
+
+/// Reads a partition from `from` to its end, for the last record there.
+fn read_to_end(
+    reader: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    from: i64,
+) -> KafkaResult<Option<OwnedMessage>> {
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition_offset(topic, partition, Offset::Offset(from))?;
+    reader.assign(&wanted)?;
+    let mut deadline = Instant::now() + ASK_LIMIT;
+    let mut last = None;
+    while Instant::now() < deadline {
+        match reader.poll(Duration::from_millis(100)) {
+            Some(Ok(record)) => {
+                last = Some(record.detach());
+                deadline = Instant::now() + ASK_LIMIT;
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                reader.unassign()?;
+                return Ok(last);
+            }
+            Some(Err(error)) => return Err(error),
+            None => {}
+        }
+    }
+    Err(KafkaError::MessageConsumption(
+        RDKafkaErrorCode::OperationTimedOut,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: Uuid = Uuid::from_u128(1);
+    const EVENT: EventId = EventId(Uuid::from_u128(2));
+    const OTHER: EventId = EventId(Uuid::from_u128(3));
+    const FIRST: Position = Position(1);
+    const AT: Position = Position(7);
+
+    fn lane() -> Lane {
+        Lane::new(5).expect("5 is a lane")
+    }
+
+    fn sound() -> Survey {
+        let marker = Marker {
+            log_id: LOG,
+            position: AT,
+            event_id: EVENT,
+            lane: lane(),
+        };
+        Survey {
+            marker: Some(Ok(marker)),
+            tail: Some((LOG, AT, EVENT)),
+            ..Survey::default()
+        }
+    }
+
+    #[test]
+    fn an_empty_topic_begins_at_the_start() {
+        assert_eq!(
+            Survey::default().judge(LOG, FIRST, None),
+            Ok(Position::START)
+        );
+    }
+
+    #[test]
+    fn a_topic_that_agrees_goes_on_after_its_marker() {
+        assert_eq!(sound().judge(LOG, FIRST, Some(EVENT)), Ok(AT));
+    }
+
+    #[track_caller]
+    fn refuses(survey: &Survey, in_postgres: Option<EventId>, floor: i64, refusal: Refusal) {
+        assert_eq!(
+            survey.judge(LOG, Position(floor), in_postgres),
+            Err(refusal)
+        );
+    }
+
+    #[test]
+    fn everything_else_is_refused_by_its_reason() {
+        let lane = lane();
+        let cut = Survey {
+            truncated: Some((lane, 4)),
+            ..sound()
+        };
+        refuses(&cut, Some(EVENT), 1, Refusal::Truncated { lane, offset: 4 });
+        let unmarked = Survey {
+            occupied: Some(lane),
+            ..Survey::default()
+        };
+        refuses(&unmarked, None, 1, Refusal::NoMarker { lane });
+        refuses(
+            &Survey::default(),
+            None,
+            9,
+            Refusal::Archived {
+                position: Position(0),
+                floor: Position(9),
+            },
+        );
+        let garbled = Survey {
+            marker: Some(Err(Garbled)),
+            ..sound()
+        };
+        refuses(&garbled, None, 1, Refusal::UnreadableMarker);
+        refuses(&sound(), None, 1, Refusal::PostgresBehind { position: AT });
+        refuses(
+            &sound(),
+            None,
+            9,
+            Refusal::Archived {
+                position: AT,
+                floor: Position(9),
+            },
+        );
+        let histories = Refusal::TwoHistories {
+            position: AT,
+            postgres: OTHER,
+            kafka: EVENT,
+        };
+        refuses(&sound(), Some(OTHER), 1, histories);
+        let tails = [
+            None,
+            Some((LOG, AT, OTHER)),
+            Some((LOG, Position(8), EVENT)),
+            Some((Uuid::nil(), AT, EVENT)),
+        ];
+        for tail in tails {
+            let other = Survey { tail, ..sound() };
+            refuses(
+                &other,
+                Some(EVENT),
+                1,
+                Refusal::OtherTail { lane, position: AT },
+            );
+        }
+        let foreign = Refusal::ForeignLog {
+            found: LOG,
+            expected: Uuid::nil(),
+        };
+        assert_eq!(sound().judge(Uuid::nil(), FIRST, Some(EVENT)), Err(foreign));
+    }
+}

@@ -1,0 +1,119 @@
+//! Who relays: the one that holds an advisory lock in Postgres. That is for liveness only; two that both believe to
+//! hold it are kept apart by Kafka's fencing.
+
+use std::io;
+use std::time::Duration;
+
+use service::shutdown::Shutdown;
+use sqlx::{Connection, PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::id::{EventId, Position};
+
+/// How often one that waits tries again.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+/// How long Postgres may take for an answer before it counts as gone.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Sets the relay's locks apart from other two-part advisory locks.
+const LOCK_CLASS: i32 = 7157;
+
+/// What is next in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ahead {
+    /// Facts that fit into one transaction.
+    pub(super) facts: i64,
+    /// The last position in the log.
+    pub(super) head: Position,
+}
+
+/// The lock, held as long as its own connection lives. Every question about what to do next is asked on it, so that a
+/// lost lock is noticed before the next transaction.
+#[derive(Debug)]
+pub(super) struct Lock(PgConnection);
+
+impl Lock {
+    /// Waits for the lock called `name`; none when `shutdown` came first.
+    pub(super) async fn take(
+        pool: &PgPool,
+        name: &str,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        // Should this machine vanish, the server notices within seconds and frees the lock.
+        let keepalive = [
+            ("tcp_keepalives_idle", "2"),
+            ("tcp_keepalives_interval", "1"),
+            ("tcp_keepalives_count", "3"),
+        ];
+        let options = pool.connect_options().as_ref().clone().options(keepalive);
+        let mut connection = within(PgConnection::connect_with(&options)).await?;
+        loop {
+            let taken = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext($2))")
+                .bind(LOCK_CLASS)
+                .bind(name)
+                .fetch_one(&mut connection);
+            if within(taken).await? {
+                return Ok(Some(Self(connection)));
+            }
+            if !shutdown.sleep(TRY_EVERY).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Frees the lock.
+    pub(super) async fn release(self) {
+        // A connection that cannot say goodbye is gone, and the lock with it.
+        within(self.0.close()).await.ok();
+    }
+
+    /// Which log this is, and the lowest position that it still holds.
+    pub(super) async fn log(&mut self) -> Result<(Uuid, Position), sqlx::Error> {
+        within(sqlx::query_as("SELECT log_id, floor FROM log.log").fetch_one(&mut self.0)).await
+    }
+
+    /// The fact at a position, if it is there.
+    pub(super) async fn event_at(
+        &mut self,
+        position: Position,
+    ) -> Result<Option<EventId>, sqlx::Error> {
+        let event = sqlx::query_scalar("SELECT event_id FROM log.events WHERE position = $1")
+            .bind(position)
+            .fetch_optional(&mut self.0);
+        within(event).await
+    }
+
+    /// How many of the facts after `position` make one transaction: at most `facts`, and no more than fit in `bytes`,
+    /// but one at least.
+    pub(super) async fn ahead(
+        &mut self,
+        position: Position,
+        facts: i64,
+        bytes: i64,
+    ) -> Result<Ahead, sqlx::Error> {
+        let ahead = sqlx::query_as(
+            "SELECT count(*) FILTER (WHERE upto <= $3 OR first),
+                    COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), 0)
+             FROM (
+                 SELECT sum(pg_column_size(payload)) OVER by_position AS upto, row_number() OVER by_position = 1 AS first
+                 FROM log.events
+                 WHERE position > $1
+                 WINDOW by_position AS (ORDER BY position)
+                 ORDER BY position
+                 LIMIT $2
+             ) next",
+        )
+        .bind(position)
+        .bind(facts)
+        .bind(bytes)
+        .fetch_one(&mut self.0);
+        let (facts, head) = within(ahead).await?;
+        Ok(Ahead { facts, head })
+    }
+}
+
+async fn within<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let silent = || sqlx::Error::Io(io::Error::from(io::ErrorKind::TimedOut));
+    tokio::time::timeout(ANSWER_LIMIT, answer)
+        .await
+        .unwrap_or_else(|_| Err(silent()))
+}
