@@ -31,14 +31,19 @@ mod armed {
     }
 
     static POINTS: LazyLock<Mutex<HashMap<String, Point>>> = LazyLock::new(|| {
-        #[expect(clippy::disallowed_methods, reason = "a switch for tests, not configuration")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a switch for tests, not configuration"
+        )]
         let text = std::env::var("CINELOG_FAILPOINTS").unwrap_or_default();
         Mutex::new(text.split(',').filter_map(parse).collect())
     });
 
     fn parse(text: &str) -> Option<(String, Point)> {
         let (name, act) = text.split_once('=')?;
-        let (act, at) = act.split_once('@').map_or((act, None), |(act, at)| (act, at.parse().ok()));
+        let (act, at) = act
+            .split_once('@')
+            .map_or((act, None), |(act, at)| (act, at.parse().ok()));
         let act = match act.split_once(':') {
             Some(("sleep", ms)) => Act::Sleep(Duration::from_millis(ms.parse().ok()?)),
             _ if act == "kill" => Act::Kill,
@@ -51,7 +56,9 @@ mod armed {
     pub fn hit(name: &'static str) {
         let act = {
             let mut points = POINTS.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(point) = points.get_mut(name) else { return };
+            let Some(point) = points.get_mut(name) else {
+                return;
+            };
             point.hits += 1;
             if point.at.is_some_and(|at| at != point.hits) {
                 return;
@@ -62,7 +69,10 @@ mod armed {
             Act::Sleep(time) => std::thread::sleep(time),
             Act::Kill => {
                 let me = std::process::id().to_string();
-                std::process::Command::new("kill").args(["-9", &me]).status().ok();
+                std::process::Command::new("kill")
+                    .args(["-9", &me])
+                    .status()
+                    .ok();
                 std::thread::park();
             }
         }

@@ -66,7 +66,19 @@ impl JobId {
 
 /// A fact's place in the whole log: dense, from 1, in commit order. 0 is "before the first".
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, sqlx::Type,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    sqlx::Type,
 )]
 #[serde(transparent)]
 #[sqlx(transparent)]
@@ -93,7 +105,9 @@ impl fmt::Display for Position {
 pub const LANES: u8 = 64;
 
 /// One of the ordered sub-logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Lane(u8);
 
@@ -101,8 +115,16 @@ impl Lane {
     /// The lane of a subject: the first 8 bytes of SHA-256(tenant ‖ 0x00 ‖ subject), big-endian, modulo 64, over the
     /// tenant's lower-case UUID text and the subject's UTF-8 text. Test vectors: `schemas/lanes.json`.
     pub fn of(tenant: TenantId, subject: &str) -> Self {
-        let digest = Sha256::new().chain_update(tenant.to_string()).chain_update([0]).chain_update(subject).finalize();
-        let head = u64::from_be_bytes(digest[..8].try_into().expect("a SHA-256 digest has 32 bytes"));
+        let digest = Sha256::new()
+            .chain_update(tenant.to_string())
+            .chain_update([0])
+            .chain_update(subject)
+            .finalize();
+        let head = u64::from_be_bytes(
+            digest[..8]
+                .try_into()
+                .expect("a SHA-256 digest has 32 bytes"),
+        );
         Self((head % u64::from(LANES)) as u8)
     }
 
@@ -139,7 +161,10 @@ pub struct StreamKey {
 
 impl StreamKey {
     fn own(stream: String) -> Self {
-        Self { subject: stream.clone(), stream }
+        Self {
+            subject: stream.clone(),
+            stream,
+        }
     }
 
     /// An asset's stream.
@@ -159,28 +184,43 @@ impl StreamKey {
 
     /// A comment's stream, in its post's lane.
     pub fn comment(comment: CommentId, post: PostId) -> Self {
-        Self { stream: format!("comment-{comment}"), subject: format!("post-{post}") }
+        Self {
+            stream: format!("comment-{comment}"),
+            subject: format!("post-{post}"),
+        }
     }
 
     /// What `user` feels about a post.
     pub fn post_reaction(post: PostId, user: UserId) -> Self {
-        Self { stream: format!("reaction-{post}-{user}"), subject: format!("post-{post}") }
+        Self {
+            stream: format!("reaction-{post}-{user}"),
+            subject: format!("post-{post}"),
+        }
     }
 
     /// What `user` feels about a comment, in its post's lane.
     pub fn comment_reaction(comment: CommentId, post: PostId, user: UserId) -> Self {
-        Self { stream: format!("reaction-{comment}-{user}"), subject: format!("post-{post}") }
+        Self {
+            stream: format!("reaction-{comment}-{user}"),
+            subject: format!("post-{post}"),
+        }
     }
 
     /// Whether `follower` follows `followee` (directed), in the pair's lane.
     pub fn follow(follower: UserId, followee: UserId) -> Self {
-        Self { stream: format!("follow-{follower}-{followee}"), subject: pair(follower, followee) }
+        Self {
+            stream: format!("follow-{follower}-{followee}"),
+            subject: pair(follower, followee),
+        }
     }
 
     /// What two users think of each other: one stream for both sides, so that a mutual match is one append.
     pub fn pair_match(one: UserId, other: UserId) -> Self {
         let (a, b) = (one.min(other), one.max(other));
-        Self { stream: format!("match-{a}-{b}"), subject: pair(a, b) }
+        Self {
+            stream: format!("match-{a}-{b}"),
+            subject: pair(a, b),
+        }
     }
 }
 
@@ -205,7 +245,10 @@ pub struct CommandId {
 impl CommandId {
     /// An id for the thing that this command makes: the same for a repeat.
     pub fn derive(&self) -> Uuid {
-        let text = format!("{}\n{}\n{}\n{}", self.tenant, self.actor, self.route, self.key);
+        let text = format!(
+            "{}\n{}\n{}\n{}",
+            self.tenant, self.actor, self.route, self.key
+        );
         Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
     }
 }
@@ -217,10 +260,15 @@ mod tests {
     #[test]
     fn lanes_equal_the_published_vectors() {
         let vectors: Vec<serde_json::Value> =
-            serde_json::from_str(include_str!("../../../schemas/lanes.json")).expect("schemas/lanes.json is JSON");
+            serde_json::from_str(include_str!("../../../schemas/lanes.json"))
+                .expect("schemas/lanes.json is JSON");
         assert!(vectors.len() >= 8);
         for vector in vectors {
-            let tenant = vector["tenant"].as_str().expect("tenant").parse().expect("tenant is a UUID");
+            let tenant = vector["tenant"]
+                .as_str()
+                .expect("tenant")
+                .parse()
+                .expect("tenant is a UUID");
             let lane = Lane::of(tenant, vector["subject"].as_str().expect("subject"));
             assert_eq!(i64::from(lane.number()), vector["lane"], "{vector}");
         }
@@ -229,8 +277,14 @@ mod tests {
     #[test]
     fn both_directions_of_a_pair_share_a_lane() {
         let (a, b) = (UserId::of("x", "a"), UserId::of("x", "b"));
-        assert_eq!(StreamKey::follow(a, b).subject, StreamKey::follow(b, a).subject);
-        assert_ne!(StreamKey::follow(a, b).stream, StreamKey::follow(b, a).stream);
+        assert_eq!(
+            StreamKey::follow(a, b).subject,
+            StreamKey::follow(b, a).subject
+        );
+        assert_ne!(
+            StreamKey::follow(a, b).stream,
+            StreamKey::follow(b, a).stream
+        );
         assert_eq!(StreamKey::pair_match(a, b), StreamKey::pair_match(b, a));
     }
 

@@ -64,8 +64,13 @@ struct Stored<'a> {
 impl Serialize for Personal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Sealed(sealed) => Stored { sealed: Cow::Borrowed(sealed) }.serialize(serializer),
-            Self::Clear(_) | Self::Erased => Err(S::Error::custom("a personal field is kept only when sealed")),
+            Self::Sealed(sealed) => Stored {
+                sealed: Cow::Borrowed(sealed),
+            }
+            .serialize(serializer),
+            Self::Clear(_) | Self::Erased => Err(S::Error::custom(
+                "a personal field is kept only when sealed",
+            )),
         }
     }
 }
@@ -119,7 +124,9 @@ impl PersonalField for Option<Personal> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The master key is not the one that wrapped this key.
-    #[error("the master key does not open this person's key: is MASTER_KEY the one this log was written with?")]
+    #[error(
+        "the master key does not open this person's key: is MASTER_KEY the one this log was written with?"
+    )]
     WrongMasterKey,
     /// The ciphertext belongs to another fact or field, or was altered.
     #[error("field `{0}` does not open: it was altered or moved")]
@@ -159,8 +166,13 @@ impl Key {
 
     /// `person`'s key, from what [`Key::wrap`] gave.
     pub fn unwrap(&self, person: Uuid, wrapped: &[u8]) -> Result<Self, SealError> {
-        let bytes = self.decrypt(wrapped, person.as_bytes()).ok_or(SealError::WrongMasterKey)?;
-        bytes.try_into().map(Self).map_err(|_| SealError::WrongMasterKey)
+        let bytes = self
+            .decrypt(wrapped, person.as_bytes())
+            .ok_or(SealError::WrongMasterKey)?;
+        bytes
+            .try_into()
+            .map(Self)
+            .map_err(|_| SealError::WrongMasterKey)
     }
 
     fn encrypt(&self, text: &[u8], associated: &[u8]) -> Vec<u8> {
@@ -168,14 +180,28 @@ impl Key {
         rand::rng().fill_bytes(&mut nonce);
         let cipher = Aes256Gcm::new((&self.0).into());
         let sealed = cipher
-            .encrypt((&nonce).into(), Payload { msg: text, aad: associated })
+            .encrypt(
+                (&nonce).into(),
+                Payload {
+                    msg: text,
+                    aad: associated,
+                },
+            )
             .expect("AES-GCM seals anything under 64 GiB");
         [nonce.as_slice(), &sealed].concat()
     }
 
     fn decrypt(&self, sealed: &[u8], associated: &[u8]) -> Option<Vec<u8>> {
         let (nonce, text) = sealed.split_at_checked(NONCE)?;
-        Aes256Gcm::new((&self.0).into()).decrypt(nonce.into(), Payload { msg: text, aad: associated }).ok()
+        Aes256Gcm::new((&self.0).into())
+            .decrypt(
+                nonce.into(),
+                Payload {
+                    msg: text,
+                    aad: associated,
+                },
+            )
+            .ok()
     }
 }
 
@@ -196,12 +222,18 @@ pub fn seal(fact: &mut Fact, event: EventId, key: &Key) {
 /// Opens every sealed field of `fact`; without a key they become [`Personal::Erased`].
 pub fn open(fact: &mut Fact, event: EventId, key: Option<&Key>) -> Result<(), SealError> {
     for (field, personal) in fact.personal() {
-        let Personal::Sealed(sealed) = personal else { continue };
+        let Personal::Sealed(sealed) = personal else {
+            continue;
+        };
         *personal = match key {
             None => Personal::Erased,
             Some(key) => {
-                let bytes = BASE64.decode(sealed.as_bytes()).map_err(|_| SealError::Altered(field))?;
-                let text = key.decrypt(&bytes, &associated(event, field)).ok_or(SealError::Altered(field))?;
+                let bytes = BASE64
+                    .decode(sealed.as_bytes())
+                    .map_err(|_| SealError::Altered(field))?;
+                let text = key
+                    .decrypt(&bytes, &associated(event, field))
+                    .ok_or(SealError::Altered(field))?;
                 Personal::Clear(String::from_utf8(text).map_err(|_| SealError::Altered(field))?)
             }
         };
@@ -235,18 +267,31 @@ mod tests {
 
     #[test]
     fn a_sealed_fact_opens_with_its_key_and_only_there() {
-        let (key, event, other) = (Key::random(), EventId(Uuid::from_u128(7)), EventId(Uuid::from_u128(8)));
+        let (key, event, other) = (
+            Key::random(),
+            EventId(Uuid::from_u128(7)),
+            EventId(Uuid::from_u128(8)),
+        );
         let mut fact = post();
         seal(&mut fact, event, &key);
         let payload = fact.to_payload().unwrap();
         assert!(!payload.contains("diz"), "{payload}");
 
-        let read = || Fact::from_payload("post.published", 1, serde_json::from_str(&payload).unwrap()).unwrap();
+        let read = || {
+            Fact::from_payload("post.published", 1, serde_json::from_str(&payload).unwrap())
+                .unwrap()
+        };
         let mut opened = read();
         open(&mut opened, event, Some(&key)).unwrap();
         assert_eq!(opened, post());
-        assert_eq!(open(&mut read(), other, Some(&key)), Err(SealError::Altered("text")));
-        assert_eq!(open(&mut read(), event, Some(&Key::random())), Err(SealError::Altered("text")));
+        assert_eq!(
+            open(&mut read(), other, Some(&key)),
+            Err(SealError::Altered("text"))
+        );
+        assert_eq!(
+            open(&mut read(), event, Some(&Key::random())),
+            Err(SealError::Altered("text"))
+        );
     }
 
     #[test]
@@ -254,8 +299,13 @@ mod tests {
         let (event, mut fact) = (EventId(Uuid::from_u128(7)), post());
         seal(&mut fact, event, &Key::random());
         open(&mut fact, event, None).unwrap();
-        let Fact::PostPublished(post) = fact else { panic!("another fact") };
-        assert_eq!((post.text, post.place), (Personal::Erased, Some(Personal::Erased)));
+        let Fact::PostPublished(post) = fact else {
+            panic!("another fact")
+        };
+        assert_eq!(
+            (post.text, post.place),
+            (Personal::Erased, Some(Personal::Erased))
+        );
         assert_eq!(post.visibility, Visibility::Public);
     }
 
@@ -264,7 +314,13 @@ mod tests {
         let (master, person, key) = (Key::random(), Uuid::from_u128(3), Key::random());
         let wrapped = master.wrap(person, &key);
         assert_eq!(master.unwrap(person, &wrapped).unwrap().0, key.0);
-        assert_eq!(Key::random().unwrap(person, &wrapped).err(), Some(SealError::WrongMasterKey));
-        assert_eq!(master.unwrap(Uuid::from_u128(4), &wrapped).err(), Some(SealError::WrongMasterKey));
+        assert_eq!(
+            Key::random().unwrap(person, &wrapped).err(),
+            Some(SealError::WrongMasterKey)
+        );
+        assert_eq!(
+            master.unwrap(Uuid::from_u128(4), &wrapped).err(),
+            Some(SealError::WrongMasterKey)
+        );
     }
 }

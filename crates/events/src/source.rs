@@ -38,7 +38,12 @@ pub enum Source {
 impl Source {
     /// Tails the log in Postgres.
     pub fn postgres(pool: PgPool, wake: Wake) -> Self {
-        Self::Postgres(PostgresTail { pool, wake, lanes: BTreeMap::new(), seen: Position::START })
+        Self::Postgres(PostgresTail {
+            pool,
+            wake,
+            lanes: BTreeMap::new(),
+            seen: Position::START,
+        })
     }
 
     /// Reads these lanes from now on, and no others.
@@ -50,7 +55,11 @@ impl Source {
 
     /// The next facts of the lanes, each with the offset to go on from; none when there were none for `wait`. Facts of
     /// one lane come in order, each once.
-    pub async fn next(&mut self, most: usize, wait: Duration) -> Result<Vec<(Sealed, i64)>, SourceError> {
+    pub async fn next(
+        &mut self,
+        most: usize,
+        wait: Duration,
+    ) -> Result<Vec<(Sealed, i64)>, SourceError> {
         match self {
             Self::Postgres(tail) => tail.next(most, wait).await,
         }
@@ -67,12 +76,21 @@ pub struct PostgresTail {
 
 impl PostgresTail {
     async fn assign(&mut self, lanes: &[LaneStart]) -> Result<(), SourceError> {
-        self.lanes = lanes.iter().map(|start| (start.lane, start.after)).collect();
-        self.seen = first_unknown(&self.pool, lanes).await.map_err(LogError::from)?;
+        self.lanes = lanes
+            .iter()
+            .map(|start| (start.lane, start.after))
+            .collect();
+        self.seen = first_unknown(&self.pool, lanes)
+            .await
+            .map_err(LogError::from)?;
         Ok(())
     }
 
-    async fn next(&mut self, most: usize, wait: Duration) -> Result<Vec<(Sealed, i64)>, SourceError> {
+    async fn next(
+        &mut self,
+        most: usize,
+        wait: Duration,
+    ) -> Result<Vec<(Sealed, i64)>, SourceError> {
         if self.lanes.is_empty() {
             tokio::time::sleep(wait).await;
             return Ok(vec![]);
@@ -83,8 +101,17 @@ impl PostgresTail {
             let stretch = read_stretch(&self.pool, self.seen, Some(&numbers), limit).await?;
             let grown = stretch.seen > self.seen;
             self.seen = stretch.seen;
-            let known = |fact: &Sealed| self.lanes.get(&fact.lane).is_none_or(|after| fact.position <= *after);
-            let news: Vec<_> = stretch.facts.into_iter().filter(|fact| !known(fact)).map(|fact| (fact, 0)).collect();
+            let known = |fact: &Sealed| {
+                self.lanes
+                    .get(&fact.lane)
+                    .is_none_or(|after| fact.position <= *after)
+            };
+            let news: Vec<_> = stretch
+                .facts
+                .into_iter()
+                .filter(|fact| !known(fact))
+                .map(|fact| (fact, 0))
+                .collect();
             if !news.is_empty() {
                 return Ok(news);
             }

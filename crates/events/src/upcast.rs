@@ -22,7 +22,10 @@ pub enum ReadError {
 /// Every type is still in its first version, so there is nothing to upcast yet; this is where a payload of an older
 /// version is turned into the next one, step by step.
 pub fn read(stored: Sealed, key: Option<&Key>) -> Result<Recorded, ReadError> {
-    let malformed = |reason| DecodeError::Malformed { fact_type: stored.fact_type.clone(), reason };
+    let malformed = |reason| DecodeError::Malformed {
+        fact_type: stored.fact_type.clone(),
+        reason,
+    };
     let payload: Value = serde_json::from_str(&stored.payload).map_err(malformed)?;
     let mut fact = Fact::from_payload(&stored.fact_type, stored.schema_version, payload)?;
     seal::open(&mut fact, stored.event_id, key)?;

@@ -14,7 +14,7 @@ use crate::secret::Secret;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
     /// Postgres, e.g. `postgres://user@host/name`. The user must be allowed to take Cinelog's roles.
-    #[arg(long, env = "DATABASE_URL")]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<Secret>,
     /// Connections this process may hold to Postgres.
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16)]
@@ -49,7 +49,10 @@ impl Role {
 /// A pool whose sessions start as `role` and fall back to nothing wider: the role is the session's own default.
 pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPool, sqlx::Error> {
     let mut options = PgConnectOptions::from_str(url.expose())?.application_name("cinelog");
-    options = options.options([("idle_in_transaction_session_timeout", "5s"), ("lock_timeout", "10s")]);
+    options = options.options([
+        ("idle_in_transaction_session_timeout", "5s"),
+        ("lock_timeout", "10s"),
+    ]);
     if let Some(role) = role.name() {
         options = options.options([("role", role)]);
     }

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::http;
 use crate::shutdown::Shutdown;
 
 /// How long one dependency may take to answer before it counts as away.
@@ -53,7 +54,10 @@ pub struct Health {
 impl Health {
     /// A process that needs `needs`.
     pub fn new(needs: Vec<Dependency>, metrics: PrometheusHandle) -> Self {
-        Self { needs: Arc::new(needs), metrics }
+        Self {
+            needs: Arc::new(needs),
+            metrics,
+        }
     }
 
     /// `/health` and `/ready`, for the public listener of a single machine.
@@ -67,20 +71,19 @@ impl Health {
     /// All routes of the admin listener.
     pub fn admin_routes(&self) -> Router {
         let handle = self.metrics.clone();
-        self.public_routes().route("/metrics", get(async move || handle.render()))
+        self.public_routes()
+            .route("/metrics", get(async move || handle.render()))
     }
 
     /// Serves the admin routes on `address` until `shutdown`.
-    pub async fn serve(self, address: SocketAddr, shutdown: &Shutdown) -> std::io::Result<SocketAddr> {
+    pub async fn serve(
+        self,
+        address: SocketAddr,
+        shutdown: &Shutdown,
+    ) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let bound = listener.local_addr()?;
-        let token = shutdown.token();
-        shutdown.spawn(async move {
-            let server = axum::serve(listener, self.admin_routes()).with_graceful_shutdown(token.cancelled_owned());
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the admin listener ended");
-            }
-        });
+        http::serve(listener, self.admin_routes(), shutdown);
         Ok(bound)
     }
 }
@@ -88,10 +91,21 @@ impl Health {
 async fn ready(State(health): State<Health>) -> Response {
     let mut away = Vec::new();
     for need in health.needs.iter() {
-        if !tokio::time::timeout(CHECK_LIMIT, need.answers()).await.unwrap_or(false) {
+        if !tokio::time::timeout(CHECK_LIMIT, need.answers())
+            .await
+            .unwrap_or(false)
+        {
             away.push(need.name());
         }
     }
-    let status = if away.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"ready": away.is_empty(), "away": away}))).into_response()
+    let status = if away.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({"ready": away.is_empty(), "away": away})),
+    )
+        .into_response()
 }

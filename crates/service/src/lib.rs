@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod db;
 pub mod health;
+pub mod http;
 pub mod mac;
 pub mod migrate;
 pub mod retry;

@@ -17,7 +17,10 @@ impl MacKey {
     /// A key for `purpose`, independent of the keys of all other purposes.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Self {
-        Self(self.sign(&[b"cinelog/purpose", purpose.as_bytes()]).to_vec())
+        Self(
+            self.sign(&[b"cinelog/purpose", purpose.as_bytes()])
+                .to_vec(),
+        )
     }
 
     /// The tag over `parts`. Each part is preceded by its length, so no two lists of parts share a message.
@@ -31,7 +34,8 @@ impl MacKey {
     }
 
     fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);

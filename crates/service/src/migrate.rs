@@ -12,7 +12,10 @@ static VIEWS: Migrator = sqlx::migrate!("../../schemas/postgres/views");
 /// from several processes at once: the ledger is locked.
 pub async fn run(pool: &PgPool) -> Result<(), MigrateError> {
     for migrations in [&LOG, &JOBS, &VIEWS] {
-        let mut migrator = Migrator { migrations: migrations.migrations.clone(), ..Migrator::DEFAULT };
+        let mut migrator = Migrator {
+            migrations: migrations.migrations.clone(),
+            ..Migrator::DEFAULT
+        };
         migrator.set_ignore_missing(true);
         migrator.run(pool).await?;
     }

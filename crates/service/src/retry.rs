@@ -24,12 +24,19 @@ pub struct Backoff {
 impl Backoff {
     /// Starts at `first` and doubles up to `most`.
     pub fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, tried: 0 }
+        Self {
+            first,
+            most,
+            tried: 0,
+        }
     }
 
     /// How long to wait before the next try: a random time in the upper half of the current bound.
     pub fn next_wait(&mut self) -> Duration {
-        let bound = self.first.saturating_mul(1 << self.tried.min(16)).min(self.most);
+        let bound = self
+            .first
+            .saturating_mul(1 << self.tried.min(16))
+            .min(self.most);
         self.tried += 1;
         bound.mul_f64(rand::rng().random_range(0.5..=1.0))
     }

@@ -24,7 +24,10 @@ impl Shutdown {
     /// Ends when this one ends, or earlier by itself.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { token: self.token.child_token(), tasks: TaskTracker::new() }
+        Self {
+            token: self.token.child_token(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// The token that work in progress watches.
@@ -80,7 +83,10 @@ impl Shutdown {
             tokio::select! { _ = interrupt.recv() => 130, _ = terminate.recv() => 143 }
         };
         // Not tracked: it must outlive the tasks it ends, and it owns nothing that needs an orderly end.
-        #[expect(clippy::disallowed_methods, reason = "the signal listener has the life of the process")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the signal listener has the life of the process"
+        )]
         tokio::spawn(async move {
             stop().await;
             tracing::info!("stopping; a second signal stops at once");

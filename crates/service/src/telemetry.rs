@@ -16,7 +16,9 @@ pub struct Config {
 /// Starts logging to standard error; a second call (in tests) changes nothing.
 pub fn init_logs(config: &Config) {
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         logs.compact().try_init().ok();
     } else {

@@ -1,13 +1,10 @@
 //! A fresh database per test, copied from a template that is migrated once per set of migrations.
 
-use std::str::FromStr;
-
 use anyhow::Context;
 use service::db::Role;
 use service::secret::Secret;
 use sha2::{Digest, Sha256};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::environment;
@@ -164,9 +161,8 @@ async fn execute(connection: &mut PgConnection, statement: String) -> anyhow::Re
     Ok(())
 }
 
-fn url_of(server: &str, database: &str) -> anyhow::Result<String> {
-    Ok(PgConnectOptions::from_str(server)?
-        .database(database)
-        .to_url_lossy()
-        .into())
+fn url_of(server: &str, name: &str) -> anyhow::Result<String> {
+    let mut url = url::Url::parse(server).context("DATABASE_URL")?;
+    url.set_path(name);
+    Ok(url.into())
 }

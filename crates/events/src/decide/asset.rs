@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{Decision, Refusal, State};
 use crate::fact::Fact;
 use crate::fact::asset::{
-    AssetDeleted, AssetFailed, AssetProbed, AssetReady, MediaError, MediaFacts, RenditionCompleted, RenditionFailed,
-    RenditionRequested, UploadAborted, UploadCompleted, UploadExpired, UploadRequested,
+    AssetDeleted, AssetFailed, AssetProbed, AssetReady, MediaError, MediaFacts, RenditionCompleted,
+    RenditionFailed, RenditionRequested, UploadAborted, UploadCompleted, UploadExpired,
+    UploadRequested,
 };
 use crate::id::{AssetId, EventId, JobId, UserId};
 
@@ -94,7 +95,9 @@ impl AssetState {
     /// The promise, when `actor` owns the asset.
     pub fn of(&self, actor: UserId) -> Result<&Promise, Refusal> {
         match &self.promise {
-            Some(promise) if self.owner == Some(actor) && self.phase != Phase::Deleted => Ok(promise),
+            Some(promise) if self.owner == Some(actor) && self.phase != Phase::Deleted => {
+                Ok(promise)
+            }
             _ => Err(Refusal::NotFound("asset")),
         }
     }
@@ -105,8 +108,13 @@ impl AssetState {
 
     /// Whether the best output that its jobs could make is there.
     fn whole(&self) -> bool {
-        !self.jobs.values().any(|job| job.outcome == Some(Outcome::Failed))
-            && PRIMARY.iter().any(|primary| self.renditions.iter().any(|name| name == primary))
+        !self
+            .jobs
+            .values()
+            .any(|job| job.outcome == Some(Outcome::Failed))
+            && PRIMARY
+                .iter()
+                .any(|primary| self.renditions.iter().any(|name| name == primary))
     }
 
     fn end_job(&mut self, job: JobId, outcome: Outcome) {
@@ -118,7 +126,15 @@ impl AssetState {
 
 impl State for AssetState {
     fn fold(&mut self, event: EventId, fact: &Fact) {
-        let asked = |profile: &String| (JobId::of(event, profile), Job { profile: profile.clone(), outcome: None });
+        let asked = |profile: &String| {
+            (
+                JobId::of(event, profile),
+                Job {
+                    profile: profile.clone(),
+                    outcome: None,
+                },
+            )
+        };
         match fact {
             Fact::UploadRequested(requested) => {
                 self.phase = Phase::Requested;
@@ -143,7 +159,9 @@ impl State for AssetState {
                     self.renditions.push(completed.name.clone());
                 }
             }
-            Fact::RenditionFailed(failed) if failed.name.is_none() => self.end_job(failed.job, Outcome::Failed),
+            Fact::RenditionFailed(failed) if failed.name.is_none() => {
+                self.end_job(failed.job, Outcome::Failed)
+            }
             Fact::RenditionCancelled(cancelled) => self.end_job(cancelled.job, Outcome::Cancelled),
             Fact::UploadExpired(_) | Fact::UploadAborted(_) => self.phase = Phase::Gone,
             Fact::AssetDeleted(_) => self.phase = Phase::Deleted,
@@ -165,11 +183,17 @@ pub fn complete_upload(state: &AssetState, completed: UploadCompleted) -> Decisi
     let promise = state.of(completed.owner)?;
     match state.phase {
         Phase::Uploaded => Ok(vec![]),
-        Phase::Requested if (completed.bytes, &completed.sha256) == (promise.bytes, &promise.sha256) => {
+        Phase::Requested
+            if (completed.bytes, &completed.sha256) == (promise.bytes, &promise.sha256) =>
+        {
             Ok(vec![completed.into()])
         }
-        Phase::Requested => Err(Refusal::WrongState("the stored bytes are not those that were promised")),
-        _ => Err(Refusal::WrongState("this upload has ended: begin a new one")),
+        Phase::Requested => Err(Refusal::WrongState(
+            "the stored bytes are not those that were promised",
+        )),
+        _ => Err(Refusal::WrongState(
+            "this upload has ended: begin a new one",
+        )),
     }
 }
 
@@ -179,7 +203,9 @@ pub fn abort_upload(state: &AssetState, asset: AssetId, actor: UserId) -> Decisi
     match state.phase {
         Phase::Requested => Ok(vec![UploadAborted { asset }.into()]),
         Phase::Gone => Ok(vec![]),
-        _ => Err(Refusal::WrongState("the upload is complete: delete the asset instead")),
+        _ => Err(Refusal::WrongState(
+            "the upload is complete: delete the asset instead",
+        )),
     }
 }
 
@@ -203,10 +229,21 @@ pub fn delete(state: &AssetState, asset: AssetId, actor: UserId) -> Decision {
 }
 
 /// Asks for one more profile.
-pub fn request_rendition(state: &AssetState, asset: AssetId, actor: UserId, profile: &str) -> Decision {
+pub fn request_rendition(
+    state: &AssetState,
+    asset: AssetId,
+    actor: UserId,
+    profile: &str,
+) -> Decision {
     state.of(actor)?;
     match state.phase {
-        Phase::Uploaded => Ok(vec![RenditionRequested { asset, profile: profile.to_owned() }.into()]),
+        Phase::Uploaded => Ok(vec![
+            RenditionRequested {
+                asset,
+                profile: profile.to_owned(),
+            }
+            .into(),
+        ]),
         _ => Err(Refusal::WrongState("the upload is not complete")),
     }
 }
@@ -231,10 +268,18 @@ pub fn finish_job(state: &AssetState, asset: AssetId, job: JobId, rendered: Rend
         return Err(Refusal::WrongState("a job that made nothing has failed"));
     }
     let mut facts: Vec<Fact> = vec![];
-    facts.extend(rendered.media.map(|media| AssetProbed { asset, job, media }.into()));
+    facts.extend(
+        rendered
+            .media
+            .map(|media| AssetProbed { asset, job, media }.into()),
+    );
     facts.extend(rendered.made.into_iter().map(Fact::from));
     facts.extend(rendered.missing.into_iter().map(Fact::from));
-    let none = MediaError { kind: "input".to_owned(), message: "no primary output".to_owned(), retryable: false };
+    let none = MediaError {
+        kind: "input".to_owned(),
+        message: "no primary output".to_owned(),
+        retryable: false,
+    };
     facts.extend(verdict(state, asset, &facts, none));
     Ok(facts)
 }
@@ -245,7 +290,13 @@ pub fn fail_job(state: &AssetState, failed: RenditionFailed) -> Decision {
         return Ok(vec![]);
     }
     let (asset, error) = (failed.asset, failed.error.clone());
-    let mut facts = vec![RenditionFailed { name: None, ..failed }.into()];
+    let mut facts = vec![
+        RenditionFailed {
+            name: None,
+            ..failed
+        }
+        .into(),
+    ];
     facts.extend(verdict(state, asset, &facts, error));
     Ok(facts)
 }
@@ -335,23 +386,47 @@ mod tests {
     }
 
     fn failure(profile: &str) -> RenditionFailed {
-        let error = MediaError { kind: "input".to_owned(), message: "not media".to_owned(), retryable: false };
-        RenditionFailed { asset: asset(), job: job(profile), profile: profile.to_owned(), name: None, error }
+        let error = MediaError {
+            kind: "input".to_owned(),
+            message: "not media".to_owned(),
+            retryable: false,
+        };
+        RenditionFailed {
+            asset: asset(),
+            job: job(profile),
+            profile: profile.to_owned(),
+            name: None,
+            error,
+        }
     }
 
     fn rendered(profile: &str, name: &str) -> Rendered {
-        Rendered { made: vec![made(profile, name)], ..Rendered::default() }
+        Rendered {
+            made: vec![made(profile, name)],
+            ..Rendered::default()
+        }
     }
 
     #[test]
     fn an_upload_completes_once_and_only_with_what_was_promised() {
-        given::<AssetState>([requested()]).when(|s| complete_upload(s, completion(10))).then([completion(10).into()]);
-        given::<AssetState>([requested(), completion(10).into()]).when(|s| complete_upload(s, completion(10))).then([]);
+        given::<AssetState>([requested()])
+            .when(|s| complete_upload(s, completion(10)))
+            .then([completion(10).into()]);
+        given::<AssetState>([requested(), completion(10).into()])
+            .when(|s| complete_upload(s, completion(10)))
+            .then([]);
         given::<AssetState>([requested()])
             .when(|s| complete_upload(s, completion(11)))
-            .refused(Refusal::WrongState("the stored bytes are not those that were promised"));
-        let stranger = UploadCompleted { owner: UserId(Uuid::from_u128(2)), ..completion(10) };
-        given::<AssetState>([requested()]).when(|s| complete_upload(s, stranger)).refused(Refusal::NotFound("asset"));
+            .refused(Refusal::WrongState(
+                "the stored bytes are not those that were promised",
+            ));
+        let stranger = UploadCompleted {
+            owner: UserId(Uuid::from_u128(2)),
+            ..completion(10)
+        };
+        given::<AssetState>([requested()])
+            .when(|s| complete_upload(s, stranger))
+            .refused(Refusal::NotFound("asset"));
     }
 
     #[test]
@@ -362,14 +437,25 @@ mod tests {
             .when(|s| finish_job(s, asset(), job("fast@1"), fast))
             .then([made("fast@1", "poster.jpg").into()]);
         let proxy = rendered("proxy720@1", "proxy.mp4");
-        given::<AssetState>(history.into_iter().chain([made("fast@1", "poster.jpg").into()]))
-            .when(|s| finish_job(s, asset(), job("proxy720@1"), proxy))
-            .then([made("proxy720@1", "proxy.mp4").into(), AssetReady { asset: asset() }.into()]);
+        given::<AssetState>(
+            history
+                .into_iter()
+                .chain([made("fast@1", "poster.jpg").into()]),
+        )
+        .when(|s| finish_job(s, asset(), job("proxy720@1"), proxy))
+        .then([
+            made("proxy720@1", "proxy.mp4").into(),
+            AssetReady { asset: asset() }.into(),
+        ]);
     }
 
     #[test]
     fn a_job_ends_once() {
-        let history = [requested(), completion(10).into(), made("fast@1", "poster.jpg").into()];
+        let history = [
+            requested(),
+            completion(10).into(),
+            made("fast@1", "poster.jpg").into(),
+        ];
         given::<AssetState>(history)
             .when(|s| finish_job(s, asset(), job("fast@1"), rendered("fast@1", "poster.jpg")))
             .then([]);
@@ -378,7 +464,11 @@ mod tests {
     #[test]
     fn an_asset_whose_jobs_all_failed_has_failed() {
         let history = [requested(), completion(10).into(), failure("fast@1").into()];
-        let fact: Fact = AssetFailed { asset: asset(), error: failure("x").error }.into();
+        let fact: Fact = AssetFailed {
+            asset: asset(),
+            error: failure("x").error,
+        }
+        .into();
         given::<AssetState>(history)
             .when(|s| fail_job(s, failure("proxy720@1")))
             .then([failure("proxy720@1").into(), fact]);
@@ -395,7 +485,11 @@ mod tests {
     fn an_upload_expires_after_its_time_only() {
         let late = DateTime::UNIX_EPOCH + chrono::Duration::seconds(1);
         let expired: Fact = UploadExpired { asset: asset() }.into();
-        given::<AssetState>([requested()]).when(|s| expire_upload(s, asset(), late)).then([expired]);
-        given::<AssetState>([requested()]).when(|s| expire_upload(s, asset(), DateTime::UNIX_EPOCH)).then([]);
+        given::<AssetState>([requested()])
+            .when(|s| expire_upload(s, asset(), late))
+            .then([expired]);
+        given::<AssetState>([requested()])
+            .when(|s| expire_upload(s, asset(), DateTime::UNIX_EPOCH))
+            .then([]);
     }
 }

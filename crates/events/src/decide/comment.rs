@@ -34,7 +34,11 @@ impl State for CommentState {
     fn fold(&mut self, _: EventId, fact: &Fact) {
         match fact {
             Fact::CommentAdded(added) => {
-                *self = Self { author: Some(added.author), post: Some(added.post), deleted: false }
+                *self = Self {
+                    author: Some(added.author),
+                    post: Some(added.post),
+                    deleted: false,
+                }
             }
             Fact::CommentDeleted(_) => self.deleted = true,
             _ => {}
@@ -43,7 +47,12 @@ impl State for CommentState {
 }
 
 /// Adds a comment to `post`, perhaps in answer to `parent`, which must be on the same post.
-pub fn add(state: &CommentState, comment: CommentAdded, post: &PostState, parent: Option<&CommentState>) -> Decision {
+pub fn add(
+    state: &CommentState,
+    comment: CommentAdded,
+    post: &PostState,
+    parent: Option<&CommentState>,
+) -> Decision {
     if state.author.is_some() {
         return Err(Refusal::WrongState("this comment was added already"));
     }
@@ -51,10 +60,20 @@ pub fn add(state: &CommentState, comment: CommentAdded, post: &PostState, parent
     if let Some(parent) = parent
         && parent.place()?.1 != comment.post
     {
-        return Err(Refusal::Invalid { field: "/parent", reason: "the parent is on another post" });
+        return Err(Refusal::Invalid {
+            field: "/parent",
+            reason: "the parent is on another post",
+        });
     }
-    if comment.text.text().is_none_or(|text| text.trim().is_empty()) {
-        return Err(Refusal::Invalid { field: "/text", reason: "a comment needs a text" });
+    if comment
+        .text
+        .text()
+        .is_none_or(|text| text.trim().is_empty())
+    {
+        return Err(Refusal::Invalid {
+            field: "/text",
+            reason: "a comment needs a text",
+        });
     }
     Ok(vec![comment.into()])
 }
@@ -68,14 +87,21 @@ pub fn edit(state: &CommentState, edit: CommentEdited) -> Decision {
 }
 
 /// Takes a comment away: its author may, and the author of the post.
-pub fn delete(state: &CommentState, comment: CommentId, actor: UserId, post: &PostState) -> Decision {
+pub fn delete(
+    state: &CommentState,
+    comment: CommentId,
+    actor: UserId,
+    post: &PostState,
+) -> Decision {
     let may = state.author == Some(actor) || post.author == Some(actor);
     if state.deleted && may {
         return Ok(vec![]);
     }
     let (_, on) = state.place()?;
     if !may {
-        return Err(Refusal::Forbidden("only its author or the post's may delete a comment"));
+        return Err(Refusal::Forbidden(
+            "only its author or the post's may delete a comment",
+        ));
     }
     Ok(vec![CommentDeleted { comment, post: on }.into()])
 }
@@ -89,7 +115,13 @@ mod tests {
 
     fn comment() -> CommentAdded {
         let post = published(vec![]).post;
-        CommentAdded { comment: CommentId(Uuid::from_u128(4)), post, author: user(2), text: "¡Qué bien!".into(), parent: None }
+        CommentAdded {
+            comment: CommentId(Uuid::from_u128(4)),
+            post,
+            author: user(2),
+            text: "¡Qué bien!".into(),
+            parent: None,
+        }
     }
 
     fn post() -> PostState {
@@ -100,7 +132,9 @@ mod tests {
 
     #[test]
     fn a_comment_needs_a_post_that_is_there() {
-        given::<CommentState>([]).when(|s| add(s, comment(), &post(), None)).then([comment().into()]);
+        given::<CommentState>([])
+            .when(|s| add(s, comment(), &post(), None))
+            .then([comment().into()]);
         given::<CommentState>([])
             .when(|s| add(s, comment(), &PostState::default(), None))
             .refused(Refusal::NotFound("post"));
@@ -108,18 +142,34 @@ mod tests {
 
     #[test]
     fn an_answer_stays_on_its_post() {
-        let parent = CommentState { author: Some(user(3)), post: Some(PostId(Uuid::from_u128(77))), deleted: false };
-        let refusal = Refusal::Invalid { field: "/parent", reason: "the parent is on another post" };
-        given::<CommentState>([]).when(|s| add(s, comment(), &post(), Some(&parent))).refused(refusal);
+        let parent = CommentState {
+            author: Some(user(3)),
+            post: Some(PostId(Uuid::from_u128(77))),
+            deleted: false,
+        };
+        let refusal = Refusal::Invalid {
+            field: "/parent",
+            reason: "the parent is on another post",
+        };
+        given::<CommentState>([])
+            .when(|s| add(s, comment(), &post(), Some(&parent)))
+            .refused(refusal);
     }
 
     #[test]
     fn the_posts_author_may_delete_a_strangers_comment() {
         let c = comment();
-        let gone = CommentDeleted { comment: c.comment, post: c.post };
-        given::<CommentState>([c.clone().into()]).when(|s| delete(s, c.comment, user(1), &post())).then([gone.into()]);
+        let gone = CommentDeleted {
+            comment: c.comment,
+            post: c.post,
+        };
+        given::<CommentState>([c.clone().into()])
+            .when(|s| delete(s, c.comment, user(1), &post()))
+            .then([gone.into()]);
         given::<CommentState>([c.clone().into()])
             .when(|s| delete(s, c.comment, user(3), &post()))
-            .refused(Refusal::Forbidden("only its author or the post's may delete a comment"));
+            .refused(Refusal::Forbidden(
+                "only its author or the post's may delete a comment",
+            ));
     }
 }

@@ -33,9 +33,17 @@ impl State for FollowState {
 }
 
 /// Follows a user, or asks to when the account is private.
-pub fn follow(state: FollowState, follower: UserId, followee: UserId, target: &UserState) -> Decision {
+pub fn follow(
+    state: FollowState,
+    follower: UserId,
+    followee: UserId,
+    target: &UserState,
+) -> Decision {
     if follower == followee {
-        return Err(Refusal::Invalid { field: "/id", reason: "nobody follows themselves" });
+        return Err(Refusal::Invalid {
+            field: "/id",
+            reason: "nobody follows themselves",
+        });
     }
     if !target.registered {
         return Err(Refusal::NotFound("user"));
@@ -61,7 +69,9 @@ pub fn answer(state: FollowState, follower: UserId, followee: UserId, welcome: b
 pub fn unfollow(state: FollowState, follower: UserId, followee: UserId) -> Decision {
     Ok(match state {
         FollowState::Apart => vec![],
-        FollowState::Requested | FollowState::Following => vec![FollowEnded { follower, followee }.into()],
+        FollowState::Requested | FollowState::Following => {
+            vec![FollowEnded { follower, followee }.into()]
+        }
     })
 }
 
@@ -71,24 +81,46 @@ mod tests {
     use super::super::testing::given;
     use super::*;
 
-    const OPEN: UserState = UserState { registered: true, private: false };
-    const PRIVATE: UserState = UserState { registered: true, private: true };
+    const OPEN: UserState = UserState {
+        registered: true,
+        private: false,
+    };
+    const PRIVATE: UserState = UserState {
+        registered: true,
+        private: true,
+    };
 
     fn started() -> Fact {
-        FollowStarted { follower: user(1), followee: user(2) }.into()
+        FollowStarted {
+            follower: user(1),
+            followee: user(2),
+        }
+        .into()
     }
 
     #[test]
     fn a_second_follow_changes_nothing() {
-        given::<FollowState>([]).when(|s| follow(*s, user(1), user(2), &OPEN)).then([started()]);
-        given::<FollowState>([started()]).when(|s| follow(*s, user(1), user(2), &OPEN)).then([]);
+        given::<FollowState>([])
+            .when(|s| follow(*s, user(1), user(2), &OPEN))
+            .then([started()]);
+        given::<FollowState>([started()])
+            .when(|s| follow(*s, user(1), user(2), &OPEN))
+            .then([]);
     }
 
     #[test]
     fn a_private_account_is_asked_and_answers() {
-        let asked: Fact = FollowRequested { follower: user(1), followee: user(2) }.into();
-        given::<FollowState>([]).when(|s| follow(*s, user(1), user(2), &PRIVATE)).then([asked.clone()]);
-        given::<FollowState>([asked]).when(|s| answer(*s, user(1), user(2), true)).then([started()]);
+        let asked: Fact = FollowRequested {
+            follower: user(1),
+            followee: user(2),
+        }
+        .into();
+        given::<FollowState>([])
+            .when(|s| follow(*s, user(1), user(2), &PRIVATE))
+            .then([asked.clone()]);
+        given::<FollowState>([asked])
+            .when(|s| answer(*s, user(1), user(2), true))
+            .then([started()]);
         given::<FollowState>([])
             .when(|s| answer(*s, user(1), user(2), true))
             .refused(Refusal::NotFound("follow request"));
@@ -96,8 +128,13 @@ mod tests {
 
     #[test]
     fn nobody_follows_themselves_or_a_stranger() {
-        let refusal = Refusal::Invalid { field: "/id", reason: "nobody follows themselves" };
-        given::<FollowState>([]).when(|s| follow(*s, user(1), user(1), &OPEN)).refused(refusal);
+        let refusal = Refusal::Invalid {
+            field: "/id",
+            reason: "nobody follows themselves",
+        };
+        given::<FollowState>([])
+            .when(|s| follow(*s, user(1), user(1), &OPEN))
+            .refused(refusal);
         given::<FollowState>([])
             .when(|s| follow(*s, user(1), user(3), &UserState::default()))
             .refused(Refusal::NotFound("user"));

@@ -51,7 +51,13 @@ impl State for PairingState {
 }
 
 /// Likes someone; the second of two likes makes the match, in the same append.
-pub fn like(state: &PairingState, from: UserId, to: UserId, kind: LikeKind, target: &UserState) -> Decision {
+pub fn like(
+    state: &PairingState,
+    from: UserId,
+    to: UserId,
+    kind: LikeKind,
+    target: &UserState,
+) -> Decision {
     known(from, to, target)?;
     let (mine, theirs) = (state.likes[side(from, to)], state.likes[side(to, from)]);
     if mine == Some(kind) || state.matched {
@@ -59,7 +65,12 @@ pub fn like(state: &PairingState, from: UserId, to: UserId, kind: LikeKind, targ
     }
     let mut facts = vec![LikeGiven { from, to, kind }.into()];
     if theirs.is_some() {
-        facts.push(MatchMade { users: sorted(from, to) }.into());
+        facts.push(
+            MatchMade {
+                users: sorted(from, to),
+            }
+            .into(),
+        );
     }
     Ok(facts)
 }
@@ -68,7 +79,9 @@ pub fn like(state: &PairingState, from: UserId, to: UserId, kind: LikeKind, targ
 pub fn pass(state: &PairingState, from: UserId, to: UserId, target: &UserState) -> Decision {
     known(from, to, target)?;
     if state.matched {
-        return Err(Refusal::WrongState("they are matched: end the match instead"));
+        return Err(Refusal::WrongState(
+            "they are matched: end the match instead",
+        ));
     }
     Ok(vec![PassGiven { from, to }.into()])
 }
@@ -87,9 +100,16 @@ pub fn end(state: &PairingState, by: UserId, other: UserId) -> Decision {
 
 fn known(from: UserId, to: UserId, target: &UserState) -> Result<(), Refusal> {
     if from == to {
-        return Err(Refusal::Invalid { field: "/user", reason: "nobody matches with themselves" });
+        return Err(Refusal::Invalid {
+            field: "/user",
+            reason: "nobody matches with themselves",
+        });
     }
-    if target.registered { Ok(()) } else { Err(Refusal::NotFound("user")) }
+    if target.registered {
+        Ok(())
+    } else {
+        Err(Refusal::NotFound("user"))
+    }
 }
 
 #[cfg(test)]
@@ -98,30 +118,51 @@ mod tests {
     use super::super::testing::given;
     use super::*;
 
-    const THERE: UserState = UserState { registered: true, private: false };
+    const THERE: UserState = UserState {
+        registered: true,
+        private: false,
+    };
 
     fn liked(from: u128, to: u128) -> Fact {
-        LikeGiven { from: user(from), to: user(to), kind: LikeKind::Like }.into()
+        LikeGiven {
+            from: user(from),
+            to: user(to),
+            kind: LikeKind::Like,
+        }
+        .into()
     }
 
     fn made() -> Fact {
-        MatchMade { users: [user(1), user(2)] }.into()
+        MatchMade {
+            users: [user(1), user(2)],
+        }
+        .into()
     }
 
     #[test]
     fn a_match_is_made_once_whichever_side_is_second() {
         for (first, second) in [(1, 2), (2, 1)] {
             let now = |s: &PairingState| like(s, user(second), user(first), LikeKind::Like, &THERE);
-            given::<PairingState>([liked(first, second)]).when(now).then([liked(second, first), made()]);
-            given::<PairingState>([liked(first, second), liked(second, first), made()]).when(now).then([]);
+            given::<PairingState>([liked(first, second)])
+                .when(now)
+                .then([liked(second, first), made()]);
+            given::<PairingState>([liked(first, second), liked(second, first), made()])
+                .when(now)
+                .then([]);
         }
     }
 
     #[test]
     fn a_match_ends_and_can_be_made_again() {
         let history = [liked(1, 2), liked(2, 1), made()];
-        let ended: Fact = MatchEnded { users: [user(1), user(2)], by: user(2) }.into();
-        given::<PairingState>(history.clone()).when(|s| end(s, user(2), user(1))).then([ended.clone()]);
+        let ended: Fact = MatchEnded {
+            users: [user(1), user(2)],
+            by: user(2),
+        }
+        .into();
+        given::<PairingState>(history.clone())
+            .when(|s| end(s, user(2), user(1)))
+            .then([ended.clone()]);
         given::<PairingState>(history.into_iter().chain([ended]))
             .when(|s| like(s, user(2), user(1), LikeKind::Like, &THERE))
             .then([liked(2, 1), made()]);
@@ -129,7 +170,11 @@ mod tests {
 
     #[test]
     fn a_pass_takes_a_like_back() {
-        let pass: Fact = PassGiven { from: user(1), to: user(2) }.into();
+        let pass: Fact = PassGiven {
+            from: user(1),
+            to: user(2),
+        }
+        .into();
         given::<PairingState>([liked(1, 2), pass])
             .when(|s| like(s, user(2), user(1), LikeKind::Like, &THERE))
             .then([liked(2, 1)]);

@@ -41,7 +41,11 @@ impl State for PostState {
     fn fold(&mut self, _: EventId, fact: &Fact) {
         match fact {
             Fact::PostPublished(post) => {
-                *self = Self { author: Some(post.author), deleted: false, visibility: post.visibility }
+                *self = Self {
+                    author: Some(post.author),
+                    deleted: false,
+                    visibility: post.visibility,
+                }
             }
             Fact::PostEdited(edit) => self.visibility = edit.visibility.unwrap_or(self.visibility),
             Fact::PostDeleted(_) => self.deleted = true,
@@ -56,7 +60,10 @@ pub fn publish(state: &PostState, post: PostPublished, assets: &[AssetState]) ->
         return Err(Refusal::WrongState("this post was published already"));
     }
     if post.assets.is_empty() && post.text.text().is_none_or(|text| text.trim().is_empty()) {
-        return Err(Refusal::Invalid { field: "/text", reason: "a post needs a text or an asset" });
+        return Err(Refusal::Invalid {
+            field: "/text",
+            reason: "a post needs a text or an asset",
+        });
     }
     if !assets.iter().all(|asset| asset.usable_by(post.author)) {
         return Err(Refusal::NotFound("asset"));
@@ -80,7 +87,13 @@ pub fn delete(state: &PostState, post: PostId, actor: UserId) -> Decision {
         return Ok(vec![]);
     }
     state.of(actor)?;
-    Ok(vec![PostDeleted { post, author: actor }.into()])
+    Ok(vec![
+        PostDeleted {
+            post,
+            author: actor,
+        }
+        .into(),
+    ])
 }
 
 #[cfg(test)]
@@ -97,7 +110,15 @@ pub(super) mod tests {
 
     pub(in crate::decide) fn published(assets: Vec<AssetId>) -> PostPublished {
         let (text, visibility) = ("Hola".into(), Visibility::Public);
-        PostPublished { post: PostId(Uuid::from_u128(9)), author: user(1), text, place: None, language: None, assets, visibility }
+        PostPublished {
+            post: PostId(Uuid::from_u128(9)),
+            author: user(1),
+            text,
+            place: None,
+            language: None,
+            assets,
+            visibility,
+        }
     }
 
     fn asset_of(owner: UserId) -> AssetState {
@@ -120,24 +141,45 @@ pub(super) mod tests {
     #[test]
     fn an_own_asset_may_be_posted_and_a_strangers_is_not_there() {
         let post = published(vec![AssetId(Uuid::from_u128(5))]);
-        given::<PostState>([]).when(|s| publish(s, post.clone(), &[asset_of(user(1))])).then([post.clone().into()]);
-        given::<PostState>([]).when(|s| publish(s, post.clone(), &[asset_of(user(2))])).refused(Refusal::NotFound("asset"));
-        given::<PostState>([]).when(|s| publish(s, post, &[AssetState::default()])).refused(Refusal::NotFound("asset"));
+        given::<PostState>([])
+            .when(|s| publish(s, post.clone(), &[asset_of(user(1))]))
+            .then([post.clone().into()]);
+        given::<PostState>([])
+            .when(|s| publish(s, post.clone(), &[asset_of(user(2))]))
+            .refused(Refusal::NotFound("asset"));
+        given::<PostState>([])
+            .when(|s| publish(s, post, &[AssetState::default()]))
+            .refused(Refusal::NotFound("asset"));
     }
 
     #[test]
     fn an_empty_post_is_refused() {
-        let post = PostPublished { text: "  ".into(), ..published(vec![]) };
-        let refusal = Refusal::Invalid { field: "/text", reason: "a post needs a text or an asset" };
-        given::<PostState>([]).when(|s| publish(s, post, &[])).refused(refusal);
+        let post = PostPublished {
+            text: "  ".into(),
+            ..published(vec![])
+        };
+        let refusal = Refusal::Invalid {
+            field: "/text",
+            reason: "a post needs a text or an asset",
+        };
+        given::<PostState>([])
+            .when(|s| publish(s, post, &[]))
+            .refused(refusal);
     }
 
     #[test]
     fn only_the_author_deletes_and_twice_is_once() {
         let post = published(vec![]);
-        let gone = PostDeleted { post: post.post, author: user(1) };
-        given::<PostState>([post.clone().into()]).when(|s| delete(s, post.post, user(1))).then([gone.clone().into()]);
-        given::<PostState>([post.clone().into(), gone.into()]).when(|s| delete(s, post.post, user(1))).then([]);
+        let gone = PostDeleted {
+            post: post.post,
+            author: user(1),
+        };
+        given::<PostState>([post.clone().into()])
+            .when(|s| delete(s, post.post, user(1)))
+            .then([gone.clone().into()]);
+        given::<PostState>([post.clone().into(), gone.into()])
+            .when(|s| delete(s, post.post, user(1)))
+            .then([]);
         given::<PostState>([post.clone().into()])
             .when(|s| delete(s, post.post, user(2)))
             .refused(Refusal::Forbidden("only its author may change a post"));

@@ -31,7 +31,10 @@ impl State for ReactionState {
 /// Reacts to a target that is `there`; another kind replaces the one before.
 pub fn react(state: &ReactionState, wanted: ReactionAdded, there: Result<(), Refusal>) -> Decision {
     if !KINDS.contains(&wanted.kind.as_str()) {
-        return Err(Refusal::Invalid { field: "/kind", reason: "is one of like, love, laugh, wow, sad, angry" });
+        return Err(Refusal::Invalid {
+            field: "/kind",
+            reason: "is one of like, love, laugh, wow, sad, angry",
+        });
     }
     there?;
     let mut facts = match &state.kind {
@@ -52,7 +55,12 @@ pub fn unreact(state: &ReactionState, unwanted: &ReactionAdded) -> Decision {
 }
 
 fn removed(target: &ReactionAdded, kind: &str) -> ReactionRemoved {
-    ReactionRemoved { post: target.post, comment: target.comment, user: target.user, kind: kind.to_owned() }
+    ReactionRemoved {
+        post: target.post,
+        comment: target.comment,
+        user: target.user,
+        kind: kind.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -62,13 +70,22 @@ mod tests {
     use super::*;
 
     fn like(kind: &str) -> ReactionAdded {
-        ReactionAdded { post: published(vec![]).post, comment: None, user: user(2), kind: kind.to_owned() }
+        ReactionAdded {
+            post: published(vec![]).post,
+            comment: None,
+            user: user(2),
+            kind: kind.to_owned(),
+        }
     }
 
     #[test]
     fn a_second_like_changes_nothing_and_love_replaces_it() {
-        given::<ReactionState>([]).when(|s| react(s, like("like"), Ok(()))).then([like("like").into()]);
-        given::<ReactionState>([like("like").into()]).when(|s| react(s, like("like"), Ok(()))).then([]);
+        given::<ReactionState>([])
+            .when(|s| react(s, like("like"), Ok(())))
+            .then([like("like").into()]);
+        given::<ReactionState>([like("like").into()])
+            .when(|s| react(s, like("like"), Ok(())))
+            .then([]);
         given::<ReactionState>([like("like").into()])
             .when(|s| react(s, like("love"), Ok(())))
             .then([removed(&like("like"), "like").into(), like("love").into()]);
@@ -76,15 +93,26 @@ mod tests {
 
     #[test]
     fn only_what_is_there_is_taken_back() {
-        given::<ReactionState>([]).when(|s| unreact(s, &like("like"))).then([]);
-        given::<ReactionState>([like("love").into()]).when(|s| unreact(s, &like("like"))).then([]);
+        given::<ReactionState>([])
+            .when(|s| unreact(s, &like("like")))
+            .then([]);
+        given::<ReactionState>([like("love").into()])
+            .when(|s| unreact(s, &like("like")))
+            .then([]);
         let gone = removed(&like("like"), "like");
-        given::<ReactionState>([like("like").into()]).when(|s| unreact(s, &like("like"))).then([gone.into()]);
+        given::<ReactionState>([like("like").into()])
+            .when(|s| unreact(s, &like("like")))
+            .then([gone.into()]);
     }
 
     #[test]
     fn an_unknown_kind_is_refused() {
-        let refusal = Refusal::Invalid { field: "/kind", reason: "is one of like, love, laugh, wow, sad, angry" };
-        given::<ReactionState>([]).when(|s| react(s, like("meh"), Ok(()))).refused(refusal);
+        let refusal = Refusal::Invalid {
+            field: "/kind",
+            reason: "is one of like, love, laugh, wow, sad, angry",
+        };
+        given::<ReactionState>([])
+            .when(|s| react(s, like("meh"), Ok(())))
+            .refused(refusal);
     }
 }

@@ -33,13 +33,31 @@ pub fn register(state: &UserState, issuer: &str, account: &str) -> Decision {
         return Ok(vec![]);
     }
     let user = UserId::of(issuer, account);
-    Ok(vec![UserRegistered { user, issuer: issuer.to_owned(), account: account.into() }.into()])
+    Ok(vec![
+        UserRegistered {
+            user,
+            issuer: issuer.to_owned(),
+            account: account.into(),
+        }
+        .into(),
+    ])
 }
 
 /// Changes the fields that are there.
 pub fn update_profile(_: &UserState, profile: ProfileUpdated) -> Decision {
-    let empty = ProfileUpdated { user: profile.user, name: None, bio: None, place: None, language: None, private: None };
-    if profile == empty { Ok(vec![]) } else { Ok(vec![profile.into()]) }
+    let empty = ProfileUpdated {
+        user: profile.user,
+        name: None,
+        bio: None,
+        place: None,
+        language: None,
+        private: None,
+    };
+    if profile == empty {
+        Ok(vec![])
+    } else {
+        Ok(vec![profile.into()])
+    }
 }
 
 #[cfg(test)]
@@ -48,19 +66,37 @@ mod tests {
     use super::*;
 
     fn ana() -> Fact {
-        UserRegistered { user: UserId::of("cinelog", "ana"), issuer: "cinelog".to_owned(), account: "ana".into() }.into()
+        UserRegistered {
+            user: UserId::of("cinelog", "ana"),
+            issuer: "cinelog".to_owned(),
+            account: "ana".into(),
+        }
+        .into()
     }
 
     #[test]
     fn a_user_registers_once() {
-        given::<UserState>([]).when(|s| register(s, "cinelog", "ana")).then([ana()]);
-        given::<UserState>([ana()]).when(|s| register(s, "cinelog", "ana")).then([]);
+        given::<UserState>([])
+            .when(|s| register(s, "cinelog", "ana"))
+            .then([ana()]);
+        given::<UserState>([ana()])
+            .when(|s| register(s, "cinelog", "ana"))
+            .then([]);
     }
 
     #[test]
     fn an_empty_change_changes_nothing() {
         let user = UserId::of("cinelog", "ana");
-        let empty = ProfileUpdated { user, name: None, bio: None, place: None, language: None, private: None };
-        given::<UserState>([ana()]).when(|s| update_profile(s, empty)).then([]);
+        let empty = ProfileUpdated {
+            user,
+            name: None,
+            bio: None,
+            place: None,
+            language: None,
+            private: None,
+        };
+        given::<UserState>([ana()])
+            .when(|s| update_profile(s, empty))
+            .then([]);
     }
 }

@@ -45,7 +45,11 @@ pub enum Expected {
 impl Expected {
     /// That the stream still has `version` facts.
     pub(super) fn version(version: i64) -> Self {
-        if version == 0 { Self::NoStream } else { Self::Exact(version) }
+        if version == 0 {
+            Self::NoStream
+        } else {
+            Self::Exact(version)
+        }
     }
 
     fn number(self) -> i64 {
@@ -89,7 +93,10 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     fn bytes(&self) -> usize {
-        self.facts.iter().map(|fact| fact.payload.len() + fact.meta.len()).sum()
+        self.facts
+            .iter()
+            .map(|fact| fact.payload.len() + fact.meta.len())
+            .sum()
     }
 }
 
@@ -120,7 +127,15 @@ impl Writer {
     pub(crate) fn start(pool: PgPool, shutdown: &Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let end = shutdown.clone();
-        shutdown.spawn(Task { pool, connection: None, queue: receiver, held: None }.run(end));
+        shutdown.spawn(
+            Task {
+                pool,
+                connection: None,
+                queue: receiver,
+                held: None,
+            }
+            .run(end),
+        );
         Self(sender)
     }
 
@@ -129,11 +144,21 @@ impl Writer {
         let (answer, verdict) = oneshot::channel();
         let full = |_| {
             counter!(APPEND_OVERLOADED).increment(1);
-            ExecuteError::Overloaded { retry_after: Duration::from_secs(1) }
+            ExecuteError::Overloaded {
+                retry_after: Duration::from_secs(1),
+            }
         };
-        self.0.try_send(Waiting { command, since: Instant::now(), answer }).map_err(full)?;
+        self.0
+            .try_send(Waiting {
+                command,
+                since: Instant::now(),
+                answer,
+            })
+            .map_err(full)?;
         // A writer that ended mid-way leaves the outcome open; repeating the command id settles it.
-        verdict.await.unwrap_or_else(|_| Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)))
+        verdict
+            .await
+            .unwrap_or_else(|_| Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)))
     }
 }
 
@@ -161,8 +186,10 @@ impl Task {
             };
             let batch = self.gather(first);
             histogram!(APPEND_BATCH).record(batch.len() as f64);
-            let (commands, waiting): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|w| (w.command, (w.since, w.answer))).unzip();
+            let (commands, waiting): (Vec<_>, Vec<_>) = batch
+                .into_iter()
+                .map(|w| (w.command, (w.since, w.answer)))
+                .unzip();
             let answers = self.settle(&commands).await;
             for ((since, answer), verdict) in waiting.into_iter().zip(answers) {
                 histogram!(APPEND_SECONDS).record(since.elapsed().as_secs_f64());
@@ -176,7 +203,9 @@ impl Task {
         let mut bytes = first.command.bytes();
         let mut batch = vec![first];
         while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-            let Ok(next) = self.queue.try_recv() else { break };
+            let Ok(next) = self.queue.try_recv() else {
+                break;
+            };
             if batch.iter().any(|one| one.command.id == next.command.id) {
                 self.held = Some(next);
                 break;
@@ -212,7 +241,10 @@ impl Task {
             }
             if Instant::now() > deadline {
                 tracing::error!(%error, commands = commands.len(), "the log does not answer");
-                return commands.iter().map(|_| Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut))).collect();
+                return commands
+                    .iter()
+                    .map(|_| Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut)))
+                    .collect();
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
@@ -241,7 +273,10 @@ enum Failure {
 
 impl Failure {
     fn of(error: &sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|e| e.code()).unwrap_or_default();
+        let code = error
+            .as_database_error()
+            .and_then(|e| e.code())
+            .unwrap_or_default();
         match code.as_ref() {
             "40P01" | "40001" => Self::Repeat,
             code if code.starts_with("22") || code.starts_with("23") => Self::Data,
@@ -286,15 +321,23 @@ pub(crate) async fn append(
     let verdicts: Option<Vec<_>> = rows.into_iter().map(verdict).collect();
     match verdicts {
         Some(verdicts) if verdicts.len() == commands.len() => Ok(verdicts),
-        _ => Err(sqlx::Error::Protocol("log.append gave verdicts that make no sense".to_owned())),
+        _ => Err(sqlx::Error::Protocol(
+            "log.append gave verdicts that make no sense".to_owned(),
+        )),
     }
 }
 
 fn verdict(row: (String, Option<i64>, Option<i64>, Option<DateTime<Utc>>)) -> Option<Verdict> {
     let (verdict, first, last, at) = row;
     Some(match verdict.as_str() {
-        "accepted" => Verdict::Accepted { first: Position(first?), at: at? },
-        "repeated" => Verdict::Repeated { first: Position(first?), last: Position(last?) },
+        "accepted" => Verdict::Accepted {
+            first: Position(first?),
+            at: at?,
+        },
+        "repeated" => Verdict::Repeated {
+            first: Position(first?),
+            last: Position(last?),
+        },
         "reused" => Verdict::KeyReused,
         "conflict" => Verdict::Conflict,
         "subject" => Verdict::SubjectDiffers,
@@ -335,8 +378,10 @@ impl<'a> Arguments<'a> {
     fn of(commands: &'a [Prepared]) -> Self {
         let mut args = Self::default();
         // Sorted by bytes, in every process alike: streams are locked in this order.
-        let mut streams: Vec<(Uuid, &'a Write)> =
-            commands.iter().flat_map(|c| c.writes.iter().map(|w| (c.id.tenant.0, w))).collect();
+        let mut streams: Vec<(Uuid, &'a Write)> = commands
+            .iter()
+            .flat_map(|c| c.writes.iter().map(|w| (c.id.tenant.0, w)))
+            .collect();
         streams.sort_by(|(t, w), (u, v)| (t, &w.key.stream).cmp(&(u, &v.key.stream)));
         streams.dedup_by(|(t, w), (u, v)| (t, &w.key.stream) == (u, &v.key.stream));
         for (tenant, write) in &streams {

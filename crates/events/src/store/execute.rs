@@ -45,7 +45,13 @@ pub struct Emit {
 impl Emit {
     /// All of `facts` into one stream.
     pub fn all(stream: &StreamKey, facts: Vec<Fact>) -> Vec<Self> {
-        facts.into_iter().map(|fact| Self { stream: stream.clone(), fact }).collect()
+        facts
+            .into_iter()
+            .map(|fact| Self {
+                stream: stream.clone(),
+                fact,
+            })
+            .collect()
     }
 }
 
@@ -56,7 +62,10 @@ pub struct Streams(HashMap<String, StreamRow>);
 impl Streams {
     /// The state of a stream; of one in which nothing happened, the state before everything.
     pub fn get<S: State>(&self, key: &StreamKey) -> S {
-        self.0.get(&key.stream).map(StreamRow::state).unwrap_or_default()
+        self.0
+            .get(&key.stream)
+            .map(StreamRow::state)
+            .unwrap_or_default()
     }
 
     /// The stream's row, when anything happened in it.
@@ -108,17 +117,27 @@ impl Log {
             }
             let emits = decide(&looked.streams)?;
             if emits.is_empty() {
-                return Ok(Accepted { facts: vec![], repeated: false });
+                return Ok(Accepted {
+                    facts: vec![],
+                    repeated: false,
+                });
             }
-            let draft = self.draft(&mut connection, command, &looked.streams, emits).await?;
+            let draft = self
+                .draft(&mut connection, command, &looked.streams, emits)
+                .await?;
             drop(connection);
             match self.writer.submit(draft.prepared).await? {
                 Verdict::Accepted { first, at } => return Ok(recorded(draft.facts, first, at)),
                 Verdict::Repeated { first, last } => {
-                    return Ok(Accepted { facts: self.between(first, last).await?, repeated: true });
+                    return Ok(Accepted {
+                        facts: self.between(first, last).await?,
+                        repeated: true,
+                    });
                 }
                 Verdict::KeyReused => return Err(ExecuteError::KeyReused),
-                Verdict::SubjectDiffers => return Err(Refusal::WrongState("the stream has another subject").into()),
+                Verdict::SubjectDiffers => {
+                    return Err(Refusal::WrongState("the stream has another subject").into());
+                }
                 Verdict::Conflict => {}
             }
         }
@@ -146,7 +165,10 @@ impl Log {
         let emits = decide(&looked.streams)?;
         if emits.is_empty() {
             tx.commit().await?;
-            return Ok(Accepted { facts: vec![], repeated: false });
+            return Ok(Accepted {
+                facts: vec![],
+                repeated: false,
+            });
         }
         let draft = self.draft(&mut tx, command, &looked.streams, emits).await?;
         match append::append(&mut tx, std::slice::from_ref(&draft.prepared)).await?[..] {
@@ -170,7 +192,10 @@ impl Log {
         if hash != command.body_hash {
             return Err(ExecuteError::KeyReused);
         }
-        Ok(Accepted { facts: self.between(first, last).await?, repeated: true })
+        Ok(Accepted {
+            facts: self.between(first, last).await?,
+            repeated: true,
+        })
     }
 
     /// Names, folds, seals and measures what the decider wants.
@@ -202,17 +227,32 @@ impl Log {
         for Emit { stream, mut fact } in emits {
             let event_id = EventId(Uuid::now_v7());
             let write = draft.place(command, &stream, streams, &mut states);
-            states[write] = decide::fold(&stream.stream, std::mem::take(&mut states[write]), event_id, &fact);
+            states[write] = decide::fold(
+                &stream.stream,
+                std::mem::take(&mut states[write]),
+                event_id,
+                &fact,
+            );
             draft.record(command, write, &meta, event_id, fact.clone());
             if !fact.personal().is_empty() {
-                let key = self.keys.for_writing(connection, tenant, command.id.actor).await?;
+                let key = self
+                    .keys
+                    .for_writing(connection, tenant, command.id.actor)
+                    .await?;
                 seal::seal(&mut fact, event_id, &key);
             }
             let payload = fact.to_payload().map_err(unrepresentable)?;
             check(&payload, &meta_text, &stream)?;
             let (fact_type, schema_version) = (fact.fact_type(), fact.schema_version());
             let meta = meta_text.clone();
-            draft.prepared.facts.push(NewFact { write, fact_type, schema_version, payload, meta, event_id });
+            draft.prepared.facts.push(NewFact {
+                write,
+                fact_type,
+                schema_version,
+                payload,
+                meta,
+                event_id,
+            });
         }
         for (write, state) in draft.prepared.writes.iter_mut().zip(states) {
             write.state = Some(state.to_string());
@@ -229,7 +269,13 @@ struct Draft {
 
 impl Draft {
     /// The index of `stream` among the writes, added with its state when it is new.
-    fn place(&mut self, command: &Command, stream: &StreamKey, streams: &Streams, states: &mut Vec<Value>) -> usize {
+    fn place(
+        &mut self,
+        command: &Command,
+        stream: &StreamKey,
+        streams: &Streams,
+        states: &mut Vec<Value>,
+    ) -> usize {
         let writes = &mut self.prepared.writes;
         if let Some(place) = writes.iter().position(|write| write.key == *stream) {
             return place;
@@ -245,13 +291,25 @@ impl Draft {
         writes.len() - 1
     }
 
-    fn record(&mut self, command: &Command, write: usize, meta: &Meta, event_id: EventId, fact: Fact) {
+    fn record(
+        &mut self,
+        command: &Command,
+        write: usize,
+        meta: &Meta,
+        event_id: EventId,
+        fact: Fact,
+    ) {
         let place = &self.prepared.writes[write];
         let before = match place.expected {
             Expected::Exact(version) => version,
             Expected::Any | Expected::NoStream => 0,
         };
-        let earlier = self.prepared.facts.iter().filter(|fact| fact.write == write).count();
+        let earlier = self
+            .prepared
+            .facts
+            .iter()
+            .filter(|fact| fact.write == write)
+            .count();
         self.facts.push(Recorded {
             position: Position::START,
             lane: place.lane,
@@ -275,7 +333,10 @@ fn recorded(mut facts: Vec<Recorded>, first: Position, at: DateTime<Utc>) -> Acc
         fact.recorded_at = at;
         position = position.next();
     }
-    Accepted { facts, repeated: false }
+    Accepted {
+        facts,
+        repeated: false,
+    }
 }
 
 fn unrepresentable(error: serde_json::Error) -> ExecuteError {
@@ -284,12 +345,18 @@ fn unrepresentable(error: serde_json::Error) -> ExecuteError {
 
 /// Refuses before the log what the log or Kafka could not take.
 fn check(payload: &str, meta: &str, stream: &StreamKey) -> Result<(), ExecuteError> {
-    let bytes = payload.len() + meta.len() + stream.stream.len() + stream.subject.len() + HEADER_BYTES;
+    let bytes =
+        payload.len() + meta.len() + stream.stream.len() + stream.subject.len() + HEADER_BYTES;
     if bytes > MAX_ENVELOPE_BYTES {
-        return Err(ExecuteError::TooLarge { bytes, limit: MAX_ENVELOPE_BYTES });
+        return Err(ExecuteError::TooLarge {
+            bytes,
+            limit: MAX_ENVELOPE_BYTES,
+        });
     }
     if has_nul(payload) || has_nul(meta) {
-        return Err(ExecuteError::Unrepresentable("a text holds the character NUL".to_owned()));
+        return Err(ExecuteError::Unrepresentable(
+            "a text holds the character NUL".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -297,7 +364,11 @@ fn check(payload: &str, meta: &str, stream: &StreamKey) -> Result<(), ExecuteErr
 /// Whether JSON text holds an escaped NUL, which jsonb does not take: `\u0000` behind an even number of backslashes.
 fn has_nul(json: &str) -> bool {
     json.match_indices("\\u0000").any(|(at, _)| {
-        let backslashes = json.as_bytes()[..at].iter().rev().take_while(|b| **b == b'\\').count();
+        let backslashes = json.as_bytes()[..at]
+            .iter()
+            .rev()
+            .take_while(|b| **b == b'\\')
+            .count();
         backslashes % 2 == 0
     })
 }
@@ -308,7 +379,15 @@ async fn look(
     id: &CommandId,
     streams: &[StreamKey],
 ) -> Result<Looked, sqlx::Error> {
-    type Row = (Option<String>, Option<String>, Option<i64>, Option<Value>, Option<i64>, Option<i64>, Option<Vec<u8>>);
+    type Row = (
+        Option<String>,
+        Option<String>,
+        Option<i64>,
+        Option<Value>,
+        Option<i64>,
+        Option<i64>,
+        Option<Vec<u8>>,
+    );
     let names: Vec<&str> = streams.iter().map(|key| key.stream.as_str()).collect();
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT t.stream_id, t.subject, t.version, t.state, c.first_position, c.last_position, c.body_hash
@@ -323,11 +402,25 @@ async fn look(
     .bind(names)
     .fetch_all(connection)
     .await?;
-    let accepted = rows.first().and_then(|row| Some((Position(row.4?), Position(row.5?), row.6.clone()?)));
-    let streams = rows.into_iter().filter_map(|(stream, subject, version, state, ..)| {
-        Some((stream?, StreamRow { subject: subject?, version: version?, state: state? }))
-    });
-    Ok(Looked { streams: Streams(streams.collect()), accepted })
+    let accepted = rows
+        .first()
+        .and_then(|row| Some((Position(row.4?), Position(row.5?), row.6.clone()?)));
+    let streams = rows
+        .into_iter()
+        .filter_map(|(stream, subject, version, state, ..)| {
+            Some((
+                stream?,
+                StreamRow {
+                    subject: subject?,
+                    version: version?,
+                    state: state?,
+                },
+            ))
+        });
+    Ok(Looked {
+        streams: Streams(streams.collect()),
+        accepted,
+    })
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::seal::{Key, SealError};
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
     /// The key that wraps every person's key: 32 bytes, base64. Without it nobody's texts can be read.
-    #[arg(long, env = "MASTER_KEY")]
+    #[arg(long, env = "MASTER_KEY", hide_env_values = true)]
     pub master_key: Option<Secret>,
     /// A file that holds the master key instead.
     #[arg(long, env = "MASTER_KEY_FILE")]
@@ -33,10 +33,19 @@ impl Config {
             (Some(key), _) => key.expose().to_owned(),
             (None, Some(file)) => std::fs::read_to_string(file)
                 .map_err(|error| LogError::MasterKey(format!("{}: {error}", file.display())))?,
-            (None, None) => return Err(LogError::MasterKey("set MASTER_KEY or MASTER_KEY_FILE".to_owned())),
+            (None, None) => {
+                return Err(LogError::MasterKey(
+                    "set MASTER_KEY or MASTER_KEY_FILE".to_owned(),
+                ));
+            }
         };
-        let bytes = BASE64.decode(text.trim()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        bytes.map(Key::from_bytes).ok_or_else(|| LogError::MasterKey("is not 32 bytes in base64".to_owned()))
+        let bytes = BASE64
+            .decode(text.trim())
+            .ok()
+            .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        bytes
+            .map(Key::from_bytes)
+            .ok_or_else(|| LogError::MasterKey("is not 32 bytes in base64".to_owned()))
     }
 }
 
@@ -53,7 +62,13 @@ pub struct Keys {
 impl Keys {
     /// Keys under `master`.
     pub fn new(master: Key) -> Self {
-        Self { master, writing: Cache::builder().max_capacity(100_000).time_to_live(WRITING_CACHE).build() }
+        Self {
+            master,
+            writing: Cache::builder()
+                .max_capacity(100_000)
+                .time_to_live(WRITING_CACHE)
+                .build(),
+        }
     }
 
     /// The key to seal a person's fields with, made now if there is none.
@@ -73,7 +88,9 @@ impl Keys {
             .bind(fresh)
             .fetch_one(connection)
             .await?;
-        let key = self.master.unwrap(person.0, &kept.ok_or(SealError::Erased)?)?;
+        let key = self
+            .master
+            .unwrap(person.0, &kept.ok_or(SealError::Erased)?)?;
         self.writing.insert((tenant, person), key.clone()).await;
         Ok(key)
     }
@@ -95,7 +112,10 @@ impl Keys {
         .fetch_all(connection)
         .await?;
         let opened = rows.into_iter().map(|(tenant, person, wrapped)| {
-            Ok(((TenantId(tenant), UserId(person)), self.master.unwrap(person, &wrapped)?))
+            Ok((
+                (TenantId(tenant), UserId(person)),
+                self.master.unwrap(person, &wrapped)?,
+            ))
         });
         opened.collect()
     }

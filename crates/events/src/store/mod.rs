@@ -39,7 +39,9 @@ pub enum LogError {
     #[error(transparent)]
     Key(#[from] SealError),
     /// The reader asks for facts below the floor.
-    #[error("facts up to {asked} are asked for, but this log begins at {floor}: read the archive first")]
+    #[error(
+        "facts up to {asked} are asked for, but this log begins at {floor}: read the archive first"
+    )]
     TooOld {
         /// The first position asked for.
         asked: i64,
@@ -160,7 +162,12 @@ impl Log {
     pub async fn open(pool: PgPool, keys: Keys, shutdown: &Shutdown) -> Result<Self, LogError> {
         let id = read::log_id(&pool).await?;
         let writer = append::Writer::start(pool.clone(), shutdown);
-        Ok(Self { id, pool, keys, writer })
+        Ok(Self {
+            id,
+            pool,
+            keys,
+            writer,
+        })
     }
 
     /// Which log this is; only a fork gets a new id.
@@ -170,7 +177,11 @@ impl Log {
 
     /// The tenant that every install has from the start.
     pub async fn default_tenant(&self) -> Result<TenantId, LogError> {
-        Ok(sqlx::query_scalar("SELECT tenant FROM log.tenants WHERE name = 'default'").fetch_one(&self.pool).await?)
+        Ok(
+            sqlx::query_scalar("SELECT tenant FROM log.tenants WHERE name = 'default'")
+                .fetch_one(&self.pool)
+                .await?,
+        )
     }
 }
 

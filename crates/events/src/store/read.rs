@@ -25,7 +25,8 @@ fn sealed_from(row: &PgRow) -> Result<Sealed, sqlx::Error> {
     let lane: i16 = row.try_get("lane")?;
     Ok(Sealed {
         position: row.try_get("position")?,
-        lane: Lane::new(lane.into()).ok_or_else(|| sqlx::Error::Decode(format!("lane {lane}").into()))?,
+        lane: Lane::new(lane.into())
+            .ok_or_else(|| sqlx::Error::Decode(format!("lane {lane}").into()))?,
         tenant: row.try_get("tenant")?,
         stream: row.try_get("stream_id")?,
         version: row.try_get("version")?,
@@ -40,7 +41,9 @@ fn sealed_from(row: &PgRow) -> Result<Sealed, sqlx::Error> {
 }
 
 pub(super) async fn log_id(pool: &PgPool) -> Result<Uuid, LogError> {
-    Ok(sqlx::query_scalar("SELECT log_id FROM log.log").fetch_one(pool).await?)
+    Ok(sqlx::query_scalar("SELECT log_id FROM log.log")
+        .fetch_one(pool)
+        .await?)
 }
 
 /// A stretch of the log, perhaps thinned to some lanes.
@@ -70,14 +73,32 @@ pub(crate) async fn stretch(
              ON e.position > $1 AND e.position <= $1 + $2 AND ($3::smallint[] IS NULL OR e.lane = ANY ($3))
          ORDER BY e.position"
     );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after).bind(limit).bind(lanes).fetch_all(pool).await?;
-    let Some(first) = rows.first() else { return Err(LogError::Gap { missing: after.next().0 }) };
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(after)
+        .bind(limit)
+        .bind(lanes)
+        .fetch_all(pool)
+        .await?;
+    let Some(first) = rows.first() else {
+        return Err(LogError::Gap {
+            missing: after.next().0,
+        });
+    };
     let (floor, seen): (i64, Position) = (first.try_get("floor")?, first.try_get("head")?);
     if after.0 + 1 < floor {
-        return Err(LogError::TooOld { asked: after.0 + 1, floor });
+        return Err(LogError::TooOld {
+            asked: after.0 + 1,
+            floor,
+        });
     }
     let empty = first.try_get::<Option<i64>, _>("position")?.is_none();
-    let facts = if empty { vec![] } else { rows.iter().map(sealed_from).collect::<Result<Vec<_>, _>>()? };
+    let facts = if empty {
+        vec![]
+    } else {
+        rows.iter()
+            .map(sealed_from)
+            .collect::<Result<Vec<_>, _>>()?
+    };
     if lanes.is_none() {
         dense(after, seen, &facts)?;
     }
@@ -92,7 +113,11 @@ fn dense(after: Position, seen: Position, facts: &[Sealed]) -> Result<(), LogErr
         }
         next = next.next();
     }
-    if seen >= next { Err(LogError::Gap { missing: next.0 }) } else { Ok(()) }
+    if seen >= next {
+        Err(LogError::Gap { missing: next.0 })
+    } else {
+        Ok(())
+    }
 }
 
 /// Opens stored facts with the keys of this moment. Facts of unknown types are skipped and counted.
@@ -101,8 +126,13 @@ pub(crate) async fn open(
     connection: &mut PgConnection,
     stored: Vec<Sealed>,
 ) -> Result<Vec<Recorded>, LogError> {
-    let persons: BTreeSet<_> = stored.iter().map(|fact| (fact.tenant, fact.meta.actor)).collect();
-    let found = keys.for_reading(connection, &persons.into_iter().collect::<Vec<_>>()).await?;
+    let persons: BTreeSet<_> = stored
+        .iter()
+        .map(|fact| (fact.tenant, fact.meta.actor))
+        .collect();
+    let found = keys
+        .for_reading(connection, &persons.into_iter().collect::<Vec<_>>())
+        .await?;
     let mut facts = Vec::with_capacity(stored.len());
     for fact in stored {
         let key = found.get(&(fact.tenant, fact.meta.actor));
@@ -131,7 +161,11 @@ impl Log {
     }
 
     /// A stream as it stands; none when nothing ever happened in it.
-    pub async fn stream(&self, tenant: TenantId, stream: &str) -> Result<Option<StreamRow>, LogError> {
+    pub async fn stream(
+        &self,
+        tenant: TenantId,
+        stream: &str,
+    ) -> Result<Option<StreamRow>, LogError> {
         let row: Option<(String, i64, serde_json::Value)> = sqlx::query_as(
             "SELECT subject, version, state FROM log.streams WHERE tenant = $1 AND stream_id = $2",
         )
@@ -139,11 +173,23 @@ impl Log {
         .bind(stream)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(|(subject, version, state)| StreamRow { subject, version, state }))
+        Ok(row.map(|(subject, version, state)| StreamRow {
+            subject,
+            version,
+            state,
+        }))
     }
 
     /// The facts of positions `first` to `last`, opened.
-    pub(super) async fn between(&self, first: Position, last: Position) -> Result<Vec<Recorded>, LogError> {
-        self.open_facts(self.read(Position(first.0 - 1), last.0 - first.0 + 1).await?).await
+    pub(super) async fn between(
+        &self,
+        first: Position,
+        last: Position,
+    ) -> Result<Vec<Recorded>, LogError> {
+        self.open_facts(
+            self.read(Position(first.0 - 1), last.0 - first.0 + 1)
+                .await?,
+        )
+        .await
     }
 }

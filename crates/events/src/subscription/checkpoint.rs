@@ -14,13 +14,21 @@ pub(super) async fn prepare(pool: &PgPool, subscription: &str) -> Result<(), sql
         let sql = format!(
             "INSERT INTO {table} (subscription, lane) SELECT $1, generate_series(0, $2 - 1) ON CONFLICT DO NOTHING"
         );
-        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(subscription).bind(i32::from(LANES)).execute(&mut *tx).await?;
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(subscription)
+            .bind(i32::from(LANES))
+            .execute(&mut *tx)
+            .await?;
     }
     tx.commit().await
 }
 
 /// Where each of `lanes` goes on.
-pub(super) async fn load(pool: &PgPool, subscription: &str, lanes: &[Lane]) -> Result<Vec<LaneStart>, sqlx::Error> {
+pub(super) async fn load(
+    pool: &PgPool,
+    subscription: &str,
+    lanes: &[Lane],
+) -> Result<Vec<LaneStart>, sqlx::Error> {
     let numbers: Vec<i16> = lanes.iter().map(|lane| lane.number()).collect();
     let rows: Vec<(i16, Position, i64)> = sqlx::query_as(
         "SELECT lane, position, kafka_offset FROM subscription.checkpoints
@@ -31,7 +39,11 @@ pub(super) async fn load(pool: &PgPool, subscription: &str, lanes: &[Lane]) -> R
     .fetch_all(pool)
     .await?;
     let starts = rows.into_iter().filter_map(|(lane, after, offset)| {
-        Some(LaneStart { lane: Lane::new(lane.into())?, after, offset })
+        Some(LaneStart {
+            lane: Lane::new(lane.into())?,
+            after,
+            offset,
+        })
     });
     Ok(starts.collect())
 }
@@ -110,10 +122,12 @@ pub async fn lag(connection: &mut PgConnection) -> Result<Vec<Lag>, sqlx::Error>
     )
     .fetch_all(connection)
     .await?;
-    let lags = rows.into_iter().map(|(subscription, lanes_behind, seconds)| Lag {
-        subscription,
-        lanes_behind,
-        behind: Duration::from_secs_f64(seconds.max(0.0)),
-    });
+    let lags = rows
+        .into_iter()
+        .map(|(subscription, lanes_behind, seconds)| Lag {
+            subscription,
+            lanes_behind,
+            behind: Duration::from_secs_f64(seconds.max(0.0)),
+        });
     Ok(lags.collect())
 }

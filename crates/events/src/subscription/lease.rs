@@ -17,7 +17,11 @@ const BEAT: Duration = Duration::from_secs(1);
 const BEAT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Keeps this process's lanes, and says which they are, until `shutdown`; then gives them back.
-pub(super) fn keep(pool: PgPool, subscription: String, shutdown: &Shutdown) -> watch::Receiver<Vec<Lane>> {
+pub(super) fn keep(
+    pool: PgPool,
+    subscription: String,
+    shutdown: &Shutdown,
+) -> watch::Receiver<Vec<Lane>> {
     let (held, receiver) = watch::channel(vec![]);
     let end = shutdown.clone();
     let me = Uuid::new_v4();
@@ -38,14 +42,19 @@ pub(super) fn keep(pool: PgPool, subscription: String, shutdown: &Shutdown) -> w
 
 /// One beat; a process that cannot reach Postgres holds nothing.
 async fn beat(pool: &PgPool, subscription: &str, me: Uuid, leaving: bool) -> Vec<Lane> {
-    let ask = sqlx::query_scalar::<_, Vec<i16>>("SELECT subscription.hold($1, $2, $3::float8 * interval '1 s', $4)")
-        .bind(subscription)
-        .bind(me)
-        .bind(LEASE.as_secs_f64())
-        .bind(leaving)
-        .fetch_one(pool);
+    let ask = sqlx::query_scalar::<_, Vec<i16>>(
+        "SELECT subscription.hold($1, $2, $3::float8 * interval '1 s', $4)",
+    )
+    .bind(subscription)
+    .bind(me)
+    .bind(LEASE.as_secs_f64())
+    .bind(leaving)
+    .fetch_one(pool);
     match tokio::time::timeout(BEAT_LIMIT, ask).await {
-        Ok(Ok(lanes)) => lanes.into_iter().filter_map(|lane| Lane::new(lane.into())).collect(),
+        Ok(Ok(lanes)) => lanes
+            .into_iter()
+            .filter_map(|lane| Lane::new(lane.into()))
+            .collect(),
         Ok(Err(error)) => {
             tracing::warn!(subscription, %error, "the lanes' leases were not renewed");
             vec![]

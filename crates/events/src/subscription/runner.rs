@@ -30,7 +30,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batch: 1000, apply_limit: Duration::from_secs(60) }
+        Self {
+            batch: 1000,
+            apply_limit: Duration::from_secs(60),
+        }
     }
 }
 
@@ -66,8 +69,21 @@ pub struct Runner {
 
 impl Runner {
     /// A runner that reads `source` and writes through `pool`.
-    pub fn new(subscriber: Arc<dyn Subscriber>, pool: PgPool, source: Source, keys: Keys, options: Options) -> Self {
-        Self { subscriber, pool, source, keys, options, at: BTreeMap::new() }
+    pub fn new(
+        subscriber: Arc<dyn Subscriber>,
+        pool: PgPool,
+        source: Source,
+        keys: Keys,
+        options: Options,
+    ) -> Self {
+        Self {
+            subscriber,
+            pool,
+            source,
+            keys,
+            options,
+            at: BTreeMap::new(),
+        }
     }
 
     /// Runs until `shutdown`. Failures are told and tried again; nothing is ever skipped.
@@ -89,7 +105,9 @@ impl Runner {
                     counter!(APPLY_FAILED, "subscription" => name.clone()).increment(1);
                     match error {
                         BatchError::Lost => tracing::info!(subscription = name, "{error}"),
-                        _ => tracing::error!(subscription = name, %error, "a batch was not applied; it is tried again"),
+                        _ => {
+                            tracing::error!(subscription = name, %error, "a batch was not applied; it is tried again")
+                        }
                     }
                     // Reading begins again at the checkpoints: what was read and not applied is read anew.
                     lanes.mark_changed();
@@ -99,11 +117,18 @@ impl Runner {
         }
     }
 
-    async fn step(&mut self, lanes: &mut watch::Receiver<Vec<Lane>>, shutdown: &Shutdown) -> Result<(), BatchError> {
+    async fn step(
+        &mut self,
+        lanes: &mut watch::Receiver<Vec<Lane>>,
+        shutdown: &Shutdown,
+    ) -> Result<(), BatchError> {
         if lanes.has_changed().unwrap_or(false) {
             let mine = lanes.borrow_and_update().clone();
             let starts = checkpoint::load(&self.pool, self.subscriber.name(), &mine).await?;
-            self.at = starts.iter().map(|start| (start.lane, start.after)).collect();
+            self.at = starts
+                .iter()
+                .map(|start| (start.lane, start.after))
+                .collect();
             self.source.assign(starts).await?;
         }
         let batch = tokio::select! {
@@ -143,8 +168,10 @@ impl Runner {
         failpoint::hit("subscription.before_commit");
         tx.commit().await?;
         failpoint::hit("subscription.after_commit");
-        self.at.extend(steps.iter().map(|step| (step.lane, step.to)));
-        counter!(FACTS_APPLIED, "subscription" => self.subscriber.name().to_owned()).increment(count);
+        self.at
+            .extend(steps.iter().map(|step| (step.lane, step.to)));
+        counter!(FACTS_APPLIED, "subscription" => self.subscriber.name().to_owned())
+            .increment(count);
         Ok(())
     }
 
@@ -152,8 +179,21 @@ impl Runner {
         let mut steps: BTreeMap<Lane, Step> = BTreeMap::new();
         for (fact, offset) in batch {
             let from = self.at.get(&fact.lane).copied().unwrap_or_default();
-            let step = Step { lane: fact.lane, from, to: fact.position, offset: *offset };
-            steps.entry(fact.lane).and_modify(|known| *known = Step { from: known.from, ..step }).or_insert(step);
+            let step = Step {
+                lane: fact.lane,
+                from,
+                to: fact.position,
+                offset: *offset,
+            };
+            steps
+                .entry(fact.lane)
+                .and_modify(|known| {
+                    *known = Step {
+                        from: known.from,
+                        ..step
+                    }
+                })
+                .or_insert(step);
         }
         steps.into_values().collect()
     }

@@ -1,0 +1,269 @@
+//! One way in: accepted once, refused without a trace, never changed afterwards.
+
+use events::decide::Refusal;
+use events::fact::post::ReactionAdded;
+use events::id::{Position, StreamKey};
+use events::store::{Emit, ExecuteError, LogError};
+use service::db::Role;
+
+use crate::support::{World, post, user};
+
+#[tokio::test]
+async fn a_repeated_command_returns_the_first_acceptance() {
+    let world = World::new().await;
+    let first = world.react("k1", user(1), post(1), "like").await.unwrap();
+    let again = world.react("k1", user(1), post(1), "like").await.unwrap();
+    assert!(!first.repeated && again.repeated);
+    assert_eq!(first.facts.len(), 1);
+    assert_eq!(first.facts[0].event_id, again.facts[0].event_id);
+    assert_eq!(first.facts[0].recorded_at, again.facts[0].recorded_at);
+    assert_eq!(world.head().await, 1);
+}
+
+#[tokio::test]
+async fn a_key_used_for_another_body_is_refused() {
+    let world = World::new().await;
+    world.react("k1", user(1), post(1), "like").await.unwrap();
+    let mut command = world.command(user(1), "react", "k1");
+    command.body_hash = [9; 32];
+    let refused = world.log.execute(&command, &[], |_| Ok(vec![])).await;
+    assert!(
+        matches!(refused, Err(ExecuteError::KeyReused)),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn many_at_once_on_one_stream_are_decided_one_after_the_other() {
+    let world = World::new().await;
+    let keys: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
+    let all = keys
+        .iter()
+        .map(|key| world.react(key, user(1), post(1), "like"));
+    let outcomes = futures::future::join_all(all).await;
+    let facts: usize = outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap().facts.len())
+        .sum();
+    assert_eq!(
+        (facts, world.head().await),
+        (1, 1),
+        "a second like changes nothing"
+    );
+}
+
+#[tokio::test]
+async fn one_bad_value_fails_its_own_command_only() {
+    let world = World::new().await;
+    let keys: Vec<String> = (0..40)
+        .map(|n| {
+            if n == 17 {
+                "bad\0key".to_owned()
+            } else {
+                format!("k{n}")
+            }
+        })
+        .collect();
+    let all = keys
+        .iter()
+        .enumerate()
+        .map(|(n, key)| world.react(key, user(n as u128), post(1), "like"));
+    let outcomes = futures::future::join_all(all).await;
+    let (fine, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!((fine.len(), failed.len()), (39, 1));
+    assert_eq!(world.head().await, 39);
+}
+
+#[tokio::test]
+async fn what_kafka_could_not_take_is_refused_before_the_log() {
+    let world = World::new().await;
+    let stream = StreamKey::post_reaction(post(1), user(1));
+    let big = ReactionAdded {
+        post: post(1),
+        comment: None,
+        user: user(1),
+        kind: "x".repeat(1 << 20),
+    };
+    let command = world.command(user(1), "react", "k");
+    let refused = world
+        .log
+        .execute(&command, std::slice::from_ref(&stream), |_| {
+            Ok(Emit::all(&stream, vec![big.clone().into()]))
+        })
+        .await;
+    assert!(
+        matches!(refused, Err(ExecuteError::TooLarge { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(world.head().await, 0);
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_no_trace() {
+    let world = World::new().await;
+    let command = world.command(user(1), "react", "k");
+    let stream = StreamKey::post(post(1));
+    let refused = world
+        .log
+        .execute(&command, std::slice::from_ref(&stream), |_| {
+            Err(Refusal::NotFound("post"))
+        })
+        .await;
+    assert!(matches!(
+        refused,
+        Err(ExecuteError::Refused(Refusal::NotFound("post")))
+    ));
+    let rows: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM log.commands) + (SELECT count(*) FROM log.streams) + (SELECT count(*) FROM log.events)",
+    )
+    .fetch_one(&world.owner().await)
+    .await
+    .unwrap();
+    assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn facts_and_the_callers_rows_commit_together() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    sqlx::query("CREATE TABLE public.mine (n int PRIMARY KEY)")
+        .execute(&owner)
+        .await
+        .unwrap();
+    sqlx::query("GRANT INSERT ON public.mine TO cinelog_api")
+        .execute(&owner)
+        .await
+        .unwrap();
+    let pool = world.database.pool(Role::Api).await;
+    let stream = StreamKey::post_reaction(post(1), user(1));
+    let like = ReactionAdded {
+        post: post(1),
+        comment: None,
+        user: user(1),
+        kind: "like".to_owned(),
+    };
+    for (n, refuse) in [(1, false), (2, true)] {
+        let mut tx = pool.begin().await.unwrap();
+        sqlx::query("INSERT INTO public.mine VALUES ($1)")
+            .bind(n)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        let command = world.command(user(1), "react", &format!("k{n}"));
+        let decide = |_: &events::store::Streams| {
+            if refuse {
+                Err(Refusal::NotFound("x"))
+            } else {
+                Ok(Emit::all(&stream, vec![like.clone().into()]))
+            }
+        };
+        let outcome = world
+            .log
+            .append_in(tx, &command, std::slice::from_ref(&stream), decide)
+            .await;
+        assert_eq!(outcome.is_err(), refuse);
+    }
+    let kept: Vec<i32> = sqlx::query_scalar("SELECT n FROM public.mine")
+        .fetch_all(&owner)
+        .await
+        .unwrap();
+    assert_eq!((kept, world.head().await), (vec![1], 1));
+}
+
+#[tokio::test]
+async fn facts_cannot_be_changed_by_anyone() {
+    let world = World::new().await;
+    world.react("k1", user(1), post(1), "like").await.unwrap();
+    let owner = world.owner().await;
+    for change in [
+        "UPDATE log.events SET type = 'x'",
+        "DELETE FROM log.events",
+        "TRUNCATE log.events",
+    ] {
+        let refused = sqlx::query(change).execute(&owner).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("facts are immutable"),
+            "{change}: {refused}"
+        );
+        for role in [Role::Api, Role::Projector, Role::Transcoder] {
+            let refused = sqlx::query(change)
+                .execute(&world.database.pool(role).await)
+                .await
+                .unwrap_err();
+            assert!(
+                refused.to_string().contains("permission denied"),
+                "{change} as {role:?}: {refused}"
+            );
+        }
+    }
+    for table in ["events", "streams", "commands", "person_keys", "log"] {
+        let insert = sqlx::AssertSqlSafe(format!("INSERT INTO log.{table} DEFAULT VALUES"));
+        let refused = sqlx::query(insert)
+            .execute(&world.database.pool(Role::Api).await)
+            .await
+            .unwrap_err();
+        assert!(
+            refused.to_string().contains("permission denied"),
+            "{table}: {refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_subject_is_pinned_by_the_first_fact() {
+    let world = World::new().await;
+    world.react("k1", user(1), post(1), "like").await.unwrap();
+    let moved = StreamKey {
+        subject: "post-elsewhere".to_owned(),
+        ..StreamKey::post_reaction(post(1), user(1))
+    };
+    let command = world.command(user(1), "react", "k2");
+    let fact = ReactionAdded {
+        post: post(1),
+        comment: None,
+        user: user(1),
+        kind: "love".to_owned(),
+    };
+    let refused = world
+        .log
+        .execute(&command, std::slice::from_ref(&moved), |_| {
+            Ok(Emit::all(&moved, vec![fact.clone().into()]))
+        })
+        .await;
+    assert!(
+        matches!(refused, Err(ExecuteError::Refused(Refusal::WrongState(_)))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn below_the_floor_is_told_and_not_skipped() {
+    let world = World::new().await;
+    for n in 0..3 {
+        world
+            .react(&format!("k{n}"), user(n), post(1), "like")
+            .await
+            .unwrap();
+    }
+    sqlx::query("UPDATE log.log SET floor = 3")
+        .execute(&world.owner().await)
+        .await
+        .unwrap();
+    let refused = world.log.read(Position(1), 10).await;
+    assert!(
+        matches!(refused, Err(LogError::TooOld { asked: 2, floor: 3 })),
+        "{refused:?}"
+    );
+    assert_eq!(world.log.read(Position(2), 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn numbering_goes_on_above_the_floor() {
+    let world = World::new().await;
+    sqlx::query("UPDATE log.log SET floor = 1000")
+        .execute(&world.owner().await)
+        .await
+        .unwrap();
+    let accepted = world.react("k", user(1), post(1), "like").await.unwrap();
+    assert_eq!(accepted.facts[0].position, Position(1000));
+}

@@ -1,0 +1,10 @@
+//! The log against real Postgres and real Kafka.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod forgetting;
+mod laws;
+mod log;
+mod schemas;
+mod subscription;
+mod support;

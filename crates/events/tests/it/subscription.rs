@@ -1,0 +1,207 @@
+//! Exactly once, whoever has the lanes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::envelope::Recorded;
+use events::fact::Fact;
+use events::source::Source;
+use events::store::Wake;
+use events::subscription::{Options, Runner, Subscriber, lag, reached};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use service::db::Role;
+use service::shutdown::Shutdown;
+use sqlx::PgConnection;
+use testing::wait;
+
+use crate::support::{World, post, user};
+
+/// Writes every reaction down; a fact applied twice violates the key.
+struct Ledger;
+
+impl Subscriber for Ledger {
+    fn name(&self) -> &'static str {
+        "ledger"
+    }
+
+    fn handles(&self, fact: &Fact) -> bool {
+        matches!(fact, Fact::ReactionAdded(_))
+    }
+
+    fn apply<'a>(
+        &'a self,
+        batch: &'a [Recorded],
+        tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        let positions: Vec<i64> = batch.iter().map(|fact| fact.position.0).collect();
+        async move {
+            sqlx::query("INSERT INTO public.ledger SELECT * FROM unnest($1::bigint[])")
+                .bind(positions)
+                .execute(tx)
+                .await?;
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+async fn run(world: &World, batch: usize) -> Shutdown {
+    let shutdown = world.shutdown.child();
+    let pool = world.database.pool(Role::Projector).await;
+    let source = Source::postgres(pool.clone(), Wake::start(pool.clone(), &shutdown));
+    let options = Options {
+        batch,
+        ..Options::default()
+    };
+    let runner = Runner::new(Arc::new(Ledger), pool, source, world.keys.clone(), options);
+    let end = shutdown.clone();
+    shutdown.spawn(async move { runner.run(&end).await });
+    shutdown
+}
+
+async fn world() -> World {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    sqlx::raw_sql("CREATE TABLE public.ledger (position bigint PRIMARY KEY); GRANT ALL ON public.ledger TO cinelog_projector")
+        .execute(&owner)
+        .await
+        .unwrap();
+    world
+}
+
+async fn applied(world: &World) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM public.ledger")
+        .fetch_one(&world.owner().await)
+        .await
+        .unwrap()
+}
+
+async fn held(world: &World) -> Vec<i64> {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM subscription.leases WHERE until > now() GROUP BY owner ORDER BY 1",
+    )
+    .fetch_all(&world.owner().await)
+    .await
+    .unwrap()
+}
+
+async fn react(world: &World, from: u128, to: u128) {
+    let keys: Vec<_> = (from..to).map(|n| (n.to_string(), n)).collect();
+    let all = keys
+        .iter()
+        .map(|(key, n)| world.react(key, user(*n), post(*n), "like"));
+    for outcome in futures::future::join_all(all).await {
+        outcome.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_are_shared_taken_over_and_every_fact_applied_once() {
+    let world = world().await;
+    let limit = Duration::from_secs(30);
+    react(&world, 0, 150).await;
+    let one = run(&world, 10).await;
+    wait::until_true(limit, "the first facts", async || {
+        applied(&world).await == 150
+    })
+    .await;
+
+    let two = run(&world, 10).await;
+    wait::until_true(limit, "fair shares", async || {
+        held(&world).await == [32, 32]
+    })
+    .await;
+    react(&world, 150, 300).await;
+    wait::until_true(limit, "facts shared by two", async || {
+        applied(&world).await == 300
+    })
+    .await;
+
+    assert!(one.finish(limit).await);
+    react(&world, 300, 400).await;
+    wait::until_true(limit, "facts after the takeover", async || {
+        applied(&world).await == 400
+    })
+    .await;
+    wait::until_true(limit, "all lanes at one", async || {
+        held(&world).await == [64]
+    })
+    .await;
+    assert!(two.finish(limit).await);
+    assert_eq!(
+        held(&world).await,
+        Vec::<i64>::new(),
+        "a drain gives the lanes back"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_moved_checkpoint_stops_a_reader_that_believes_the_lane_is_its_own() {
+    let world = world().await;
+    let limit = Duration::from_secs(30);
+    let runner = run(&world, 1000).await;
+    react(&world, 0, 20).await;
+    wait::until_true(limit, "the first facts", async || {
+        applied(&world).await == 20
+    })
+    .await;
+    // Someone else applied the facts up to here, unseen by the runner: it must not apply them again.
+    let mut owner = world.owner().await.acquire().await.unwrap();
+    sqlx::query("UPDATE subscription.checkpoints SET position = 1000000")
+        .execute(&mut *owner)
+        .await
+        .unwrap();
+    react(&world, 20, 40).await;
+    sqlx::query("UPDATE subscription.checkpoints SET position = 40")
+        .execute(&mut *owner)
+        .await
+        .unwrap();
+    react(&world, 40, 50).await;
+    wait::until_true(limit, "the facts after", async || {
+        applied(&world).await >= 30
+    })
+    .await;
+    let between: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM public.ledger WHERE position BETWEEN 21 AND 40")
+            .fetch_one(&mut *owner)
+            .await
+            .unwrap();
+    assert_eq!(between, 0);
+    assert!(runner.finish(limit).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_am_i_counts_facts_not_checkpoints() {
+    let world = world().await;
+    let limit = Duration::from_secs(30);
+    let runner = run(&world, 1000).await;
+    react(&world, 0, 5).await;
+    wait::until_true(limit, "the facts", async || applied(&world).await == 5).await;
+    assert!(runner.finish(limit).await);
+    let mut owner = world.owner().await.acquire().await.unwrap();
+    let first = world
+        .log
+        .read(events::id::Position::START, 1)
+        .await
+        .unwrap()
+        .remove(0);
+    let head = events::id::Position(5);
+    assert!(
+        reached(&mut owner, "ledger", first.lane, head)
+            .await
+            .unwrap(),
+        "no news in the lane: it is reached"
+    );
+    let idle = &lag(&mut owner).await.unwrap()[0];
+    assert_eq!((idle.lanes_behind, idle.behind), (0, Duration::ZERO));
+
+    react(&world, 5, 6).await;
+    let last = world.log.read(head, 1).await.unwrap().remove(0);
+    assert!(
+        !reached(&mut owner, "ledger", last.lane, last.position)
+            .await
+            .unwrap()
+    );
+    assert_eq!(lag(&mut owner).await.unwrap()[0].lanes_behind, 1);
+}

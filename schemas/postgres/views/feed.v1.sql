@@ -1,0 +1,64 @@
+-- Who posted what, who follows whom, and the feeds that follow from it.
+CREATE TABLE post (
+    tenant       uuid NOT NULL,
+    post         uuid NOT NULL,
+    author       uuid NOT NULL,
+    position     bigint NOT NULL,              -- of post.published: the post's place in every feed
+    visibility   text NOT NULL,
+    text         text,
+    place        text,
+    language     text,
+    assets       uuid[] NOT NULL,
+    published_at timestamptz NOT NULL,
+    edited_at    timestamptz,
+    PRIMARY KEY (tenant, post)
+);
+CREATE INDEX post_author ON post (tenant, author, position DESC);
+CREATE INDEX post_assets ON post USING gin (assets);
+
+CREATE TABLE follow (
+    tenant   uuid NOT NULL,
+    follower uuid NOT NULL,
+    followee uuid NOT NULL,
+    PRIMARY KEY (tenant, follower, followee)
+);
+CREATE INDEX follow_followee ON follow (tenant, followee, follower);
+
+-- Assets that have something to look at. A post with others is its author's alone.
+CREATE TABLE viewable (
+    tenant uuid NOT NULL,
+    asset  uuid NOT NULL,
+    PRIMARY KEY (tenant, asset)
+);
+
+-- The cache. A reader's entries above the floor are complete for every followed author who is not pulled; they may hold
+-- more (unfollowed, deleted, hidden), so a read joins the tables above. A post's fan-out and a follow's backfill both
+-- lock the author's row first, so that neither misses the other.
+CREATE TABLE author (
+    tenant uuid NOT NULL,
+    author uuid NOT NULL,
+    pulled boolean NOT NULL DEFAULT false,     -- had too many followers once: feeds read the author's posts directly
+    PRIMARY KEY (tenant, author)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE author IS 'cache';
+
+CREATE TABLE reader (
+    tenant uuid NOT NULL,
+    owner  uuid NOT NULL,
+    floor  bigint NOT NULL,                    -- at and below it, entries were cut away
+    PRIMARY KEY (tenant, owner)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE reader IS 'cache';
+
+CREATE TABLE feed_entry (
+    tenant   uuid NOT NULL,
+    owner    uuid NOT NULL,                    -- the reader
+    position bigint NOT NULL,
+    post     uuid NOT NULL,
+    author   uuid NOT NULL,
+    PRIMARY KEY (tenant, owner, position)
+);
+COMMENT ON TABLE feed_entry IS 'cache';
+
+SELECT projection.guard('post', 'shared'), projection.guard('follow', 'shared'), projection.guard('viewable', 'shared'),
+       projection.guard('author', 'shared'), projection.guard('reader', 'private'), projection.guard('feed_entry', 'private');
