@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
+use crate::log::{Kafka, KafkaTail, TailError};
 use crate::store::{LogError, Wake, read_stretch};
 
 /// Why a source gave nothing.
@@ -16,6 +18,9 @@ pub enum SourceError {
     /// The log in Postgres.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The topic.
+    #[error(transparent)]
+    Topic(#[from] TailError),
 }
 
 /// Where a lane's reader begins.
@@ -33,9 +38,25 @@ pub struct LaneStart {
 pub enum Source {
     /// The log in Postgres.
     Postgres(PostgresTail),
+    /// The topic.
+    Kafka(Box<KafkaTail>),
 }
 
 impl Source {
+    /// The source for the subscription `name`: the topic where there is a broker, else the log `log_id` in Postgres.
+    pub fn open(
+        kafka: Option<&Kafka>,
+        pool: &PgPool,
+        wake: &Wake,
+        log_id: Uuid,
+        name: &str,
+    ) -> Result<Self, SourceError> {
+        Ok(match kafka {
+            Some(kafka) => Self::Kafka(Box::new(KafkaTail::new(kafka, name, log_id)?)),
+            None => Self::postgres(pool.clone(), wake.clone()),
+        })
+    }
+
     /// Tails the log in Postgres.
     pub fn postgres(pool: PgPool, wake: Wake) -> Self {
         Self::Postgres(PostgresTail {
@@ -50,6 +71,7 @@ impl Source {
     pub async fn assign(&mut self, lanes: Vec<LaneStart>) -> Result<(), SourceError> {
         match self {
             Self::Postgres(tail) => tail.assign(&lanes).await,
+            Self::Kafka(tail) => Ok(tail.assign(lanes).await?),
         }
     }
 
@@ -62,6 +84,16 @@ impl Source {
     ) -> Result<Vec<(Sealed, i64)>, SourceError> {
         match self {
             Self::Postgres(tail) => tail.next(most, wait).await,
+            Self::Kafka(tail) => Ok(tail.next_batch(most, wait).await?),
+        }
+    }
+}
+
+impl Source {
+    /// Tells lag tools how far the subscription has come, where there are any. Nothing depends on it.
+    pub(crate) fn applied(&self, offsets: &[(Lane, i64)]) {
+        if let Self::Kafka(tail) = self {
+            tail.commit(offsets);
         }
     }
 }

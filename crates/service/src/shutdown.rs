@@ -1,6 +1,8 @@
 //! The only signal handling, and the only way to start a task: every task has an owner that waits for it.
 
+use std::fmt::Display;
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +15,7 @@ use tokio_util::task::TaskTracker;
 pub struct Shutdown {
     token: CancellationToken,
     tasks: TaskTracker,
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Shutdown {
@@ -27,6 +30,7 @@ impl Shutdown {
         Self {
             token: self.token.child_token(),
             tasks: TaskTracker::new(),
+            failure: Arc::default(),
         }
     }
 
@@ -48,6 +52,17 @@ impl Shutdown {
     /// Asks every task to end.
     pub fn cancel(&self) {
         self.token.cancel();
+    }
+
+    /// Asks every task to end because of a failure that trying again cannot mend.
+    pub fn fail(&self, reason: impl Display) {
+        self.failure.set(reason.to_string()).ok();
+        self.token.cancel();
+    }
+
+    /// Why the end was asked for, when it was a failure; the first one.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// Starts a task that [`Shutdown::finish`] waits for.
