@@ -87,9 +87,7 @@ impl Source {
             Self::Kafka(tail) => Ok(tail.next_batch(most, wait).await?),
         }
     }
-}
 
-impl Source {
     /// Tells lag tools how far the subscription has come, where there are any. Nothing depends on it.
     pub(crate) fn applied(&self, offsets: &[(Lane, i64)]) {
         if let Self::Kafka(tail) = self {

@@ -170,6 +170,11 @@ impl Runner {
         failpoint::hit("subscription.after_commit");
         self.at
             .extend(steps.iter().map(|step| (step.lane, step.to)));
+        let offsets: Vec<_> = steps
+            .iter()
+            .map(|step| (step.lane, step.offset + 1))
+            .collect();
+        self.source.applied(&offsets);
         counter!(FACTS_APPLIED, "subscription" => self.subscriber.name().to_owned())
             .increment(count);
         Ok(())
