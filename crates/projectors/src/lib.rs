@@ -1,1 +1,19 @@
-//! projectors
+//! Read models: the code that folds facts into tables, and the queries that read them.
+//!
+//! A folder per read model, each with `apply` (facts to rows) and `query` (rows to answers, on behalf of a viewer). Adding
+//! one is a folder, its tables in `schemas/postgres/views`, and a line in [`registry::all`]. What may be in a row: only
+//! what follows from facts, whatever the batches and however lanes interleave; tables commented as a cache are free of
+//! that and must instead make every answer equal to one without them.
+
+pub mod config;
+pub mod page;
+pub mod registry;
+
+pub mod engagement;
+pub mod feed;
+pub mod graph;
+pub mod media;
+pub mod pairing;
+pub mod search;
+
+mod rows;

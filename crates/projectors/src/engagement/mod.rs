@@ -1,0 +1,44 @@
+//! What happens under posts: comments, reactions, and how many there are.
+
+mod apply;
+pub mod query;
+
+use events::envelope::Recorded;
+use events::fact::Fact;
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+
+use crate::registry::Projection;
+
+/// Comments, reactions and counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Engagement;
+
+impl Projection for Engagement {
+    fn name(&self) -> &'static str {
+        "engagement"
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn ddl(&self) -> &'static str {
+        include_str!("../../../../schemas/postgres/views/engagement.v1.sql")
+    }
+
+    fn handles(&self, fact: &Fact) -> bool {
+        apply::handles(fact)
+    }
+
+    fn apply<'a>(
+        &'a self,
+        batch: &'a [Recorded],
+        tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(apply::apply(batch, tx))
+    }
+}
+
+/// The kind under which comments are counted beside reactions.
+const COMMENT: &str = "comment";

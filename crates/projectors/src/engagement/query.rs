@@ -1,0 +1,177 @@
+//! Comments, reactions and counts. Whether the viewer may see the post is asked of the feed's model first.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use events::id::{CommentId, Position, PostId, UserId};
+use serde::Serialize;
+use service::db::TenantTx;
+use uuid::Uuid;
+
+use crate::page::{Cursor, Page, Viewer, above, below};
+
+/// The read models that these queries read.
+pub const READS: &[&str] = &["engagement"];
+
+/// A comment on a post.
+#[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
+pub struct Comment {
+    /// Its id.
+    pub comment: CommentId,
+    /// The post it is on.
+    pub post: PostId,
+    /// Who wrote it.
+    pub author: UserId,
+    /// The comment it answers.
+    pub parent: Option<CommentId>,
+    /// What it says; none once it was deleted or its author erased.
+    pub text: Option<String>,
+    /// Whether it was taken away and is only a place for the answers to it.
+    pub deleted: bool,
+    /// Its place in the log.
+    pub position: Position,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub edited_at: Option<DateTime<Utc>>,
+}
+
+/// Someone's reaction to a post or a comment.
+#[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
+pub struct Reaction {
+    /// Who reacted.
+    pub user: UserId,
+    /// How.
+    pub kind: String,
+    /// Its place in the log.
+    pub position: Position,
+}
+
+/// How much there is under a post or a comment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Comments on a post.
+    pub comments: i64,
+    /// Reactions, by kind.
+    pub reactions: BTreeMap<String, i64>,
+    /// The viewer's own reaction.
+    pub mine: Option<String>,
+}
+
+macro_rules! comment {
+    () => {
+        "SELECT c.comment, c.post, c.author, c.parent, c.text, c.deleted, c.position, c.created_at, c.edited_at
+        FROM engagement.comment c
+        WHERE c.tenant = $1 AND "
+    };
+}
+
+/// One comment that is there.
+pub async fn comment(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    comment: CommentId,
+) -> sqlx::Result<Option<Comment>> {
+    sqlx::query_as(concat!(comment!(), "c.comment = $2 AND NOT c.deleted"))
+        .bind(viewer.tenant)
+        .bind(comment)
+        .fetch_optional(&mut **tx)
+        .await
+}
+
+/// The comments on a post, oldest first: all of them, or the answers to one. A deleted comment is shown, without its
+/// text, as long as there are answers to it.
+pub async fn comments(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    post: PostId,
+    parent: Option<CommentId>,
+    after: Option<Cursor>,
+    limit: u32,
+) -> sqlx::Result<Page<Comment>> {
+    let comments = sqlx::query_as(concat!(
+        comment!(),
+        "c.post = $2 AND c.position > $3 AND ($4::uuid IS NULL OR c.parent = $4)
+            AND (NOT c.deleted OR EXISTS (
+                SELECT FROM engagement.comment r WHERE r.tenant = $1 AND r.parent = c.comment AND NOT r.deleted))
+        ORDER BY c.position LIMIT $5"
+    ))
+    .bind(viewer.tenant)
+    .bind(post)
+    .bind(above(after))
+    .bind(parent)
+    .bind(i64::from(limit) + 1)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(Page::cut(comments, limit, |comment: &Comment| Cursor {
+        position: comment.position,
+        id: comment.comment.0,
+    }))
+}
+
+/// Who reacted to a post or a comment, newest first; of one kind or of all.
+pub async fn reactions(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    target: Uuid,
+    kind: Option<&str>,
+    after: Option<Cursor>,
+    limit: u32,
+) -> sqlx::Result<Page<Reaction>> {
+    let reactions = sqlx::query_as(
+        "SELECT r.\"user\", r.kind, r.position
+        FROM engagement.reaction r
+        WHERE r.tenant = $1 AND r.target = $2 AND r.position < $3 AND ($4::text IS NULL OR r.kind = $4)
+        ORDER BY r.position DESC LIMIT $5",
+    )
+    .bind(viewer.tenant)
+    .bind(target)
+    .bind(below(after))
+    .bind(kind)
+    .bind(i64::from(limit) + 1)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(Page::cut(reactions, limit, |reaction: &Reaction| Cursor {
+        position: reaction.position,
+        id: reaction.user.0,
+    }))
+}
+
+/// What is under each of `targets` (posts or comments); a target without anything is there with zeros.
+pub async fn counts(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    targets: &[Uuid],
+) -> sqlx::Result<BTreeMap<Uuid, Counts>> {
+    let mut counts: BTreeMap<Uuid, Counts> = targets
+        .iter()
+        .map(|target| (*target, Counts::default()))
+        .collect();
+    let tallies: Vec<(Uuid, String, i64)> = sqlx::query_as(
+        "SELECT target, kind, n FROM engagement.tally WHERE tenant = $1 AND target = ANY($2)",
+    )
+    .bind(viewer.tenant)
+    .bind(targets)
+    .fetch_all(&mut **tx)
+    .await?;
+    for (target, kind, n) in tallies {
+        let count = counts.entry(target).or_default();
+        if kind == super::COMMENT {
+            count.comments = n;
+        } else {
+            count.reactions.insert(kind, n);
+        }
+    }
+    let mine: Vec<(Uuid, String)> = sqlx::query_as(
+        "SELECT target, kind FROM engagement.reaction WHERE tenant = $1 AND target = ANY($2) AND \"user\" = $3",
+    )
+    .bind(viewer.tenant)
+    .bind(targets)
+    .bind(viewer.user)
+    .fetch_all(&mut **tx)
+    .await?;
+    for (target, kind) in mine {
+        counts.entry(target).or_default().mine = Some(kind);
+    }
+    Ok(counts)
+}

@@ -1,0 +1,206 @@
+//! Posts, follows and viewable assets from their facts; then the cache, see [`super::cache`].
+
+use chrono::{DateTime, Utc};
+use events::decide::asset::PRIMARY;
+use events::envelope::Recorded;
+use events::fact::Fact;
+use events::fact::post::{PostEdited, PostPublished};
+use events::id::{AssetId, Position, PostId, TenantId, UserId};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+
+use super::{Feed, cache};
+use crate::rows::{Row, Rows, row};
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Post {
+    tenant: TenantId,
+    post: PostId,
+    author: UserId,
+    position: Position,
+    visibility: String,
+    text: Option<String>,
+    place: Option<String>,
+    language: Option<String>,
+    assets: Vec<AssetId>,
+    published_at: DateTime<Utc>,
+    edited_at: Option<DateTime<Utc>>,
+}
+
+row!(
+    Post in "post", key (tenant: TenantId, post: PostId),
+    "t.tenant = (k->>0)::uuid AND t.post = (k->>1)::uuid",
+    "ON CONFLICT (tenant, post) DO UPDATE SET
+        visibility = EXCLUDED.visibility, text = EXCLUDED.text, place = EXCLUDED.place, language = EXCLUDED.language,
+        edited_at = EXCLUDED.edited_at"
+);
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Follow {
+    tenant: TenantId,
+    follower: UserId,
+    followee: UserId,
+}
+
+row!(
+    Follow in "follow", key (tenant: TenantId, follower: UserId, followee: UserId),
+    "t.tenant = (k->>0)::uuid AND t.follower = (k->>1)::uuid AND t.followee = (k->>2)::uuid",
+    ""
+);
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Viewable {
+    tenant: TenantId,
+    asset: AssetId,
+}
+
+row!(
+    Viewable in "viewable", key (tenant: TenantId, asset: AssetId),
+    "t.tenant = (k->>0)::uuid AND t.asset = (k->>1)::uuid",
+    ""
+);
+
+/// What a fact is about, here.
+enum Touched {
+    Post(PostId),
+    Follow(UserId, UserId),
+    Asset(AssetId),
+}
+
+fn touched(fact: &Fact) -> Option<Touched> {
+    Some(match fact {
+        Fact::PostPublished(fact) => Touched::Post(fact.post),
+        Fact::PostEdited(fact) => Touched::Post(fact.post),
+        Fact::PostDeleted(fact) => Touched::Post(fact.post),
+        Fact::FollowStarted(fact) => Touched::Follow(fact.follower, fact.followee),
+        Fact::FollowEnded(fact) => Touched::Follow(fact.follower, fact.followee),
+        Fact::RenditionCompleted(fact) if PRIMARY.contains(&fact.name.as_str()) => {
+            Touched::Asset(fact.asset)
+        }
+        Fact::AssetDeleted(fact) => Touched::Asset(fact.asset),
+        _ => return None,
+    })
+}
+
+pub(super) fn handles(fact: &Fact) -> bool {
+    touched(fact).is_some()
+}
+
+pub(super) async fn apply(
+    feed: &Feed,
+    batch: &[Recorded],
+    tx: &mut PgConnection,
+) -> sqlx::Result<()> {
+    let (mut posts, mut follows, mut assets) = (vec![], vec![], vec![]);
+    for recorded in batch {
+        match touched(&recorded.fact) {
+            Some(Touched::Post(post)) => posts.push((recorded.tenant, post)),
+            Some(Touched::Follow(follower, followee)) => {
+                follows.push((recorded.tenant, follower, followee))
+            }
+            Some(Touched::Asset(asset)) => assets.push((recorded.tenant, asset)),
+            None => {}
+        }
+    }
+    let mut posts = Rows::<Post>::load(posts, tx).await?;
+    let mut follows = Rows::<Follow>::load(follows, tx).await?;
+    let mut assets = Rows::<Viewable>::load(assets, tx).await?;
+    for recorded in batch {
+        fold(recorded, &mut posts, &mut follows, &mut assets);
+    }
+    posts.store(tx).await?;
+    follows.store(tx).await?;
+    assets.store(tx).await?;
+
+    // What is new after the batch, whatever happened within it: a follow that ended and began again is still complete.
+    let published = posts
+        .changes()
+        .filter_map(|(was, is)| is.filter(|_| was.is_none()));
+    let published = published
+        .map(|post| (post.tenant, post.author, post.position))
+        .collect();
+    let followed = follows
+        .changes()
+        .filter_map(|(_, is)| is)
+        .map(Row::key)
+        .collect();
+    cache::Pushing {
+        published,
+        followed,
+    }
+    .push(feed, tx)
+    .await
+}
+
+fn fold(
+    recorded: &Recorded,
+    posts: &mut Rows<Post>,
+    follows: &mut Rows<Follow>,
+    assets: &mut Rows<Viewable>,
+) {
+    let tenant = recorded.tenant;
+    match &recorded.fact {
+        Fact::PostPublished(fact) => {
+            *posts.slot((tenant, fact.post)) = Some(published(recorded, fact))
+        }
+        Fact::PostEdited(fact) => {
+            if let Some(post) = posts.get_mut((tenant, fact.post)) {
+                edit(post, fact);
+                post.edited_at = Some(recorded.recorded_at);
+            }
+        }
+        Fact::PostDeleted(fact) => *posts.slot((tenant, fact.post)) = None,
+        Fact::FollowStarted(fact) => {
+            let (follower, followee) = (fact.follower, fact.followee);
+            *follows.slot((tenant, follower, followee)) = Some(Follow {
+                tenant,
+                follower,
+                followee,
+            });
+        }
+        Fact::FollowEnded(fact) => *follows.slot((tenant, fact.follower, fact.followee)) = None,
+        Fact::RenditionCompleted(fact) if PRIMARY.contains(&fact.name.as_str()) => {
+            *assets.slot((tenant, fact.asset)) = Some(Viewable {
+                tenant,
+                asset: fact.asset,
+            });
+        }
+        Fact::AssetDeleted(fact) => *assets.slot((tenant, fact.asset)) = None,
+        _ => {}
+    }
+}
+
+fn published(recorded: &Recorded, fact: &PostPublished) -> Post {
+    Post {
+        tenant: recorded.tenant,
+        post: fact.post,
+        author: fact.author,
+        position: recorded.position,
+        visibility: fact.visibility.as_str().to_owned(),
+        text: fact.text.text().map(str::to_owned),
+        place: fact
+            .place
+            .as_ref()
+            .and_then(|place| place.text())
+            .map(str::to_owned),
+        language: fact.language.clone(),
+        assets: fact.assets.clone(),
+        published_at: recorded.recorded_at,
+        edited_at: None,
+    }
+}
+
+fn edit(post: &mut Post, fact: &PostEdited) {
+    if let Some(text) = &fact.text {
+        post.text = text.text().map(str::to_owned);
+    }
+    if let Some(place) = &fact.place {
+        post.place = place.text().map(str::to_owned);
+    }
+    if let Some(language) = &fact.language {
+        post.language = Some(language.clone());
+    }
+    if let Some(visibility) = fact.visibility {
+        visibility.as_str().clone_into(&mut post.visibility);
+    }
+}

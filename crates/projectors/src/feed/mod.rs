@@ -1,0 +1,61 @@
+//! Posts, and the feeds that follow from who follows whom.
+
+mod apply;
+mod cache;
+pub mod query;
+
+use events::envelope::Recorded;
+use events::fact::Fact;
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+
+use crate::config::Config;
+use crate::registry::Projection;
+
+/// Posts, follows, and a feed kept ready for every reader.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed {
+    /// Followers up to which posts are pushed.
+    push_limit: i64,
+    /// Entries kept per reader.
+    cap: i64,
+    /// About one push in so many cuts a feed back to its cap.
+    trim_every: i64,
+}
+
+impl Feed {
+    /// The feed, with an operator's settings.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            push_limit: config.feed_push_limit.into(),
+            cap: config.feed_cap.into(),
+            trim_every: config.feed_trim_every.into(),
+        }
+    }
+}
+
+impl Projection for Feed {
+    fn name(&self) -> &'static str {
+        "feed"
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn ddl(&self) -> &'static str {
+        include_str!("../../../../schemas/postgres/views/feed.v1.sql")
+    }
+
+    fn handles(&self, fact: &Fact) -> bool {
+        apply::handles(fact)
+    }
+
+    fn apply<'a>(
+        &'a self,
+        batch: &'a [Recorded],
+        tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(apply::apply(self, batch, tx))
+    }
+}

@@ -1,0 +1,241 @@
+//! Posts as a viewer may see them: one by one, by author, and as a feed.
+
+use chrono::{DateTime, Utc};
+use events::id::{AssetId, Position, PostId, UserId};
+use serde::Serialize;
+use service::db::TenantTx;
+
+use crate::page::{Cursor, Page, Viewer, below};
+
+/// The read models that these queries read.
+pub const READS: &[&str] = &["feed"];
+
+/// A post that the viewer may see.
+#[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
+pub struct Post {
+    /// Its id.
+    pub post: PostId,
+    /// Who wrote it.
+    pub author: UserId,
+    /// What it says; none once its author was erased.
+    pub text: Option<String>,
+    /// Where it was written, in words.
+    pub place: Option<String>,
+    /// The language that the author named.
+    pub language: Option<String>,
+    /// `public`, `followers`, `mutuals` or `private`.
+    pub visibility: String,
+    /// What it shows, in order.
+    pub assets: Vec<AssetId>,
+    /// Its place in the log and in every feed.
+    pub position: Position,
+    /// When it was published.
+    pub published_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub edited_at: Option<DateTime<Utc>>,
+}
+
+impl Post {
+    fn cursor(&self) -> Cursor {
+        Cursor {
+            position: self.position,
+            id: self.post.0,
+        }
+    }
+}
+
+/// The columns of a [`Post`], of the table `p`.
+macro_rules! columns {
+    () => {
+        "p.post, p.author, p.text, p.place, p.language, p.visibility, p.assets, p.position, p.published_at, p.edited_at"
+    };
+}
+
+/// Whether the post `p` of the tenant $1 may be seen by $2. The one place that says so.
+macro_rules! visible {
+    () => {
+        "(p.author = $2 OR (
+            CASE p.visibility
+                WHEN 'public' THEN true
+                WHEN 'followers' THEN EXISTS (
+                    SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $2 AND f.followee = p.author)
+                WHEN 'mutuals' THEN EXISTS (
+                    SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $2 AND f.followee = p.author)
+                    AND EXISTS (
+                    SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = p.author AND f.followee = $2)
+                ELSE false
+            END
+            AND NOT EXISTS (
+                SELECT FROM unnest(p.assets) AS carried
+                WHERE NOT EXISTS (SELECT FROM feed.viewable v WHERE v.tenant = $1 AND v.asset = carried))))"
+    };
+}
+pub(crate) use visible;
+
+/// One post, if the viewer may see it.
+pub async fn post(tx: &mut TenantTx, viewer: Viewer, post: PostId) -> sqlx::Result<Option<Post>> {
+    Ok(posts(tx, viewer, &[post]).await?.pop())
+}
+
+/// Those of `posts` that the viewer may see, newest first.
+pub async fn posts(tx: &mut TenantTx, viewer: Viewer, posts: &[PostId]) -> sqlx::Result<Vec<Post>> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM feed.post p WHERE p.tenant = $1 AND p.post = ANY($3) AND ",
+        visible!(),
+        " ORDER BY p.position DESC"
+    ))
+    .bind(viewer.tenant)
+    .bind(viewer.user)
+    .bind(posts)
+    .fetch_all(&mut **tx)
+    .await
+}
+
+/// What `author` published, as far as the viewer may see it, newest first.
+pub async fn by_author(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    author: UserId,
+    after: Option<Cursor>,
+    limit: u32,
+) -> sqlx::Result<Page<Post>> {
+    let posts = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM feed.post p WHERE p.tenant = $1 AND p.author = $3 AND p.position < $4 AND ",
+        visible!(),
+        " ORDER BY p.position DESC LIMIT $5"
+    ))
+    .bind(viewer.tenant)
+    .bind(viewer.user)
+    .bind(author)
+    .bind(below(after))
+    .bind(i64::from(limit) + 1)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(Page::cut(posts, limit, Post::cursor))
+}
+
+/// The viewer's feed, newest first: own posts and those of followed authors. Read from the entries kept ready, from
+/// authors too widely followed for that, and below the floor of the entries from the posts themselves.
+pub async fn page(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    after: Option<Cursor>,
+    limit: u32,
+) -> sqlx::Result<Page<Post>> {
+    let wanted = i64::from(limit) + 1;
+    let mut posts = ready(tx, viewer, below(after), wanted).await?;
+    let missing = wanted - posts.len() as i64;
+    // The floor only ever rises: when it is zero now, it was when the entries were read.
+    if missing > 0 && floor(tx, viewer).await? > Position::START {
+        let from = posts
+            .last()
+            .map_or(below(after), |post: &Post| post.position);
+        posts.extend(pull(tx, viewer, from, missing).await?);
+    }
+    Ok(Page::cut(posts, limit, Post::cursor))
+}
+
+/// The same feed without the cache: what [`page`] must equal.
+pub async fn pull_page(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    after: Option<Cursor>,
+    limit: u32,
+) -> sqlx::Result<Page<Post>> {
+    let posts = pull(tx, viewer, below(after), i64::from(limit) + 1).await?;
+    Ok(Page::cut(posts, limit, Post::cursor))
+}
+
+/// The feed above its floor, in one statement: floor and entries must be of one snapshot.
+async fn ready(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    below: Position,
+    limit: i64,
+) -> sqlx::Result<Vec<Post>> {
+    sqlx::query_as(concat!(
+        "WITH bottom AS MATERIALIZED (
+            SELECT coalesce((SELECT r.floor FROM feed.reader r WHERE r.tenant = $1 AND r.owner = $2), 0) AS floor
+        )
+        (SELECT ",
+        columns!(),
+        " FROM feed.feed_entry e
+            JOIN feed.post p ON p.tenant = $1 AND p.post = e.post
+            WHERE e.tenant = $1 AND e.owner = $2 AND e.position < $3 AND e.position > (SELECT floor FROM bottom)
+              AND EXISTS (
+                SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $2 AND f.followee = e.author)
+              AND ",
+        visible!(),
+        " ORDER BY e.position DESC LIMIT $4)
+        UNION
+        (SELECT ",
+        columns!(),
+        " FROM (
+                SELECT $2::uuid AS author
+                UNION ALL
+                SELECT f.followee FROM feed.follow f
+                JOIN feed.author a ON a.tenant = $1 AND a.author = f.followee AND a.pulled
+                WHERE f.tenant = $1 AND f.follower = $2
+            ) direct
+            CROSS JOIN LATERAL (
+                SELECT p.* FROM feed.post p
+                WHERE p.tenant = $1 AND p.author = direct.author AND p.position < $3
+                  AND p.position > (SELECT floor FROM bottom) AND ",
+        visible!(),
+        " ORDER BY p.position DESC LIMIT $4
+            ) p
+            ORDER BY p.position DESC LIMIT $4)
+        ORDER BY position DESC LIMIT $4"
+    ))
+    .bind(viewer.tenant)
+    .bind(viewer.user)
+    .bind(below)
+    .bind(limit)
+    .fetch_all(&mut **tx)
+    .await
+}
+
+async fn floor(tx: &mut TenantTx, viewer: Viewer) -> sqlx::Result<Position> {
+    let floor =
+        sqlx::query_scalar("SELECT floor FROM feed.reader WHERE tenant = $1 AND owner = $2")
+            .bind(viewer.tenant)
+            .bind(viewer.user)
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(floor.unwrap_or(Position::START))
+}
+
+/// The feed from the posts themselves, author by author, so that each author's newest are an index's first rows.
+async fn pull(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    below: Position,
+    limit: i64,
+) -> sqlx::Result<Vec<Post>> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM (
+            SELECT $2::uuid AS author
+            UNION ALL
+            SELECT f.followee FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $2
+        ) direct
+        CROSS JOIN LATERAL (
+            SELECT p.* FROM feed.post p
+            WHERE p.tenant = $1 AND p.author = direct.author AND p.position < $3 AND ",
+        visible!(),
+        " ORDER BY p.position DESC LIMIT $4
+        ) p
+        ORDER BY p.position DESC LIMIT $4"
+    ))
+    .bind(viewer.tenant)
+    .bind(viewer.user)
+    .bind(below)
+    .bind(limit)
+    .fetch_all(&mut **tx)
+    .await
+}

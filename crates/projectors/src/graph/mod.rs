@@ -1,0 +1,41 @@
+//! Profiles, and who follows whom.
+
+mod apply;
+pub mod query;
+
+use events::envelope::Recorded;
+use events::fact::Fact;
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+
+use crate::registry::Projection;
+
+/// Profiles and relations.
+#[derive(Clone, Copy, Debug)]
+pub struct Graph;
+
+impl Projection for Graph {
+    fn name(&self) -> &'static str {
+        "graph"
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn ddl(&self) -> &'static str {
+        include_str!("../../../../schemas/postgres/views/graph.v1.sql")
+    }
+
+    fn handles(&self, fact: &Fact) -> bool {
+        apply::handles(fact)
+    }
+
+    fn apply<'a>(
+        &'a self,
+        batch: &'a [Recorded],
+        tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(apply::apply(batch, tx))
+    }
+}

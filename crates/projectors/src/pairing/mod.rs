@@ -1,0 +1,41 @@
+//! Likes, passes and matches.
+
+mod apply;
+pub mod query;
+
+use events::envelope::Recorded;
+use events::fact::Fact;
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+
+use crate::registry::Projection;
+
+/// Likes, passes and matches.
+#[derive(Clone, Copy, Debug)]
+pub struct Pairing;
+
+impl Projection for Pairing {
+    fn name(&self) -> &'static str {
+        "pairing"
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn ddl(&self) -> &'static str {
+        include_str!("../../../../schemas/postgres/views/pairing.v1.sql")
+    }
+
+    fn handles(&self, fact: &Fact) -> bool {
+        apply::handles(fact)
+    }
+
+    fn apply<'a>(
+        &'a self,
+        batch: &'a [Recorded],
+        tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(apply::apply(batch, tx))
+    }
+}

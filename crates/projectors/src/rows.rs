@@ -1,0 +1,121 @@
+//! The shape of every fold: read the rows that a batch touches, fold its facts in memory, write the rows that changed.
+//!
+//! A row belongs to one subject, or to one (key, lane), and a lane has one reader at a time, whose transaction holds the
+//! lane's checkpoint: nobody else writes a row between its read and its write.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+/// A table's row, as JSON has it: field names are column names.
+pub(crate) trait Row:
+    Clone + PartialEq + Send + Serialize + DeserializeOwned + Unpin + 'static
+{
+    /// The primary key, serialised as an array.
+    type Key: Clone + Ord + Send + Sync + Serialize;
+    /// Gives the rows with the keys `$1`, as JSON.
+    const LOAD: &'static str;
+    /// Upserts the rows `$1`.
+    const STORE: &'static str;
+    /// Deletes the rows with the keys `$1`.
+    const REMOVE: &'static str;
+
+    /// Its primary key.
+    fn key(&self) -> Self::Key;
+}
+
+/// The rows that a batch touches, before and after it.
+pub(crate) struct Rows<R: Row> {
+    before: BTreeMap<R::Key, R>,
+    after: BTreeMap<R::Key, Option<R>>,
+}
+
+impl<R: Row> Rows<R> {
+    /// Reads the rows with these keys, as far as there are any.
+    pub(crate) async fn load(
+        keys: impl IntoIterator<Item = R::Key>,
+        tx: &mut PgConnection,
+    ) -> sqlx::Result<Self> {
+        let mut after: BTreeMap<R::Key, Option<R>> =
+            keys.into_iter().map(|key| (key, None)).collect();
+        let mut before = BTreeMap::new();
+        if !after.is_empty() {
+            let keys: Vec<&R::Key> = after.keys().collect();
+            let rows: Vec<Json<R>> = sqlx::query_scalar(R::LOAD)
+                .bind(Json(keys))
+                .fetch_all(tx)
+                .await?;
+            before.extend(rows.into_iter().map(|Json(row)| (row.key(), row)));
+        }
+        for (key, row) in &before {
+            after.insert(key.clone(), Some(row.clone()));
+        }
+        Ok(Self { before, after })
+    }
+
+    /// The row of this key, to be changed, made or taken away.
+    pub(crate) fn slot(&mut self, key: R::Key) -> &mut Option<R> {
+        self.after.entry(key).or_default()
+    }
+
+    /// The row of this key, when it is there.
+    pub(crate) fn get_mut(&mut self, key: R::Key) -> Option<&mut R> {
+        self.slot(key).as_mut()
+    }
+
+    /// Every touched row as it was and as it is.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (Option<&R>, Option<&R>)> {
+        self.after
+            .iter()
+            .map(|(key, row)| (self.before.get(key), row.as_ref()))
+            .filter(|(was, is)| was != is)
+    }
+
+    /// Writes what changed, in the order of keys.
+    pub(crate) async fn store(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
+        let written: Vec<&R> = self.changes().filter_map(|(_, is)| is).collect();
+        if !written.is_empty() {
+            sqlx::query(R::STORE)
+                .bind(Json(written))
+                .execute(&mut *tx)
+                .await?;
+        }
+        let removed: Vec<R::Key> = self
+            .changes()
+            .filter(|(_, is)| is.is_none())
+            .filter_map(|(was, _)| was.map(R::key))
+            .collect();
+        if !removed.is_empty() {
+            sqlx::query(R::REMOVE)
+                .bind(Json(removed))
+                .execute(tx)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Says how a struct is a table's row: the fields of its key, the condition that the row `t` has the key `k`, and what to
+/// do about a row that is there already.
+macro_rules! row {
+    ($row:ident in $table:literal, key ($($field:ident: $type:ty),+), $is:literal, $clash:literal) => {
+        impl $crate::rows::Row for $row {
+            type Key = ($($type,)+);
+            const LOAD: &'static str =
+                concat!("SELECT to_jsonb(t) FROM jsonb_array_elements($1) k JOIN ", $table, " t ON ", $is);
+            const STORE: &'static str = concat!(
+                "INSERT INTO ", $table, " SELECT * FROM jsonb_populate_recordset(NULL::", $table, ", $1) ", $clash
+            );
+            const REMOVE: &'static str =
+                concat!("DELETE FROM ", $table, " t USING jsonb_array_elements($1) k WHERE ", $is);
+
+            fn key(&self) -> Self::Key {
+                ($(Clone::clone(&self.$field),)+)
+            }
+        }
+    };
+}
+pub(crate) use row;
