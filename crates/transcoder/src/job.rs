@@ -1,0 +1,266 @@
+//! The queue: a table that facts fill ([`crate::subscription`]) and workers empty.
+//!
+//! Who works on a job holds its token. A worker that lost it may go on for a while, but nothing it says counts: every
+//! statement here names the token, and the last one stands in the transaction that appends the job's facts.
+
+use std::future::Future;
+use std::time::Duration;
+
+use events::fact::asset::MediaError;
+use events::id::{AssetId, JobId, TenantId};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::profile::Profile;
+
+/// How long a job is kept for a worker that says nothing.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// Told when there are new jobs, or old ones again.
+pub const NEWS: &str = "cinelog_jobs";
+/// How long one statement of a running job may take: far less than the lease.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which jobs come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Class {
+    /// Someone is looking at a spinner.
+    Interactive,
+    /// What every upload gets.
+    Default,
+    /// What was asked for besides.
+    Bulk,
+    /// Old assets in new profiles.
+    Reprocess,
+}
+
+impl Class {
+    /// The class of a profile by its name: names that this build does not know come with what was asked for besides.
+    pub fn of(profile: &str) -> Self {
+        match profile.parse() {
+            Ok(Profile::Fast1) => Self::Interactive,
+            Ok(Profile::Proxy720V1) => Self::Default,
+            Err(_) => Self::Bulk,
+        }
+    }
+
+    /// Its number in the table: the lowest comes first.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Interactive => 0,
+            Self::Default => 1,
+            Self::Bulk => 2,
+            Self::Reprocess => 3,
+        }
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Its outputs are in storage.
+    Done,
+    /// It made nothing.
+    Failed,
+    /// It was given up.
+    Cancelled,
+}
+
+impl End {
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A job that this worker has.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Job {
+    /// Its id.
+    #[sqlx(rename = "job_id")]
+    pub id: JobId,
+    /// Whose data it is.
+    pub tenant: TenantId,
+    /// What it renders.
+    pub asset: AssetId,
+    /// As what.
+    pub profile: String,
+    /// Where the original is.
+    pub source_key: String,
+    /// The original's size.
+    pub source_bytes: i64,
+    /// The original's SHA-256, hex.
+    pub source_sha256: String,
+    /// How often it was begun, this time included.
+    pub attempts: i32,
+    /// Proof that it is this worker's.
+    pub token: Uuid,
+}
+
+/// The table of jobs.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    pool: PgPool,
+}
+
+impl Jobs {
+    /// The table in the database of `pool`, whose role is the transcoder's.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The pool it is reached by.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Takes the next job of a class (none: of any): first one whose worker went silent, else the one that waits longest
+    /// in the most urgent class. Jobs of profiles that this build does not know are left for a newer one.
+    pub async fn claim(&self, class: Option<Class>) -> sqlx::Result<Option<Job>> {
+        let known: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name()).collect();
+        sqlx::query_as(
+            "UPDATE jobs.jobs
+             SET state = 'running', token = gen_random_uuid(), attempts = attempts + 1,
+                 lease_until = clock_timestamp() + $1::float8 * interval '1 s'
+             WHERE job_id = COALESCE(
+                 (SELECT job_id FROM jobs.jobs
+                  WHERE state = 'running' AND lease_until < clock_timestamp()
+                      AND ($2::smallint IS NULL OR class = $2) AND profile = ANY ($3)
+                  ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED),
+                 (SELECT job_id FROM jobs.jobs
+                  WHERE state = 'queued' AND not_before <= clock_timestamp()
+                      AND ($2::smallint IS NULL OR class = $2) AND profile = ANY ($3)
+                  ORDER BY class, asked_at LIMIT 1 FOR UPDATE SKIP LOCKED))
+             RETURNING job_id, tenant, asset, profile, source_key, source_bytes, source_sha256, attempts, token",
+        )
+        .bind(LEASE.as_secs_f64())
+        .bind(class.map(Class::number))
+        .bind(known)
+        .fetch_optional(&self.pool)
+        .await
+    }
+
+    /// Whether no job of the class is left that this build could do, now or later.
+    pub async fn is_empty(&self, class: Option<Class>) -> sqlx::Result<bool> {
+        let known: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name()).collect();
+        sqlx::query_scalar(
+            "SELECT NOT EXISTS (
+                 SELECT FROM jobs.jobs WHERE state IN ('queued', 'running')
+                     AND ($1::smallint IS NULL OR class = $1) AND profile = ANY ($2))",
+        )
+        .bind(class.map(Class::number))
+        .bind(known)
+        .fetch_one(&self.pool)
+        .await
+    }
+
+    /// Keeps a job for another [`LEASE`]; false: it is not ours any more.
+    pub async fn hold(&self, job: &Job) -> sqlx::Result<bool> {
+        let held = sqlx::query(
+            "UPDATE jobs.jobs SET lease_until = clock_timestamp() + $3::float8 * interval '1 s'
+             WHERE job_id = $1 AND token = $2",
+        )
+        .bind(job.id)
+        .bind(job.token)
+        .bind(LEASE.as_secs_f64())
+        .execute(&self.pool);
+        Ok(patiently(held).await?.rows_affected() == 1)
+    }
+
+    /// Tells everyone how far a job is, as long as it is ours.
+    pub async fn report(
+        &self,
+        job: &Job,
+        stage: &str,
+        done: f64,
+        left: Option<Duration>,
+    ) -> sqlx::Result<()> {
+        let reported = sqlx::query(
+            "WITH said AS (
+                 INSERT INTO jobs.progress AS p (job_id, tenant, asset, stage, done, eta_ms)
+                 SELECT job_id, tenant, asset, $3, $4::float8::real, $5 FROM jobs.jobs WHERE job_id = $1 AND token = $2
+                 ON CONFLICT (job_id) DO UPDATE
+                 SET stage = excluded.stage, done = excluded.done, eta_ms = excluded.eta_ms, at = excluded.at
+                 RETURNING p.*)
+             SELECT pg_notify('cinelog_progress', json_build_object(
+                 'tenant', tenant, 'asset', asset, 'job', job_id, 'stage', stage, 'done', done)::text) FROM said",
+        )
+        .bind(job.id)
+        .bind(job.token)
+        .bind(stage)
+        .bind(done)
+        .bind(left.and_then(|left| i64::try_from(left.as_millis()).ok()))
+        .execute(&self.pool);
+        patiently(reported).await.map(drop)
+    }
+
+    /// Queues a job again, to be taken after `wait`. With `tried` false this attempt does not count.
+    pub async fn give_back(&self, job: &Job, wait: Duration, tried: bool) -> sqlx::Result<()> {
+        let given = sqlx::query(
+            "WITH back AS (
+                 UPDATE jobs.jobs
+                 SET state = 'queued', token = NULL, lease_until = NULL, attempts = attempts - $4,
+                     not_before = clock_timestamp() + $3::float8 * interval '1 s'
+                 WHERE job_id = $1 AND token = $2
+                 RETURNING job_id),
+             silent AS (DELETE FROM jobs.progress p USING back b WHERE p.job_id = b.job_id)
+             SELECT pg_notify($5, '') FROM back",
+        )
+        .bind(job.id)
+        .bind(job.token)
+        .bind(wait.as_secs_f64())
+        .bind(i32::from(!tried))
+        .bind(NEWS)
+        .execute(&self.pool);
+        patiently(given).await.map(drop)
+    }
+
+    /// The transaction that ends a job.
+    pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        patiently(self.pool.begin()).await
+    }
+}
+
+/// Ends a job in the caller's transaction; false: it is not ours any more, and nothing has changed. Its progress stays
+/// until the fact of its end is folded, so that nobody sees it queued in between.
+pub async fn end(
+    connection: &mut PgConnection,
+    job: &Job,
+    end: End,
+    error: Option<&MediaError>,
+) -> sqlx::Result<bool> {
+    let ended = sqlx::query(
+        "UPDATE jobs.jobs SET state = $3, error = $4, token = NULL, lease_until = NULL
+         WHERE job_id = $1 AND token = $2",
+    )
+    .bind(job.id)
+    .bind(job.token)
+    .bind(end.name())
+    .bind(error.map(Json))
+    .execute(connection);
+    Ok(patiently(ended).await?.rows_affected() == 1)
+}
+
+/// A connection that hangs must not outlast the lease.
+async fn patiently<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    tokio::time::timeout(PATIENCE, statement)
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_wait_for_comes_first() {
+        let order: Vec<i16> = ["fast@1", "proxy720@1", "edit@1"]
+            .map(|profile| Class::of(profile).number())
+            .into();
+        assert_eq!(order, [0, 1, 2]);
+    }
+}

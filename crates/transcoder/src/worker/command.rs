@@ -1,0 +1,109 @@
+//! `cinelog-transcoder worker`: the worker as a process, with the subscription that fills its queue.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use events::log::Kafka;
+use events::source::Source;
+use events::store::{Keys, Log, Wake};
+use events::subscription::{Options, Runner as Reader};
+use service::db::{self, Role};
+use service::health::{Dependency, Health};
+use service::shutdown::Shutdown;
+use service::telemetry;
+use storage::Store;
+
+use super::{Config, Worker};
+use crate::run::Runner;
+use crate::sandbox::Level;
+use crate::subscription::JobFold;
+
+/// What is left after the jobs have drained: a few statements.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Options of `worker`.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// How it works.
+    #[command(flatten)]
+    pub worker: Config,
+    /// Refuse to work, or warn, where the kernel cannot confine the child.
+    #[arg(long, env = "SANDBOX", value_enum, default_value = "require")]
+    pub sandbox: Level,
+    /// Where `/health`, `/ready` and `/metrics` are served; nowhere by default.
+    #[arg(long, env = "ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Postgres.
+    #[command(flatten)]
+    pub database: db::Config,
+    /// Where the bytes are.
+    #[command(flatten)]
+    pub storage: storage::Config,
+    /// The master key.
+    #[command(flatten)]
+    pub keys: events::store::KeysConfig,
+    /// Kafka.
+    #[command(flatten)]
+    pub kafka: events::log::Config,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
+/// Runs the worker until a signal, or until it is idle where that is asked for.
+pub fn main(args: WorkerArgs) -> anyhow::Result<ExitCode> {
+    telemetry::init_logs(&args.telemetry);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(args: WorkerArgs) -> anyhow::Result<()> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signal()?;
+    let metrics = telemetry::init_metrics();
+    let url = args.database.database_url.context("set DATABASE_URL")?;
+    let pool = db::connect(&url, Role::Transcoder, args.database.database_connections)
+        .await
+        .context("connect to Postgres")?;
+    let keys = Keys::new(args.keys.read()?);
+    let log = Log::open(pool.clone(), keys.clone(), &shutdown)
+        .await
+        .context("open the log")?;
+    let store = Store::open(&args.storage)?;
+    let runner = Runner::this_executable(args.sandbox)?;
+    let wake = Wake::start(pool.clone(), &shutdown);
+    let kafka = Kafka::from_config(&args.kafka);
+    let source = Source::open(kafka.as_ref(), &pool, &wake, log.id(), JobFold::NAME)?;
+    if let Some(address) = args.admin_listen {
+        let health = Health::new(vec![Dependency::Postgres(pool.clone())], metrics);
+        let bound = health
+            .serve(address, &shutdown)
+            .await
+            .context("open the admin listener")?;
+        tracing::info!(%bound, "admin listener");
+    }
+    let reader = Reader::new(
+        Arc::new(JobFold),
+        pool.clone(),
+        source,
+        keys,
+        Options::default(),
+    );
+    let end = shutdown.clone();
+    shutdown.spawn(async move { reader.run(&end).await });
+    let drain = args.worker.drain() + LAST_WORDS;
+    tracing::info!("working");
+    let worker = Worker::new(pool, log, store, runner, args.worker);
+    worker.run(&shutdown).await;
+    if !shutdown.finish(drain).await {
+        tracing::warn!("something did not end in time");
+    }
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! Takes jobs from the queue, runs them, and tells the log what came of them.
+//!
+//! A result is one transaction: the job's token is checked, its facts are appended, the job is ended. So however many
+//! workers believed that a job was theirs, the log hears of it once.
+
+mod attempt;
+pub mod command;
+mod policy;
+mod progress;
+mod record;
+mod result;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use events::decide::asset::Rendered;
+use events::store::Log;
+use events::subscription::lag;
+use metrics::{counter, gauge, histogram};
+use service::retry::Backoff;
+use service::shutdown::Shutdown;
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use storage::Store;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::error::{JobError, Kind};
+use crate::job::{Class, Job, Jobs, LEASE, NEWS};
+use crate::metrics::{ATTEMPT_SECONDS, ATTEMPTS, SLOTS_BUSY};
+use crate::run::Runner;
+use crate::subscription::JobFold;
+use attempt::Attempt;
+use progress::Meter;
+
+/// Idle slots look by themselves this often, should a notice be lost.
+const POLL: Duration = Duration::from_secs(1);
+/// The least time between two reports of a job's progress.
+const REPORT: Duration = Duration::from_millis(250);
+
+/// How a worker works.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Config {
+    /// Jobs at once; half of the cores by default.
+    #[arg(long, env = "SLOTS")]
+    pub slots: Option<NonZeroUsize>,
+    /// Take jobs of this class only.
+    #[arg(long, env = "CLASS", value_enum)]
+    pub class: Option<Class>,
+    /// End when every upload's jobs have ended.
+    #[arg(long)]
+    pub exit_when_idle: bool,
+    /// Where jobs work: an existing folder with room for an original and its outputs per slot.
+    #[arg(long, env = "SCRATCH")]
+    pub scratch: Option<PathBuf>,
+    /// Seconds that running jobs get to end when the worker is asked to; then they are given back.
+    #[arg(long, env = "DRAIN_SECONDS", default_value_t = 20)]
+    pub drain_seconds: u64,
+}
+
+impl Config {
+    fn slots(&self) -> usize {
+        let half =
+            || std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
+        self.slots.map_or_else(half, NonZeroUsize::get)
+    }
+
+    /// How long running jobs may take after the end was asked for.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+/// A worker and its slots.
+#[derive(Debug)]
+pub struct Worker {
+    jobs: Jobs,
+    log: Log,
+    store: Store,
+    runner: Runner,
+    config: Config,
+}
+
+/// Why an attempt was ended from outside.
+enum Stop {
+    /// The job is not ours any more.
+    Lost,
+    /// We are asked to end, and the time for it is over.
+    Drained,
+}
+
+impl Worker {
+    /// A worker whose pool has the transcoder's role.
+    pub fn new(pool: PgPool, log: Log, store: Store, runner: Runner, config: Config) -> Self {
+        Self {
+            jobs: Jobs::new(pool),
+            log,
+            store,
+            runner,
+            config,
+        }
+    }
+
+    /// Works until `shutdown`, or until there is nothing left to do where that is asked for; then ends what runs, or
+    /// gives it back.
+    pub async fn run(self, shutdown: &Shutdown) {
+        let worker = Arc::new(self);
+        let news = worker.listen(shutdown);
+        let slots: Vec<_> = (0..worker.config.slots())
+            .map(|_| shutdown.spawn(worker.clone().slot(news.clone(), shutdown.clone())))
+            .collect();
+        if worker.config.exit_when_idle {
+            worker.until_idle(shutdown).await;
+            shutdown.cancel();
+        }
+        for slot in slots {
+            if let Err(error) = slot.await {
+                // A worker that silently has fewer slots is worse than one that is started again.
+                tracing::error!(%error, "a slot broke");
+                shutdown.cancel();
+            }
+        }
+    }
+
+    async fn slot(self: Arc<Self>, mut news: watch::Receiver<u64>, shutdown: Shutdown) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        while !shutdown.is_cancelled() {
+            match self.jobs.claim(self.config.class).await {
+                Ok(Some(job)) => {
+                    backoff.reset();
+                    let span = tracing::info_span!("job", job_id = %job.id, profile = job.profile, attempt = job.attempts);
+                    gauge!(SLOTS_BUSY).increment(1.0);
+                    Box::pin(self.work(&job, &shutdown)).instrument(span).await;
+                    gauge!(SLOTS_BUSY).decrement(1.0);
+                }
+                Ok(None) => tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    // Both a notice and its loss are a reason to look.
+                    _ = tokio::time::timeout(POLL, news.changed()) => {}
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "the queue does not answer");
+                    shutdown.sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+    }
+
+    /// One attempt, from claim to whatever becomes of it.
+    async fn work(&self, job: &Job, shutdown: &Shutdown) {
+        let start = Instant::now();
+        let how = match self.begun(job).await {
+            Some(how) => how,
+            None => self.try_once(job, shutdown).await,
+        };
+        tracing::info!(
+            how,
+            duration_ms = start.elapsed().as_millis(),
+            "an attempt has ended"
+        );
+        counter!(ATTEMPTS, "profile" => job.profile.clone(), "how" => how).increment(1);
+        histogram!(ATTEMPT_SECONDS, "profile" => job.profile.clone())
+            .record(start.elapsed().as_secs_f64());
+    }
+
+    /// What there is to say before any work: the log may know the job's end already, and a job that was begun too often
+    /// is not begun again.
+    async fn begun(&self, job: &Job) -> Option<&'static str> {
+        match self.ended(job).await {
+            Ok(None) if job.attempts > policy::MOST_ATTEMPTS => {
+                let error = JobError::new(
+                    Kind::Resource,
+                    format!("its worker ended {} times", job.attempts - 1),
+                );
+                Some(self.give_up(job, &error).await)
+            }
+            Ok(None) => None,
+            Ok(Some(end)) => Some(self.settle(job, end).await),
+            Err(error) => Some(
+                self.failed(job, &JobError::infra("read the asset's stream", error))
+                    .await,
+            ),
+        }
+    }
+
+    async fn try_once(&self, job: &Job, shutdown: &Shutdown) -> &'static str {
+        let cancel = CancellationToken::new();
+        let (said, heard) = watch::channel(Meter::start(Instant::now()));
+        let attempt = Attempt {
+            job,
+            store: &self.store,
+            runner: &self.runner,
+            scratch: self.config.scratch.as_deref(),
+            cancel: &cancel,
+        };
+        let mut making = pin!(attempt.make(said));
+        let stop = tokio::select! {
+            made = &mut making => return self.conclude(job, made).await,
+            stop = self.keep(job, heard, shutdown) => stop,
+        };
+        cancel.cancel();
+        // The child is dead and the scratch folder gone when this returns; what it made is nobody's.
+        drop(making.await);
+        match stop {
+            Stop::Lost => "lost",
+            Stop::Drained => {
+                if let Err(error) = self.jobs.give_back(job, Duration::ZERO, false).await {
+                    tracing::warn!(%error, "the job was not given back; its lease will run out");
+                }
+                "released"
+            }
+        }
+    }
+
+    /// Keeps the job ours and tells how far it is, until it is not ours or we have to end.
+    async fn keep(
+        &self,
+        job: &Job,
+        mut heard: watch::Receiver<Meter>,
+        shutdown: &Shutdown,
+    ) -> Stop {
+        let mut beat = tokio::time::interval(LEASE / 3);
+        let (mut ours_until, mut quiet_until) = (Instant::now() + LEASE, Instant::now());
+        let mut drained = pin!(async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(self.config.drain()).await;
+        });
+        loop {
+            let news = async {
+                tokio::time::sleep_until(quiet_until.into()).await;
+                if heard.changed().await.is_err() {
+                    // The rendering is over; storing has no progress of its own.
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = &mut drained => return Stop::Drained,
+                _ = beat.tick() => match self.jobs.hold(job).await {
+                    Ok(true) => ours_until = Instant::now() + LEASE,
+                    Ok(false) => return Stop::Lost,
+                    Err(error) => {
+                        tracing::warn!(%error, "the job's lease was not renewed");
+                        if Instant::now() > ours_until {
+                            return Stop::Lost;
+                        }
+                    }
+                },
+                () = news => {
+                    let meter = heard.borrow_and_update().clone();
+                    let left = meter.left(Instant::now());
+                    if let Err(error) = self.jobs.report(job, &meter.stage, meter.done, left).await {
+                        tracing::debug!(%error, "progress was not told");
+                    }
+                    quiet_until = Instant::now() + REPORT;
+                }
+            }
+        }
+    }
+
+    async fn conclude(&self, job: &Job, made: Result<Rendered, JobError>) -> &'static str {
+        match made {
+            Ok(rendered) => self.finish(job, rendered).await,
+            Err(error) => self.failed(job, &error).await,
+        }
+    }
+
+    /// Whether the queue is empty and knows all that the log asks for.
+    async fn is_idle(&self) -> sqlx::Result<bool> {
+        let mut connection = self.jobs.pool().acquire().await?;
+        let lags = lag(&mut connection).await?;
+        drop(connection);
+        let caught_up = lags
+            .iter()
+            .any(|lag| lag.subscription == JobFold::NAME && lag.lanes_behind == 0);
+        Ok(caught_up && self.jobs.is_empty(self.config.class).await?)
+    }
+
+    async fn until_idle(&self, shutdown: &Shutdown) {
+        loop {
+            match self.is_idle().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the queue does not answer"),
+            }
+            if !shutdown.sleep(POLL / 2).await {
+                return;
+            }
+        }
+    }
+
+    /// Changes whenever there may be jobs to take.
+    fn listen(&self, shutdown: &Shutdown) -> watch::Receiver<u64> {
+        let (news, heard) = watch::channel(0);
+        let (pool, end) = (self.jobs.pool().clone(), shutdown.clone());
+        shutdown.spawn(async move {
+            let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+            loop {
+                let listening = async {
+                    let mut listener = PgListener::connect_with(&pool).await?;
+                    listener.listen(NEWS).await?;
+                    loop {
+                        listener.recv().await?;
+                        news.send_modify(|count| *count += 1);
+                    }
+                };
+                let lost: Result<(), sqlx::Error> = tokio::select! {
+                    () = end.cancelled() => return,
+                    lost = listening => lost,
+                };
+                if let Err(error) = lost {
+                    tracing::warn!(%error, "not listening to the queue; polling until it answers");
+                }
+                end.sleep(backoff.next_wait()).await;
+            }
+        });
+        heard
+    }
+}

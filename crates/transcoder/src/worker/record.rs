@@ -1,0 +1,174 @@
+//! Telling the log how a job ended.
+
+use std::time::Duration;
+
+use events::decide::asset::{AssetState, Outcome, Phase, Rendered, fail_job, finish_job};
+use events::decide::{Decision, Refusal};
+use events::fact::asset::{MediaError, RenditionFailed};
+use events::failpoint;
+use events::id::{CommandId, StreamKey, UserId};
+use events::store::{Command, Emit, ExecuteError, LogError, Streams};
+use service::retry::{Backoff, Retry};
+
+use super::{Worker, policy, result};
+use crate::error::{JobError, Kind};
+use crate::job::{self, End, Job};
+
+/// How often the ending transaction is begun anew when others change the asset, or Postgres does not answer.
+const TRIES: usize = 8;
+
+/// Who the facts of jobs come from.
+fn transcoder() -> UserId {
+    UserId::of("cinelog", "transcoder")
+}
+
+impl Worker {
+    /// The job's end, as far as the log knows it. A job that the log does not know has none of its own to wait for.
+    pub(super) async fn ended(&self, job: &Job) -> Result<Option<End>, LogError> {
+        let stream = StreamKey::asset(job.asset).stream;
+        let row = self.log.stream(job.tenant, &stream).await?;
+        let state: AssetState = row.map(|row| row.state()).unwrap_or_default();
+        let Some(known) = state.jobs.get(&job.id) else {
+            return Ok(Some(End::Cancelled));
+        };
+        Ok(match known.outcome {
+            Some(Outcome::Done) => Some(End::Done),
+            Some(Outcome::Failed) => Some(End::Failed),
+            Some(Outcome::Cancelled) => Some(End::Cancelled),
+            None if state.phase == Phase::Uploaded => None,
+            None => Some(End::Cancelled),
+        })
+    }
+
+    /// Makes the table say what the log says.
+    pub(super) async fn settle(&self, job: &Job, end: End) -> &'static str {
+        let settled = async {
+            let mut connection = self.jobs.pool().acquire().await?;
+            job::end(&mut connection, job, end, None).await
+        };
+        if let Err(error) = settled.await {
+            tracing::warn!(%error, "the job was not settled; its lease will run out");
+        }
+        "lost"
+    }
+
+    /// Records the outputs of a job.
+    pub(super) async fn finish(&self, job: &Job, rendered: Rendered) -> &'static str {
+        let decide = |state: &AssetState| {
+            // The first job to end says what the original is; the others saw the same bytes.
+            let probed = state
+                .jobs
+                .values()
+                .any(|other| other.outcome == Some(Outcome::Done));
+            let mut rendered = rendered.clone();
+            rendered.media = rendered.media.filter(|_| !probed);
+            finish_job(state, job.asset, job.id, rendered)
+        };
+        match self.record(job, End::Done, None, decide).await {
+            Ok(true) => "done",
+            Ok(false) => "lost",
+            Err(error) => {
+                self.failed(job, &JobError::infra("record the outputs", error))
+                    .await
+            }
+        }
+    }
+
+    /// Tries a failed job again later, or records that it failed.
+    pub(super) async fn failed(&self, job: &Job, error: &JobError) -> &'static str {
+        tracing::warn!(%error, "the job failed");
+        let wait = match error.kind {
+            Kind::Cancelled => Some(Duration::ZERO),
+            kind => policy::wait_after(kind, job.attempts),
+        };
+        let Some(wait) = wait else {
+            return self.give_up(job, error).await;
+        };
+        if let Err(error) = self.jobs.give_back(job, wait, true).await {
+            tracing::warn!(%error, "the job was not queued again; its lease will run out");
+        }
+        "again"
+    }
+
+    /// Records that a job failed for good.
+    pub(super) async fn give_up(&self, job: &Job, error: &JobError) -> &'static str {
+        let error = result::media_error(error);
+        let failed = RenditionFailed {
+            asset: job.asset,
+            job: job.id,
+            profile: job.profile.clone(),
+            name: None,
+            error: error.clone(),
+        };
+        match self
+            .record(job, End::Failed, Some(&error), |state| {
+                fail_job(state, failed.clone())
+            })
+            .await
+        {
+            Ok(true) => "failed",
+            Ok(false) => "lost",
+            Err(error) => {
+                tracing::error!(%error, "the job's failure was not recorded; its lease will run out");
+                "again"
+            }
+        }
+    }
+
+    /// Ends the job and appends what `decide` wants, together or not at all; false: the job is not ours, or has ended.
+    async fn record(
+        &self,
+        job: &Job,
+        end: End,
+        error: Option<&MediaError>,
+        decide: impl Fn(&AssetState) -> Decision + Send + Sync,
+    ) -> Result<bool, ExecuteError> {
+        let (stream, command) = (StreamKey::asset(job.asset), command(job));
+        let decide = |streams: &Streams| match decide(&streams.get(&stream))? {
+            // Refused, so that the table is not changed either: the fold will say how it ended.
+            facts if facts.is_empty() => Err(Refusal::WrongState("the job has ended")),
+            facts => Ok(Emit::all(&stream, facts)),
+        };
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        for tries_left in (0..TRIES).rev() {
+            let mut tx = self.jobs.begin().await?;
+            if !job::end(&mut tx, job, end, error).await? {
+                return Ok(false);
+            }
+            failpoint::hit("worker.before_append");
+            let appended = self
+                .log
+                .append_in(tx, &command, std::slice::from_ref(&stream), decide)
+                .await;
+            failpoint::hit("worker.after_append");
+            match appended {
+                Ok(_) => return Ok(true),
+                Err(ExecuteError::Refused(refusal)) => {
+                    tracing::info!(%refusal, "the log refuses the job's end");
+                    return Ok(false);
+                }
+                // After a lost COMMIT the token tells whether it took effect.
+                Err(error) if error.retry() == Retry::Later && tries_left > 0 => {
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ExecuteError::Contended)
+    }
+}
+
+/// The command that ends a job: whoever ends it, in whatever way, it is accepted once.
+fn command(job: &Job) -> Command {
+    Command {
+        id: CommandId {
+            tenant: job.tenant,
+            actor: transcoder(),
+            route: "transcoder".to_owned(),
+            key: job.id.to_string(),
+        },
+        body_hash: [0; 32],
+        correlation: None,
+        cause: None,
+    }
+}
