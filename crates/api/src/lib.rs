@@ -1,1 +1,29 @@
-//! api
+//! The HTTP API: takes commands, serves the read models. CQRS is in two folder names: `command` decides and appends,
+//! `query` reads projections and nothing else; no SQL is here.
+//!
+//! A request passes `edge` (its id, its log line, the body of every problem), the limits, then its handler. All errors
+//! are problems (RFC 9457) with a stable type, see `problem`.
+
+pub mod auth;
+pub mod config;
+pub mod metrics;
+
+mod cache;
+mod command;
+mod cursor;
+mod edge;
+mod limit;
+mod live;
+mod openapi;
+mod position;
+mod problem;
+mod query;
+mod router;
+mod serve;
+mod state;
+mod storage;
+
+pub use config::{Config, ConfigError};
+pub use router::{document, router};
+pub use serve::serve;
+pub use state::ApiState;

@@ -1,0 +1,68 @@
+//! What clients may keep: answers are private, and a client that has the newest one is told so instead of given it
+//! again.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+
+use crate::problem::Problem;
+
+/// The largest answer that is tagged: a page of 100 posts with all their media is well below.
+const TAGGED_MAX: usize = 8 * 1024 * 1024;
+
+/// Tags JSON answers to reads by content and viewer, and answers 304 to who has them already.
+pub(crate) async fn tag(request: Request, next: Next) -> Response {
+    let reads = request.method() == Method::GET || request.method() == Method::HEAD;
+    let viewer = request.headers().get(AUTHORIZATION).cloned();
+    let had = request.headers().get(IF_NONE_MATCH).cloned();
+    let mut response = next.run(request).await;
+    response
+        .headers_mut()
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("private, no-cache"));
+    let json = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|media_type| media_type == "application/json");
+    if !reads || response.status() != StatusCode::OK || !json {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let body = match to_bytes(body, TAGGED_MAX).await {
+        Ok(body) => body,
+        Err(error) => return Problem::internal(&error).into_response(),
+    };
+    let digest = Sha256::new()
+        .chain_update(
+            viewer
+                .as_ref()
+                .map(HeaderValue::as_bytes)
+                .unwrap_or_default(),
+        )
+        .chain_update([0])
+        .chain_update(&body)
+        .finalize();
+    let etag = format!("\"{}\"", hex::encode(&digest[..16]));
+    let fresh = had
+        .as_ref()
+        .and_then(|had| had.to_str().ok())
+        .is_some_and(|had| matches(had, &etag));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        head.headers.insert(ETAG, etag);
+    }
+    if fresh {
+        head.status = StatusCode::NOT_MODIFIED;
+        return Response::from_parts(head, Body::empty());
+    }
+    Response::from_parts(head, Body::from(body))
+}
+
+fn matches(had: &str, etag: &str) -> bool {
+    had.split(',')
+        .map(|one| one.trim().trim_start_matches("W/"))
+        .any(|one| one == "*" || one == etag)
+}

@@ -1,0 +1,308 @@
+//! Commands: routes that decide and append. One file per noun; what they share is here.
+
+pub(crate) mod comment;
+pub(crate) mod follow;
+pub(crate) mod pairing;
+pub(crate) mod post;
+pub(crate) mod profile;
+pub(crate) mod reaction;
+pub(crate) mod upload;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use events::decide::follow::FollowState;
+use events::decide::post::PostState;
+use events::decide::user::UserState;
+use events::decide::{self, Refusal, State};
+use events::envelope::Recorded;
+use events::fact::post::Visibility;
+use events::id::{CommandId, CommentId, PostId, StreamKey, UserId};
+use events::store::{Accepted, Command, Emit, Streams};
+use garde::Validate;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::auth::{ISSUER, Principal};
+use crate::edge::RequestId;
+use crate::problem::{FieldError, Kind, Problem};
+use crate::state::ApiState;
+use crate::{limit, position};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const KEY_MAX: usize = 255;
+
+/// Who asks for what, with the command id that makes asking twice asking once.
+pub(crate) struct Asked {
+    pub(crate) who: Principal,
+    pub(crate) command: Command,
+}
+
+/// [`Asked`] with a body of JSON.
+pub(crate) struct AskedWith<T>(pub(crate) Asked, pub(crate) T);
+
+impl FromRequest<ApiState> for Asked {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        Ok(take(request, state).await?.0)
+    }
+}
+
+impl<T: DeserializeOwned + Validate<Context = ()>> FromRequest<ApiState> for AskedWith<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        let (asked, headers, body) = take(request, state).await?;
+        let media_type = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if !media_type
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .eq_ignore_ascii_case("application/json")
+        {
+            return Err(Kind::ContentType.into());
+        }
+        Ok(Self(asked, parse(&body)?))
+    }
+}
+
+async fn take(request: Request, state: &ApiState) -> Result<(Asked, HeaderMap, Bytes), Problem> {
+    let (mut parts, body) = request.into_parts();
+    let who = Principal::from_request_parts(&mut parts, state).await?;
+    let key = match parts.headers.get(IDEMPOTENCY_KEY) {
+        None => Uuid::new_v4().to_string(),
+        Some(value) => value
+            .to_str()
+            .ok()
+            .filter(|key| is_key(key))
+            .ok_or(Kind::KeyInvalid)?
+            .to_owned(),
+    };
+    let route = parts
+        .extensions
+        .get::<MatchedPath>()
+        .map_or_else(|| parts.uri.path().to_owned(), |p| p.as_str().to_owned());
+    let body = limit::read(body).await?;
+    let asked = [
+        parts.method.as_str().as_bytes(),
+        parts.uri.path().as_bytes(),
+        &body,
+    ];
+    let command = Command {
+        id: CommandId {
+            tenant: who.tenant,
+            actor: who.user,
+            route: format!("{} {route}", parts.method),
+            key,
+        },
+        body_hash: state.bodies.sign(&asked),
+        correlation: parts
+            .extensions
+            .get::<RequestId>()
+            .map(|id| id.0.to_string()),
+        cause: None,
+    };
+    Ok((Asked { who, command }, parts.headers, body))
+}
+
+fn is_key(key: &str) -> bool {
+    (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The body as what it should be; the caller is told each field that is wrong.
+fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let parsed: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        match error.inner().classify() {
+            serde_json::error::Category::Data => Problem::field(
+                Kind::Invalid,
+                pointer(&error.path().to_string()),
+                error.inner().to_string(),
+            ),
+            _ => Problem::from(Kind::BodyNotJson).detail(error.inner().to_string()),
+        }
+    })?;
+    json.end()
+        .map_err(|error| Problem::from(Kind::BodyNotJson).detail(error.to_string()))?;
+    let wrong = |(path, error): &(garde::Path, garde::Error)| FieldError {
+        pointer: pointer(&path.to_string()),
+        detail: error.message().to_owned(),
+    };
+    parsed
+        .validate()
+        .map_err(|report| Problem::fields(report.iter().map(wrong).collect()))?;
+    Ok(parsed)
+}
+
+/// `assets[2].name` as a JSON pointer. Our own field names need no escaping.
+fn pointer(path: &str) -> String {
+    let path = path.replace('[', ".").replace(']', "");
+    path.split('.')
+        .filter(|part| !part.is_empty())
+        .fold(String::new(), |pointer, part| format!("{pointer}/{part}"))
+}
+
+/// A command that was accepted.
+pub(crate) struct Done {
+    accepted: Accepted,
+    position: Option<String>,
+}
+
+impl Done {
+    /// The first of its facts that `pick` picks. A repeat has the same facts, so answers made of them are the same.
+    pub(crate) fn fact<'a, T>(&'a self, pick: impl Fn(&'a Recorded) -> Option<T>) -> Option<T> {
+        self.accepted.facts.iter().find_map(pick)
+    }
+
+    /// An answer with a body.
+    pub(crate) fn answer(&self, status: StatusCode, body: impl Serialize) -> Response {
+        self.with_position((status, Json(body)).into_response())
+    }
+
+    /// An answer without.
+    pub(crate) fn no_content(&self) -> Response {
+        self.with_position(StatusCode::NO_CONTENT.into_response())
+    }
+
+    fn with_position(&self, mut response: Response) -> Response {
+        let token = self
+            .position
+            .as_deref()
+            .and_then(|token| HeaderValue::from_str(token).ok());
+        if let Some(token) = token {
+            response.headers_mut().insert(position::POSITION, token);
+        }
+        response
+    }
+}
+
+impl ApiState {
+    /// Decides and appends. The first facts of a user bring `user.registered` with them, in the same append: a refused
+    /// first command leaves no trace.
+    pub(crate) async fn execute(
+        &self,
+        asked: &Asked,
+        streams: &[&StreamKey],
+        mut decide: impl FnMut(&Streams) -> Result<Vec<Emit>, Refusal> + Send,
+    ) -> Result<Done, Problem> {
+        let who = &asked.who;
+        let me = StreamKey::user(who.user);
+        let known = self.known.contains_key(&(who.tenant, who.user));
+        let mut keys: Vec<StreamKey> = streams.iter().map(|&key| key.clone()).collect();
+        if !known && !keys.contains(&me) {
+            keys.push(me.clone());
+        }
+        let accepted = self.log.execute(&asked.command, &keys, |streams| {
+            let wanted = decide(streams)?;
+            if known || wanted.is_empty() {
+                return Ok(wanted);
+            }
+            let first =
+                decide::user::register(&streams.get::<UserState>(&me), ISSUER, &who.account)?;
+            Ok(Emit::all(&me, first).into_iter().chain(wanted).collect())
+        });
+        let accepted = accepted.await?;
+        if !accepted.facts.is_empty() {
+            self.known.insert((who.tenant, who.user), ()).await;
+        }
+        Ok(Done {
+            position: accepted.last().map(|fact| self.positions.token(fact)),
+            accepted,
+        })
+    }
+
+    /// A stream's state, before any lock: for finding out which other streams a command concerns.
+    pub(crate) async fn peek<S: State>(
+        &self,
+        who: &Principal,
+        key: &StreamKey,
+    ) -> Result<S, Problem> {
+        let row = self.log.stream(who.tenant, &key.stream).await?;
+        Ok(row.map(|row| row.state()).unwrap_or_default())
+    }
+
+    /// The post that a comment is on.
+    async fn post_of(&self, who: &Principal, comment: CommentId) -> Result<PostId, Problem> {
+        // A comment's stream is named by its own id alone; the post decides the lane only.
+        let key = StreamKey::comment(comment, PostId(Uuid::nil()));
+        let state: decide::comment::CommentState = self.peek(who, &key).await?;
+        state.post.ok_or_else(|| Kind::NotFound("comment").into())
+    }
+
+    /// A post as its viewer may or may not see it.
+    async fn sight(&self, who: &Principal, post: PostId) -> Result<Sight, Problem> {
+        let key = StreamKey::post(post);
+        let state: PostState = self.peek(who, &key).await?;
+        let author = state.author.ok_or(Kind::NotFound("post"))?;
+        Ok(Sight {
+            me: who.user,
+            there: StreamKey::follow(who.user, author),
+            back: StreamKey::follow(author, who.user),
+            post: key,
+        })
+    }
+}
+
+/// The streams that say whether someone may see a post. A post's author never changes, so they are known beforehand.
+struct Sight {
+    me: UserId,
+    post: StreamKey,
+    there: StreamKey,
+    back: StreamKey,
+}
+
+impl Sight {
+    /// The streams to read besides one's own.
+    fn with<'a>(&'a self, own: &'a StreamKey) -> [&'a StreamKey; 4] {
+        [own, &self.post, &self.there, &self.back]
+    }
+
+    /// The post, when it is there for this viewer.
+    fn see(&self, streams: &Streams) -> Result<PostState, Refusal> {
+        let post: PostState = streams.get(&self.post);
+        let author = post.author()?;
+        let follows = |key| streams.get::<FollowState>(key) == FollowState::Following;
+        let visible = author == self.me
+            || match post.visibility {
+                Visibility::Public => true,
+                Visibility::Followers => follows(&self.there),
+                Visibility::Mutuals => follows(&self.there) && follows(&self.back),
+                Visibility::Private => false,
+            };
+        if visible {
+            Ok(post)
+        } else {
+            Err(Refusal::NotFound("post"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_become_pointers() {
+        assert_eq!(pointer("text"), "/text");
+        assert_eq!(pointer("assets[2]"), "/assets/2");
+        assert_eq!(pointer("assets.2.name"), "/assets/2/name");
+        assert_eq!(pointer("."), "");
+    }
+
+    #[test]
+    fn keys_are_short_and_visible() {
+        assert!(is_key("a1-b2"));
+        assert!(!is_key(""));
+        assert!(!is_key("a b"));
+        assert!(!is_key(&"x".repeat(256)));
+    }
+}

@@ -1,0 +1,34 @@
+//! Options of the API.
+
+use std::net::SocketAddr;
+
+use service::secret::Secret;
+
+/// How the API is served.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    /// Where the API listens.
+    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// The installation's secret, at least 32 characters: signs tokens, cursors, positions and a folder store's URLs.
+    /// `cinelog up` keeps one in its data folder.
+    #[arg(long, env = "SECRET_KEY", hide_env_values = true)]
+    pub secret_key: Option<Secret>,
+    /// The largest file that may be uploaded, bytes.
+    #[arg(long, env = "UPLOAD_MAX_BYTES", default_value_t = 5 << 30)]
+    pub upload_max_bytes: u64,
+    /// How long a permission to upload holds, seconds.
+    #[arg(long, env = "UPLOAD_SECONDS", default_value_t = 3600)]
+    pub upload_seconds: u32,
+    /// Requests in progress at once; what comes on top is told to try again.
+    #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = 1024)]
+    pub max_in_flight: usize,
+}
+
+/// Why the API cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Without a secret anybody could sign.
+    #[error("set SECRET_KEY to a secret of at least 32 characters")]
+    SecretKey,
+}

@@ -1,0 +1,201 @@
+//! Opaque cursors: where a page ended, under a tag that binds it to the list, its filters and its reader.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, OriginalUri, Query};
+use axum::http::header::LINK;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Uri};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use service::mac::MacKey;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::auth::Principal;
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+/// Changes when a cursor's meaning does; older ones are then refused instead of misread.
+const VERSION: u8 = 1;
+const TAG: usize = 32;
+const LIMIT_DEFAULT: u32 = 20;
+const LIMIT_MAX: u32 = 100;
+
+/// Seals and opens cursors.
+pub(crate) struct Cursors(MacKey);
+
+impl Cursors {
+    pub(crate) fn new(key: MacKey) -> Self {
+        Self(key)
+    }
+
+    fn seal<C: Serialize>(&self, scope: &str, cursor: &C) -> Result<String, serde_json::Error> {
+        let mut bytes = vec![VERSION];
+        serde_json::to_writer(&mut bytes, cursor)?;
+        bytes.extend(self.0.sign(&[scope.as_bytes(), &bytes]));
+        Ok(BASE64.encode(bytes))
+    }
+
+    fn open<C: DeserializeOwned>(&self, scope: &str, text: &str) -> Option<C> {
+        let bytes = BASE64.decode(text).ok()?;
+        let (message, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG)?)?;
+        if message.first() != Some(&VERSION) || !self.0.verify(&[scope.as_bytes(), message], tag) {
+            return None;
+        }
+        serde_json::from_slice(&message[1..]).ok()
+    }
+}
+
+/// Query parameters that every list takes.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageQuery {
+    /// How many items at most, 1 to 100; 20 when absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    limit: Option<String>,
+    /// Where to go on: take it from `next`.
+    cursor: Option<String>,
+}
+
+/// Which page of which list is asked for.
+pub(crate) struct Paging {
+    pub(crate) limit: u32,
+    cursor: Option<String>,
+    /// The list with its filters, without limit and cursor.
+    list: String,
+    scope: String,
+}
+
+/// A page of a list. The list ends when there is no `next`, not when a page is short.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Page<T> {
+    /// This page.
+    pub(crate) items: Vec<T>,
+    /// The URL of the next page.
+    pub(crate) next: Option<String>,
+}
+
+impl FromRequestParts<ApiState> for Paging {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let who = Principal::from_request_parts(parts, state).await?;
+        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state)
+            .await
+            .unwrap_or_else(|never| match never {});
+        let Query(query) = Query::<PageQuery>::try_from_uri(&uri).map_err(|_| Kind::Malformed)?;
+        let limit = query
+            .limit
+            .map_or(Some(LIMIT_DEFAULT), |text| text.parse().ok());
+        let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        let list = without_page(&uri);
+        Ok(Self {
+            limit: limit.ok_or_else(|| {
+                Problem::field(Kind::Invalid, "/limit", "is a number from 1 to 100")
+            })?,
+            cursor: query.cursor,
+            scope: format!("{}\n{}\n{list}", who.tenant, who.user),
+            list,
+        })
+    }
+}
+
+impl Paging {
+    /// Where to go on, none on the first page.
+    pub(crate) fn after<C: DeserializeOwned>(
+        &self,
+        state: &ApiState,
+    ) -> Result<Option<C>, Problem> {
+        let open = |text: &String| {
+            state
+                .cursors
+                .open(&self.scope, text)
+                .ok_or_else(|| Kind::CursorInvalid.into())
+        };
+        self.cursor.as_ref().map(open).transpose()
+    }
+
+    /// The answer: a page that goes on after `next`.
+    pub(crate) fn page<T: Serialize, C: Serialize>(
+        &self,
+        state: &ApiState,
+        items: Vec<T>,
+        next: Option<C>,
+    ) -> Result<Response, Problem> {
+        let seal = |cursor: C| {
+            state
+                .cursors
+                .seal(&self.scope, &cursor)
+                .map_err(|error| Problem::internal(&error))
+        };
+        let next = next.map(seal).transpose()?.map(|cursor| {
+            let separator = if self.list.contains('?') { '&' } else { '?' };
+            format!(
+                "{}{separator}limit={}&cursor={cursor}",
+                self.list, self.limit
+            )
+        });
+        let link = next
+            .as_ref()
+            .and_then(|url| HeaderValue::from_str(&format!("<{url}>; rel=\"next\"")).ok());
+        let mut response = Json(Page { items, next }).into_response();
+        if let Some(link) = link {
+            response.headers_mut().insert(LINK, link);
+        }
+        Ok(response)
+    }
+}
+
+/// Path and filters of a list's URL, as sent.
+fn without_page(uri: &Uri) -> String {
+    let kept = |pair: &&str| !matches!(pair.split('=').next(), Some("limit" | "cursor" | ""));
+    let filters: Vec<&str> = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(kept)
+        .collect();
+    if filters.is_empty() {
+        uri.path().to_owned()
+    } else {
+        format!("{}?{}", uri.path(), filters.join("&"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_opens_where_it_was_made_and_nowhere_else() {
+        let cursors = Cursors::new(MacKey::new(b"secret"));
+        let sealed = cursors.seal("/v1/feed", &(7, "x")).unwrap();
+        assert_eq!(
+            cursors.open::<(i64, String)>("/v1/feed", &sealed),
+            Some((7, "x".to_owned()))
+        );
+        assert_eq!(
+            cursors.open::<(i64, String)>("/v1/search?q=x", &sealed),
+            None
+        );
+        assert_eq!(
+            Cursors::new(MacKey::new(b"other")).open::<(i64, String)>("/v1/feed", &sealed),
+            None
+        );
+        for text in ["", "AQ", "not base64!", &sealed[1..]] {
+            assert_eq!(cursors.open::<(i64, String)>("/v1/feed", text), None);
+        }
+    }
+
+    #[test]
+    fn a_list_is_its_path_and_filters() {
+        let list = |uri: &'static str| without_page(&Uri::from_static(uri));
+        assert_eq!(list("/v1/feed?limit=3&cursor=abc"), "/v1/feed");
+        assert_eq!(
+            list("/v1/search?q=caf%C3%A9&limit=3&kind=post"),
+            "/v1/search?q=caf%C3%A9&kind=post"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! `GET /assets/{id}/live`. Every event is the asset as it stands, so a client that missed some has missed nothing.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use events::id::AssetId;
+use futures::stream;
+use projectors::media::query::READS;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+use crate::query::Reader;
+use crate::query::asset::Asset;
+use crate::state::ApiState;
+
+/// How often the read model is looked at.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Follow an asset while it is rendered
+///
+/// An `asset` event, with the asset as its data, for each change; the stream ends when nothing more will come, or with
+/// the token.
+#[utoipa::path(get, path = "/assets/{id}/live", tag = "assets",
+    params(("id" = Uuid, Path)),
+    responses((status = 200, description = "Events", content_type = "text/event-stream", body = Asset)))]
+pub(crate) async fn follow(
+    State(state): State<ApiState>,
+    reader: Reader,
+    Path(id): Path<Uuid>,
+) -> Result<Response, Problem> {
+    let asset = AssetId(id);
+    // Before the stream begins an error can still be a problem.
+    reader.view(&state, READS).await?.asset(asset).await?;
+    let watch = Watch {
+        state,
+        reader,
+        asset,
+        last: String::new(),
+        settled: false,
+    };
+    let events = stream::unfold(watch, async |mut watch| {
+        let event = watch.next().await?;
+        Some((Ok::<_, Infallible>(event), watch))
+    });
+    Ok(Sse::new(events)
+        .keep_alive(KeepAlive::default())
+        .into_response())
+}
+
+struct Watch {
+    state: ApiState,
+    reader: Reader,
+    asset: AssetId,
+    last: String,
+    settled: bool,
+}
+
+impl Watch {
+    /// The next change; none at the end of the asset's way, of the token, of the process, or of the read model's
+    /// patience: clients come again by themselves.
+    async fn next(&mut self) -> Option<Event> {
+        while !self.settled && self.state.clock.now() < self.reader.until() {
+            let asset = self
+                .reader
+                .view(&self.state, &[])
+                .await
+                .ok()?
+                .asset(self.asset)
+                .await
+                .ok()?;
+            let now = serde_json::to_string(&asset).ok()?;
+            self.settled = asset.settled();
+            if now != self.last {
+                let event = Event::default().event("asset").data(&now);
+                self.last = now;
+                return Some(event);
+            }
+            if !self.settled && !self.state.shutdown.sleep(EVERY).await {
+                return None;
+            }
+        }
+        None
+    }
+}

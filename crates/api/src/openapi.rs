@@ -1,0 +1,99 @@
+//! `/openapi.json`, made from the handlers. What all operations share (the bearer token, problems as errors, the headers
+//! of commands and reads) is added here once.
+
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    ResponseBuilder, Type,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::problem::{FieldError, ProblemBody};
+
+/// What there is before the first route.
+pub(crate) fn base() -> OpenApi {
+    let description = "Uploads, posts, comments, reactions, follows, matches, feed and search. A command answers with \
+        `Cinelog-Position`; a read that carries it as `Cinelog-Min-Position` sees what the command did.";
+    let info = InfoBuilder::new()
+        .title("Cinelog")
+        .version("1")
+        .description(Some(description))
+        .build();
+    OpenApiBuilder::new().info(info).build()
+}
+
+/// Adds what all operations share.
+pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
+    let components = api.components.get_or_insert_default();
+    components
+        .schemas
+        .insert("Problem".to_owned(), ProblemBody::schema());
+    components
+        .schemas
+        .insert(FieldError::name().into_owned(), FieldError::schema());
+    components.add_security_scheme(
+        "bearer",
+        SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+    );
+    for item in api.paths.paths.values_mut() {
+        let PathItem {
+            get,
+            put,
+            post,
+            delete,
+            patch,
+            ..
+        } = item;
+        if let Some(read) = get {
+            share(
+                read,
+                header(
+                    "Cinelog-Min-Position",
+                    "Wait until the read models have come so far.",
+                ),
+            );
+        }
+        for command in [put, post, delete, patch].into_iter().flatten() {
+            share(
+                command,
+                header(
+                    "Idempotency-Key",
+                    "Asking again with the same key changes nothing.",
+                ),
+            );
+        }
+    }
+    api
+}
+
+fn share(operation: &mut Operation, parameter: Parameter) {
+    operation
+        .parameters
+        .get_or_insert_default()
+        .push(parameter.into());
+    operation.security = Some(vec![SecurityRequirement::new(
+        "bearer",
+        Vec::<String>::new(),
+    )]);
+    let problem = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    let response = ResponseBuilder::new()
+        .description("A problem; its `type` is stable")
+        .content("application/problem+json", problem)
+        .build();
+    operation
+        .responses
+        .responses
+        .insert("default".to_owned(), RefOr::T(response));
+}
+
+fn header(name: &str, description: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .description(Some(description))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
+        .build()
+}

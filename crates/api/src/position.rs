@@ -1,0 +1,165 @@
+//! Read your own writes: a command answers with a signed position, a read that carries it waits for the read model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use events::envelope::Recorded;
+use events::id::{Lane, Position};
+use service::mac::MacKey;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+/// On the answer to a command.
+pub(crate) const POSITION: HeaderName = HeaderName::from_static("cinelog-position");
+/// On a read.
+const MIN_POSITION: HeaderName = HeaderName::from_static("cinelog-min-position");
+/// On the answer to a read whose read model was not there in time.
+pub(crate) const STALE: HeaderName = HeaderName::from_static("cinelog-stale");
+
+/// How long a read waits for its read model.
+const WAIT: Duration = Duration::from_millis(250);
+/// How often it looks.
+const EVERY: Duration = Duration::from_millis(10);
+/// Log id, lane, position.
+const MESSAGE: usize = 16 + 1 + 8;
+
+/// A place that a read wants to have been reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    lane: Lane,
+    position: Position,
+}
+
+/// Signs and checks position tokens.
+pub(crate) struct Positions {
+    key: MacKey,
+    log: Uuid,
+}
+
+impl Positions {
+    pub(crate) fn new(key: MacKey, log: Uuid) -> Self {
+        Self { key, log }
+    }
+
+    /// The token for the place of a fact.
+    pub(crate) fn token(&self, fact: &Recorded) -> String {
+        self.seal(Place {
+            lane: fact.lane,
+            position: fact.position,
+        })
+    }
+
+    fn seal(&self, place: Place) -> String {
+        let mut bytes = self.log.as_bytes().to_vec();
+        // A lane is one of 64.
+        bytes.push(u8::try_from(place.lane.number()).unwrap_or_default());
+        bytes.extend(place.position.0.to_be_bytes());
+        bytes.extend(self.key.sign(&[&bytes]));
+        BASE64.encode(bytes)
+    }
+
+    fn open(&self, token: &[u8]) -> Result<Place, Problem> {
+        let bytes = BASE64.decode(token).map_err(|_| Kind::PositionInvalid)?;
+        let (message, tag) = bytes
+            .split_at_checked(MESSAGE)
+            .ok_or(Kind::PositionInvalid)?;
+        if !self.key.verify(&[message], tag) {
+            return Err(Kind::PositionInvalid.into());
+        }
+        if message[..16] != *self.log.as_bytes() {
+            return Err(Kind::PositionGone.into());
+        }
+        let lane = Lane::new(i32::from(message[16])).ok_or(Kind::PositionInvalid)?;
+        let position = message[17..]
+            .try_into()
+            .map_err(|_| Kind::PositionInvalid)?;
+        Ok(Place {
+            lane,
+            position: Position(i64::from_be_bytes(position)),
+        })
+    }
+
+    /// The place that a read's headers ask for.
+    pub(crate) fn wanted(&self, headers: &HeaderMap) -> Result<Option<Place>, Problem> {
+        headers
+            .get(MIN_POSITION)
+            .map(|token| self.open(token.as_bytes()))
+            .transpose()
+    }
+}
+
+impl ApiState {
+    /// Waits until the live generations of `models` have reached `place`; false when that took too long. Holds no
+    /// connection while it waits.
+    pub(crate) async fn wait_for(&self, place: Place, models: &[&str]) -> Result<bool, Problem> {
+        let deadline = Instant::now() + WAIT;
+        for model in models {
+            let subscription = self.subscription(model).await?;
+            loop {
+                let reached = {
+                    let mut connection = self.pool.acquire().await?;
+                    events::subscription::reached(
+                        &mut connection,
+                        &subscription,
+                        place.lane,
+                        place.position,
+                    )
+                    .await?
+                };
+                if reached {
+                    break;
+                }
+                if Instant::now() + EVERY > deadline {
+                    return Ok(false);
+                }
+                tokio::time::sleep(EVERY).await;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The subscription that feeds the generation of `model` that is read now.
+    async fn subscription(&self, model: &str) -> Result<String, Problem> {
+        let live = match self.generations.get(&()).await {
+            Some(live) => live,
+            None => {
+                let live = Arc::new(projectors::registry::live(&self.pool).await?);
+                self.generations.insert((), Arc::clone(&live)).await;
+                live
+            }
+        };
+        live.get(model)
+            .cloned()
+            .ok_or_else(|| Kind::Unavailable.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_ours_and_of_this_log() {
+        let key = MacKey::new(b"secret");
+        let ours = Positions::new(key.clone(), Uuid::from_u128(1));
+        let place = Place {
+            lane: Lane::new(63).unwrap(),
+            position: Position(7),
+        };
+        let token = ours.seal(place);
+        assert_eq!(ours.open(token.as_bytes()).unwrap(), place);
+        let kind = |positions: &Positions, token: &str| {
+            format!("{:?}", positions.open(token.as_bytes()).unwrap_err())
+        };
+        assert!(kind(&Positions::new(key, Uuid::from_u128(2)), &token).contains("PositionGone"));
+        let other = Positions::new(MacKey::new(b"other"), Uuid::from_u128(1));
+        assert!(kind(&other, &token).contains("PositionInvalid"));
+        assert!(kind(&ours, "1").contains("PositionInvalid"));
+    }
+}

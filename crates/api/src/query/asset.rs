@@ -1,0 +1,351 @@
+//! `GET /assets`, `/assets/{id}`, `/assets/{id}/renditions/{name}`, `/assets/{id}/waveform`, `/jobs/{id}`. A rendition's
+//! own route is stable and asks who may see it each time; it redirects to a URL of the store that is signed for minutes.
+
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CACHE_CONTROL, LOCATION};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use events::fact::asset::{MediaError, MediaFacts};
+use events::id::{AssetId, JobId};
+use projectors::media::query as media;
+use serde::{Deserialize, Serialize};
+use storage::Presentation;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Reader, View};
+use crate::cursor::{Page, PageQuery, Paging};
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+/// How long the URL behind a redirect holds: long enough to begin, and to go on by ranges while one watches.
+const SIGNED_FOR: Duration = Duration::from_mins(15);
+
+/// An asset in a list.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AssetSummary {
+    id: Uuid,
+    /// `waiting`, `preparing`, `ready`, `failed`, `quarantined`, `expired`, `aborted` or `deleted`.
+    state: String,
+    /// The file's name; only the owner sees it.
+    name: Option<String>,
+    /// Its media type as claimed.
+    r#type: String,
+    bytes: i64,
+    /// Whether there is something to look at.
+    viewable: bool,
+    /// Why it failed.
+    error: Option<AssetError>,
+    requested_at: DateTime<Utc>,
+}
+
+/// An asset and all made from it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Asset {
+    #[serde(flatten)]
+    summary: AssetSummary,
+    owner: Uuid,
+    /// What the file really is, once a job has looked.
+    media: Option<Media>,
+    renditions: Vec<RenditionLink>,
+    /// What could not be made; only the owner sees it.
+    warnings: Vec<AssetWarning>,
+    /// Only the owner sees them.
+    jobs: Vec<Job>,
+}
+
+/// Measured properties; what a file does not have is null.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Media {
+    container: String,
+    duration_ms: Option<u64>,
+    width: Option<u32>,
+    height: Option<u32>,
+    frame_rate: Option<f64>,
+    video_codec: Option<String>,
+    audio_codec: Option<String>,
+    sample_rate: Option<u32>,
+    channels: Option<u16>,
+}
+
+/// Why media could not be rendered.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AssetError {
+    /// `input`, `limit`, `resource`, `infrastructure` or `died`.
+    r#type: String,
+    message: String,
+    retryable: bool,
+}
+
+/// An output that could not be made although others were.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AssetWarning {
+    profile: String,
+    name: String,
+    error: AssetError,
+}
+
+/// An output.
+#[derive(Clone, Serialize, ToSchema)]
+pub(crate) struct RenditionLink {
+    /// E.g. `proxy.mp4`.
+    name: String,
+    /// Redirects to the bytes.
+    url: String,
+    profile: String,
+    r#type: String,
+    bytes: i64,
+    sha256: String,
+    width: Option<i32>,
+    height: Option<i32>,
+    duration_ms: Option<i64>,
+}
+
+/// A job.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Job {
+    id: Uuid,
+    asset: Uuid,
+    profile: String,
+    /// `queued`, `running`, `done`, `failed` or `cancelled`.
+    state: String,
+    /// The stage that runs now.
+    stage: Option<String>,
+    /// How much of the stage is done, 0 to 1.
+    done: Option<f32>,
+    /// How long it will take yet.
+    eta_ms: Option<i64>,
+    /// Why it failed.
+    error: Option<AssetError>,
+}
+
+/// Which form of the waveform.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WaveformQuery {
+    /// `dat` or `json`; `dat` when absent.
+    format: Option<String>,
+}
+
+/// List one's own assets
+#[utoipa::path(get, path = "/assets", tag = "assets", params(PageQuery),
+    responses((status = 200, description = "A page of assets, newest first", body = Page<AssetSummary>)))]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+) -> Result<Response, Problem> {
+    let after = paging.after(&state)?;
+    let mut view = reader.view(&state, media::READS).await?;
+    let page = media::mine(&mut view.tx, view.viewer, after, paging.limit).await?;
+    let items: Vec<AssetSummary> = page
+        .items
+        .into_iter()
+        .map(|asset| summary(&asset))
+        .collect();
+    Ok(view.mark(paging.page(&state, items, page.next)?))
+}
+
+/// Read an asset
+#[utoipa::path(get, path = "/assets/{id}", tag = "assets",
+    params(("id" = Uuid, Path)), responses((status = 200, description = "The asset", body = Asset)))]
+pub(crate) async fn get(
+    State(state): State<ApiState>,
+    reader: Reader,
+    Path(id): Path<Uuid>,
+) -> Result<Response, Problem> {
+    let mut view = reader.view(&state, media::READS).await?;
+    let asset = view.asset(AssetId(id)).await?;
+    Ok(view.answer(asset))
+}
+
+/// Go to an output's bytes
+#[utoipa::path(get, path = "/assets/{id}/renditions/{name}", tag = "assets",
+    params(("id" = Uuid, Path), ("name" = String, Path, description = "e.g. `proxy.mp4`")),
+    responses((status = 307, description = "To a URL that holds for minutes",
+        headers(("location" = String, description = "the signed URL")))))]
+pub(crate) async fn rendition(
+    State(state): State<ApiState>,
+    reader: Reader,
+    Path((id, name)): Path<(Uuid, String)>,
+) -> Result<Response, Problem> {
+    let view = reader.view(&state, media::READS).await?;
+    redirect(&state, view, AssetId(id), &name).await
+}
+
+/// Go to an asset's waveform
+#[utoipa::path(get, path = "/assets/{id}/waveform", tag = "assets",
+    params(("id" = Uuid, Path), WaveformQuery),
+    responses((status = 307, description = "To a URL that holds for minutes",
+        headers(("location" = String, description = "the signed URL")))))]
+pub(crate) async fn waveform(
+    State(state): State<ApiState>,
+    reader: Reader,
+    Path(id): Path<Uuid>,
+    Query(query): Query<WaveformQuery>,
+) -> Result<Response, Problem> {
+    let name = match query.format.as_deref() {
+        None | Some("dat") => "waveform.dat",
+        Some("json") => "waveform.json",
+        Some(_) => return Err(Problem::field(Kind::Invalid, "/format", "is dat or json")),
+    };
+    let view = reader.view(&state, media::READS).await?;
+    redirect(&state, view, AssetId(id), name).await
+}
+
+/// Read a job of one's own
+#[utoipa::path(get, path = "/jobs/{id}", tag = "assets",
+    params(("id" = Uuid, Path)), responses((status = 200, description = "The job", body = Job)))]
+pub(crate) async fn job(
+    State(state): State<ApiState>,
+    reader: Reader,
+    Path(id): Path<Uuid>,
+) -> Result<Response, Problem> {
+    let mut view = reader.view(&state, media::READS).await?;
+    let job = media::job(&mut view.tx, view.viewer, JobId(id))
+        .await?
+        .ok_or(Kind::NotFound("job"))?;
+    Ok(view.answer(Job::from(job)))
+}
+
+async fn redirect(
+    state: &ApiState,
+    mut view: View,
+    asset: AssetId,
+    name: &str,
+) -> Result<Response, Problem> {
+    let rendition = media::rendition(&mut view.tx, view.viewer, asset, name).await?;
+    let rendition = rendition.ok_or(Kind::NotFound("rendition"))?;
+    let presentation = Presentation {
+        media_type: Some(rendition.media_type),
+        disposition: Some(format!("attachment; filename=\"{}\"", rendition.name)),
+    };
+    let key = rendition
+        .storage_key
+        .parse()
+        .map_err(|error: storage::KeyError| Problem::internal(&error))?;
+    let url = state
+        .store
+        .sign_get(&key, SIGNED_FOR, state.clock.now(), &presentation)?;
+    let location =
+        HeaderValue::from_str(url.as_str()).map_err(|error| Problem::internal(&error))?;
+    let headers: [(HeaderName, HeaderValue); 2] = [
+        (LOCATION, location),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok(view.mark((StatusCode::TEMPORARY_REDIRECT, headers).into_response()))
+}
+
+impl View {
+    /// An asset that the viewer may see, with all that goes with it.
+    pub(crate) async fn asset(&mut self, asset: AssetId) -> Result<Asset, Problem> {
+        let (tx, viewer) = (&mut self.tx, self.viewer);
+        let found = media::asset(tx, viewer, asset)
+            .await?
+            .ok_or(Kind::NotFound("asset"))?;
+        let renditions = media::renditions(tx, viewer, &[asset]).await?;
+        let warnings = media::warnings(tx, viewer, asset).await?;
+        let jobs = media::jobs(tx, viewer, asset).await?;
+        Ok(Asset {
+            summary: summary(&found),
+            owner: found.owner.0,
+            media: found.facts.map(|facts| facts.0.into()),
+            renditions: renditions.into_iter().map(Into::into).collect(),
+            warnings: warnings.into_iter().map(Into::into).collect(),
+            jobs: jobs.into_iter().map(Into::into).collect(),
+        })
+    }
+}
+
+impl Asset {
+    /// Whether nothing more will come of it by itself.
+    pub(crate) fn settled(&self) -> bool {
+        !matches!(self.summary.state.as_str(), "waiting" | "preparing")
+    }
+}
+
+fn summary(asset: &media::Asset) -> AssetSummary {
+    AssetSummary {
+        id: asset.asset.0,
+        state: asset.state.clone(),
+        name: asset.file_name.clone(),
+        r#type: asset.media_type.clone(),
+        bytes: asset.bytes,
+        viewable: asset.viewable,
+        error: asset.error.as_ref().map(|error| error.0.clone().into()),
+        requested_at: asset.requested_at,
+    }
+}
+
+impl From<MediaFacts> for Media {
+    fn from(facts: MediaFacts) -> Self {
+        Self {
+            container: facts.container,
+            duration_ms: facts.duration_ms,
+            width: facts.width,
+            height: facts.height,
+            frame_rate: facts.frame_rate,
+            video_codec: facts.video_codec,
+            audio_codec: facts.audio_codec,
+            sample_rate: facts.sample_rate,
+            channels: facts.channels,
+        }
+    }
+}
+
+impl From<MediaError> for AssetError {
+    fn from(error: MediaError) -> Self {
+        Self {
+            r#type: error.kind,
+            message: error.message,
+            retryable: error.retryable,
+        }
+    }
+}
+
+impl From<media::Warning> for AssetWarning {
+    fn from(warning: media::Warning) -> Self {
+        Self {
+            profile: warning.profile,
+            name: warning.name,
+            error: warning.error.0.into(),
+        }
+    }
+}
+
+impl From<media::Rendition> for RenditionLink {
+    fn from(rendition: media::Rendition) -> Self {
+        Self {
+            url: format!(
+                "/v1/assets/{}/renditions/{}",
+                rendition.asset, rendition.name
+            ),
+            name: rendition.name,
+            profile: rendition.profile,
+            r#type: rendition.media_type,
+            bytes: rendition.bytes,
+            sha256: rendition.sha256,
+            width: rendition.width,
+            height: rendition.height,
+            duration_ms: rendition.duration_ms,
+        }
+    }
+}
+
+impl From<media::Job> for Job {
+    fn from(job: media::Job) -> Self {
+        Self {
+            id: job.job.0,
+            asset: job.asset.0,
+            profile: job.profile,
+            state: job.state,
+            stage: job.stage,
+            done: job.done,
+            eta_ms: job.eta_ms,
+            error: job.error.map(|error| error.0.into()),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `GET /users/{id}`, `/users/{id}/{posts,followers,following}`, `/follow-requests`.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use events::id::UserId;
+use projectors::feed::query as feed;
+use projectors::graph::query as graph;
+use projectors::page;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::post::{Post, READS as POST_READS};
+use super::{Person, Reader, View};
+use crate::cursor::{Page, PageQuery, Paging};
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+/// A user.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct User {
+    id: Uuid,
+    name: Option<String>,
+    bio: Option<String>,
+    place: Option<String>,
+    language: Option<String>,
+    /// Whether followers must be let in.
+    private: bool,
+    /// How many follow this user.
+    followers: i64,
+    /// How many this user follows.
+    following: i64,
+    /// Where one stands with this user oneself: `requested` or `following`.
+    relation: Option<String>,
+}
+
+/// Read a user
+///
+/// `me` is oneself.
+#[utoipa::path(get, path = "/users/{id}", tag = "users",
+    params(("id" = String, Path, description = "an id, or `me`")),
+    responses((status = 200, description = "The user", body = User)))]
+pub(crate) async fn get(
+    State(state): State<ApiState>,
+    reader: Reader,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let user = named(&id, &reader)?;
+    let mut view = reader.view(&state, graph::READS).await?;
+    let profile = view.profile(user).await?;
+    Ok(view.answer(User {
+        id: profile.user.0,
+        name: profile.name,
+        bio: profile.bio,
+        place: profile.place,
+        language: profile.language,
+        private: profile.private,
+        followers: profile.followers,
+        following: profile.following,
+        relation: profile.relation,
+    }))
+}
+
+/// List a user's posts
+#[utoipa::path(get, path = "/users/{id}/posts", tag = "users",
+    params(("id" = String, Path, description = "an id, or `me`"), PageQuery),
+    responses((status = 200, description = "A page of posts, newest first", body = Page<Post>)))]
+pub(crate) async fn posts(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let (user, after) = (named(&id, &reader)?, paging.after(&state)?);
+    let mut view = reader.view(&state, POST_READS).await?;
+    view.profile(user).await?;
+    let page = feed::by_author(&mut view.tx, view.viewer, user, after, paging.limit).await?;
+    let items = view.present(page.items).await?;
+    Ok(view.mark(paging.page(&state, items, page.next)?))
+}
+
+/// List a user's followers
+#[utoipa::path(get, path = "/users/{id}/followers", tag = "follows",
+    params(("id" = String, Path, description = "an id, or `me`"), PageQuery),
+    responses((status = 200, description = "A page of users, newest first", body = Page<Person>)))]
+pub(crate) async fn followers(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let (user, after) = (named(&id, &reader)?, paging.after(&state)?);
+    let mut view = reader.view(&state, graph::READS).await?;
+    view.profile(user).await?;
+    let page = graph::followers(&mut view.tx, view.viewer, user, after, paging.limit).await?;
+    view.related(&state, &paging, page).await
+}
+
+/// List whom a user follows
+#[utoipa::path(get, path = "/users/{id}/following", tag = "follows",
+    params(("id" = String, Path, description = "an id, or `me`"), PageQuery),
+    responses((status = 200, description = "A page of users, newest first", body = Page<Person>)))]
+pub(crate) async fn following(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let (user, after) = (named(&id, &reader)?, paging.after(&state)?);
+    let mut view = reader.view(&state, graph::READS).await?;
+    view.profile(user).await?;
+    let page = graph::following(&mut view.tx, view.viewer, user, after, paging.limit).await?;
+    view.related(&state, &paging, page).await
+}
+
+/// List who asks to follow oneself
+#[utoipa::path(get, path = "/follow-requests", tag = "follows", params(PageQuery),
+    responses((status = 200, description = "A page of users, newest first", body = Page<Person>)))]
+pub(crate) async fn requests(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+) -> Result<Response, Problem> {
+    let after = paging.after(&state)?;
+    let mut view = reader.view(&state, graph::READS).await?;
+    let page = graph::requests(&mut view.tx, view.viewer, after, paging.limit).await?;
+    view.related(&state, &paging, page).await
+}
+
+fn named(id: &str, reader: &Reader) -> Result<UserId, Problem> {
+    if id == "me" {
+        return Ok(reader.user());
+    }
+    id.parse().map_err(|_| Kind::NotFound("user").into())
+}
+
+impl View {
+    async fn profile(&mut self, user: UserId) -> Result<graph::Profile, Problem> {
+        graph::profile(&mut self.tx, self.viewer, user)
+            .await?
+            .ok_or_else(|| Kind::NotFound("user").into())
+    }
+
+    async fn related(
+        mut self,
+        state: &ApiState,
+        paging: &Paging,
+        page: page::Page<graph::Related>,
+    ) -> Result<Response, Problem> {
+        let users: Vec<UserId> = page.items.iter().map(|related| related.user).collect();
+        let people = self.people(&users).await?;
+        let items: Vec<Person> = users.into_iter().map(|user| people.mention(user)).collect();
+        Ok(self.mark(paging.page(state, items, page.next)?))
+    }
+}

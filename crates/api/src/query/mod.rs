@@ -1,0 +1,137 @@
+//! Queries: routes that read. They hold no SQL; `projectors` owns both sides of a read model. One file per noun; what
+//! they share is here.
+
+pub(crate) mod asset;
+pub(crate) mod comment;
+pub(crate) mod feed;
+pub(crate) mod graph;
+pub(crate) mod pairing;
+pub(crate) mod post;
+pub(crate) mod search;
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, MatchedPath};
+use axum::http::HeaderValue;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use events::id::UserId;
+use projectors::graph::query as graph_model;
+use projectors::page::Viewer;
+use serde::Serialize;
+use service::db::TenantTx;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::auth::Principal;
+use crate::metrics::STALE_READS;
+use crate::position::{Place, STALE};
+use crate::problem::Problem;
+use crate::state::ApiState;
+
+/// Who reads, and how far the read models must have come.
+pub(crate) struct Reader {
+    who: Principal,
+    place: Option<Place>,
+    route: String,
+}
+
+impl FromRequestParts<ApiState> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        Ok(Self {
+            who: Principal::from_request_parts(parts, state).await?,
+            place: state.positions.wanted(&parts.headers)?,
+            route: parts
+                .extensions
+                .get::<MatchedPath>()
+                .map(|path| path.as_str().to_owned())
+                .unwrap_or_default(),
+        })
+    }
+}
+
+impl Reader {
+    pub(crate) fn user(&self) -> UserId {
+        self.who.user
+    }
+
+    /// When the reader's token ends.
+    pub(crate) fn until(&self) -> DateTime<Utc> {
+        self.who.until
+    }
+
+    /// Waits for `models` as far as the reader asked to, then opens a transaction that sees what the reader may.
+    pub(crate) async fn view(&self, state: &ApiState, models: &[&str]) -> Result<View, Problem> {
+        let stale = match self.place {
+            Some(place) => !state.wait_for(place, models).await?,
+            None => false,
+        };
+        if stale {
+            metrics::counter!(STALE_READS, "route" => self.route.clone()).increment(1);
+        }
+        let tx = TenantTx::begin(&state.pool, self.who.tenant.0, self.who.user.0).await?;
+        Ok(View {
+            tx,
+            viewer: Viewer {
+                tenant: self.who.tenant,
+                user: self.who.user,
+            },
+            stale,
+        })
+    }
+}
+
+/// The read models as one reader sees them.
+pub(crate) struct View {
+    pub(crate) tx: TenantTx,
+    pub(crate) viewer: Viewer,
+    stale: bool,
+}
+
+impl View {
+    /// Ends the look, with an answer.
+    pub(crate) fn answer(self, body: impl Serialize) -> Response {
+        self.mark(Json(body).into_response())
+    }
+
+    /// Ends the look; says on the answer whether the read models were behind.
+    pub(crate) fn mark(self, mut response: Response) -> Response {
+        if self.stale {
+            response
+                .headers_mut()
+                .insert(STALE, HeaderValue::from_static("true"));
+        }
+        response
+    }
+
+    /// `users` by name; those that are not there any more, by id only.
+    pub(crate) async fn people(&mut self, users: &[UserId]) -> Result<People, Problem> {
+        Ok(People(
+            graph_model::profiles(&mut self.tx, self.viewer, users).await?,
+        ))
+    }
+}
+
+/// Users as they are mentioned in other things.
+pub(crate) struct People(BTreeMap<UserId, graph_model::Profile>);
+
+impl People {
+    pub(crate) fn mention(&self, user: UserId) -> Person {
+        Person {
+            id: user.0,
+            name: self.0.get(&user).and_then(|profile| profile.name.clone()),
+        }
+    }
+}
+
+/// A user as mentioned in other things.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Person {
+    id: Uuid,
+    /// The name shown; none when there is none, or the user was erased.
+    name: Option<String>,
+}

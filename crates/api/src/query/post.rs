@@ -1,0 +1,131 @@
+//! `GET /posts/{id}`, and posts as every list shows them.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use events::id::{AssetId, PostId, UserId};
+use projectors::engagement::query as engagement;
+use projectors::feed::query as feed;
+use projectors::media::query as media;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::asset::RenditionLink;
+use super::{Person, Reader, View};
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+/// What a post is read from.
+pub(crate) const READS: &[&str] = &["feed", "engagement"];
+
+/// A post.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Post {
+    id: Uuid,
+    author: Person,
+    /// None once the author was erased.
+    text: Option<String>,
+    place: Option<String>,
+    language: Option<String>,
+    /// `public`, `followers`, `mutuals` or `private`.
+    visibility: String,
+    /// The media it shows, in order.
+    assets: Vec<PostAsset>,
+    counts: Counts,
+    published_at: DateTime<Utc>,
+    edited_at: Option<DateTime<Utc>>,
+}
+
+/// An asset in a post.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PostAsset {
+    id: Uuid,
+    renditions: Vec<RenditionLink>,
+}
+
+/// How much there is under a post or a comment.
+#[derive(Default, Serialize, ToSchema)]
+pub(crate) struct Counts {
+    comments: i64,
+    /// By kind.
+    reactions: BTreeMap<String, i64>,
+    /// One's own reaction.
+    mine: Option<String>,
+}
+
+impl From<engagement::Counts> for Counts {
+    fn from(counts: engagement::Counts) -> Self {
+        Self {
+            comments: counts.comments,
+            reactions: counts.reactions,
+            mine: counts.mine,
+        }
+    }
+}
+
+/// Read a post
+#[utoipa::path(get, path = "/posts/{id}", tag = "posts",
+    params(("id" = Uuid, Path)), responses((status = 200, description = "The post", body = Post)))]
+pub(crate) async fn get(
+    State(state): State<ApiState>,
+    reader: Reader,
+    Path(id): Path<Uuid>,
+) -> Result<Response, Problem> {
+    let mut view = reader.view(&state, READS).await?;
+    let post = view.post(PostId(id)).await?;
+    let shown = view.present(vec![post]).await?.pop();
+    Ok(view.answer(shown))
+}
+
+impl View {
+    /// A post that the viewer may see.
+    pub(crate) async fn post(&mut self, post: PostId) -> Result<feed::Post, Problem> {
+        feed::post(&mut self.tx, self.viewer, post)
+            .await?
+            .ok_or_else(|| Kind::NotFound("post").into())
+    }
+
+    /// Posts with the names, media and counts that go with them: four queries, however many posts.
+    pub(crate) async fn present(&mut self, posts: Vec<feed::Post>) -> Result<Vec<Post>, Problem> {
+        let authors: Vec<UserId> = posts.iter().map(|post| post.author).collect();
+        let people = self.people(&authors).await?;
+        let ids: Vec<Uuid> = posts.iter().map(|post| post.post.0).collect();
+        let mut counts = engagement::counts(&mut self.tx, self.viewer, &ids).await?;
+        let assets: Vec<AssetId> = posts
+            .iter()
+            .flat_map(|post| post.assets.iter().copied())
+            .collect();
+        let mut renditions: BTreeMap<AssetId, Vec<RenditionLink>> = BTreeMap::new();
+        if !assets.is_empty() {
+            for rendition in media::renditions(&mut self.tx, self.viewer, &assets).await? {
+                renditions
+                    .entry(rendition.asset)
+                    .or_default()
+                    .push(rendition.into());
+            }
+        }
+        let asset = |id: AssetId| {
+            // An asset may be in several posts of a page.
+            PostAsset {
+                id: id.0,
+                renditions: renditions.get(&id).cloned().unwrap_or_default(),
+            }
+        };
+        let shown = posts.into_iter().map(|post| Post {
+            id: post.post.0,
+            author: people.mention(post.author),
+            text: post.text,
+            place: post.place,
+            language: post.language,
+            visibility: post.visibility,
+            assets: post.assets.into_iter().map(asset).collect(),
+            counts: counts.remove(&post.post.0).unwrap_or_default().into(),
+            published_at: post.published_at,
+            edited_at: post.edited_at,
+        });
+        Ok(shown.collect())
+    }
+}

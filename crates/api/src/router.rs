@@ -1,0 +1,123 @@
+//! All routes. Adding one is a file and a line here.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::edge::edge;
+use crate::limit::{answer_in_time, in_flight, verify_in_time};
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+use crate::{cache, command, live, openapi, query, storage};
+
+/// The public listener's routes.
+pub fn router(state: ApiState) -> Router {
+    let (v1, document) = documented();
+    let document: Arc<str> = document.to_json().unwrap_or_default().into();
+    let openapi = async move || {
+        (
+            [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+            document.to_string(),
+        )
+    };
+    v1.route("/openapi.json", get(openapi))
+        .layer(from_fn(cache::tag))
+        .layer(CompressionLayer::new())
+        // Objects are neither tagged by content nor compressed: they have entity tags and ranges of their own.
+        .route("/storage/{*key}", get(storage::get).put(storage::put))
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(state.clone(), in_flight))
+        .layer(CatchPanicLayer::custom(panicked))
+        .fallback(async || Problem::from(Kind::NotFound("route")))
+        .layer(from_fn(edge))
+        .with_state(state)
+}
+
+/// The description of all routes under `/v1`.
+pub fn document() -> OpenApi {
+    documented().1
+}
+
+fn documented() -> (Router<ApiState>, OpenApi) {
+    let routes = commands().merge(queries()).layer(from_fn(answer_in_time));
+    let slow = OpenApiRouter::new()
+        .routes(routes!(command::upload::complete))
+        .layer(from_fn(verify_in_time));
+    let (v1, document) = OpenApiRouter::with_openapi(openapi::base())
+        .nest("/v1", routes.merge(slow))
+        .split_for_parts();
+    (v1, openapi::complete(document))
+}
+
+fn commands() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(command::upload::request))
+        .routes(routes!(command::upload::get, command::upload::abort))
+        .routes(routes!(command::upload::delete_asset))
+        .routes(routes!(command::post::publish))
+        .routes(routes!(command::post::edit, command::post::delete))
+        .routes(routes!(command::comment::add))
+        .routes(routes!(command::comment::edit, command::comment::delete))
+        .routes(routes!(
+            command::reaction::react_to_post,
+            command::reaction::unreact_to_post
+        ))
+        .routes(routes!(
+            command::reaction::react_to_comment,
+            command::reaction::unreact_to_comment
+        ))
+        .routes(routes!(command::profile::update))
+        .routes(routes!(command::follow::follow, command::follow::unfollow))
+        .routes(routes!(command::follow::accept, command::follow::decline))
+        .routes(routes!(command::pairing::like))
+        .routes(routes!(command::pairing::pass))
+        .routes(routes!(command::pairing::end))
+}
+
+fn queries() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(query::asset::list))
+        .routes(routes!(query::asset::get))
+        .routes(routes!(query::asset::rendition))
+        .routes(routes!(query::asset::waveform))
+        .routes(routes!(query::asset::job))
+        .routes(routes!(live::asset::follow))
+        .routes(routes!(query::post::get))
+        .routes(routes!(query::comment::list))
+        .routes(routes!(query::comment::post_reactions))
+        .routes(routes!(query::comment::comment_reactions))
+        .routes(routes!(query::graph::get))
+        .routes(routes!(query::graph::posts))
+        .routes(routes!(query::graph::followers))
+        .routes(routes!(query::graph::following))
+        .routes(routes!(query::graph::requests))
+        .routes(routes!(query::pairing::matches))
+        .routes(routes!(query::pairing::candidates))
+        .routes(routes!(query::feed::latest))
+        .routes(routes!(query::search::search))
+}
+
+/// A bug in one request must not take the others' connection down.
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(
+        panic = message.unwrap_or("not a text"),
+        "a handler panicked"
+    );
+    Problem::from(Kind::Internal).into_response()
+}

@@ -1,0 +1,100 @@
+//! What every handler shares.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::id::{TenantId, UserId};
+use events::store::Log;
+use moka::future::Cache;
+use service::clock::Clock;
+use service::mac::MacKey;
+use service::secret::Secret;
+use service::shutdown::Shutdown;
+use sqlx::PgPool;
+use storage::Store;
+use tokio::sync::Semaphore;
+
+use crate::auth::Verifier;
+use crate::config::{Config, ConfigError};
+use crate::cursor::Cursors;
+use crate::position::Positions;
+
+/// The shortest secret that is one.
+const SECRET_MIN: usize = 32;
+/// Users known to be registered; forgetting one costs a read of the stream.
+const KNOWN_USERS: u64 = 100_000;
+/// How long the names of the live generations are remembered; rebuilds are rare.
+const GENERATION_TTL: Duration = Duration::from_secs(1);
+
+/// What the routes need; clones share it.
+#[derive(Clone)]
+pub struct ApiState(Arc<Shared>);
+
+/// See [`ApiState`].
+pub struct Shared {
+    pub(crate) config: Config,
+    pub(crate) log: Log,
+    pub(crate) pool: PgPool,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) verifier: Verifier,
+    pub(crate) cursors: Cursors,
+    pub(crate) positions: Positions,
+    /// Under which command bodies are hashed: the log keeps the hash, and a plain one of a short text is the text.
+    pub(crate) bodies: MacKey,
+    pub(crate) known: Cache<(TenantId, UserId), ()>,
+    pub(crate) generations: Cache<(), Arc<BTreeMap<String, String>>>,
+    pub(crate) in_flight: Arc<Semaphore>,
+}
+
+impl ApiState {
+    /// `pool` has the rights of `Role::Api`; `log` may append.
+    pub fn new(
+        config: Config,
+        log: Log,
+        pool: PgPool,
+        store: Store,
+        clock: Clock,
+        shutdown: Shutdown,
+    ) -> Result<Self, ConfigError> {
+        let secret = config
+            .secret_key
+            .as_ref()
+            .filter(|secret| secret.expose().len() >= SECRET_MIN);
+        let secret = secret.ok_or(ConfigError::SecretKey)?.clone();
+        let root = root_key(&secret);
+        Ok(Self(Arc::new(Shared {
+            verifier: Verifier::new(&secret),
+            cursors: Cursors::new(root.derive("cursor")),
+            positions: Positions::new(root.derive("position"), log.id()),
+            bodies: root.derive("body"),
+            store: store.with_signing(&root),
+            known: Cache::new(KNOWN_USERS),
+            generations: Cache::builder()
+                .max_capacity(1)
+                .time_to_live(GENERATION_TTL)
+                .build(),
+            in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
+            config,
+            log,
+            pool,
+            clock,
+            shutdown,
+        })))
+    }
+}
+
+impl std::ops::Deref for ApiState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// The key that all others are derived from.
+pub(crate) fn root_key(secret: &Secret) -> MacKey {
+    MacKey::new(secret.expose().as_bytes())
+}

@@ -1,0 +1,160 @@
+//! `PUT|GET /storage/{key}`: the bytes of a folder store, by signed URL only. Nothing that strangers uploaded may act
+//! on our origin: every answer is a download, of exactly the signed type, in a sandbox.
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, RANGE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use storage::{ByteRange, Folder, OpenObject, Presentation, SignatureError};
+use tokio_util::io::ReaderStream;
+
+use crate::limit::SILENCE_LIMIT;
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+/// On every answer with an object's bytes.
+const HARMLESS: [(HeaderName, HeaderValue); 3] = [
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; sandbox"),
+    ),
+    (
+        CACHE_CONTROL,
+        HeaderValue::from_static("private, max-age=300"),
+    ),
+];
+
+/// Takes in the bytes of one object, once.
+pub(crate) async fn put(
+    State(state): State<ApiState>,
+    Path(key): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let folder = folder(&state)?;
+    let terms = folder.check_put(
+        &key,
+        &query.unwrap_or_default(),
+        &headers,
+        state.clock.now(),
+    )?;
+    let mut incoming = folder.begin_put(terms).await?;
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = tokio::time::timeout(SILENCE_LIMIT, pieces.next())
+        .await
+        .map_err(|_| Kind::Timeout)?
+    {
+        incoming.write(&piece.map_err(|_| Kind::Malformed)?).await?;
+    }
+    let facts = incoming.finish().await?;
+    let mut response = StatusCode::CREATED.into_response();
+    if let Some(etag) = facts.etag {
+        response.headers_mut().insert(ETAG, text(&etag)?);
+    }
+    Ok(response)
+}
+
+/// Gives an object's bytes, or a range of them.
+pub(crate) async fn get(
+    State(state): State<ApiState>,
+    Path(key): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let folder = folder(&state)?;
+    let (key, presentation) =
+        folder.check_get(&key, &query.unwrap_or_default(), state.clock.now())?;
+    let object = folder.open(&key).await.map_err(|error| match error {
+        storage::Error::Missing(_) => Problem::from(Kind::NotFound("object")),
+        other => other.into(),
+    })?;
+    let wanted = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    let total = object.bytes;
+    let range = match ByteRange::parse(wanted, total) {
+        Ok(range) => range,
+        Err(_) => {
+            let mut response = Problem::from(Kind::Range).into_response();
+            response
+                .headers_mut()
+                .insert(CONTENT_RANGE, text(&format!("bytes */{total}"))?);
+            return Ok(response);
+        }
+    };
+    serve(object, &range, presentation).await
+}
+
+async fn serve(
+    object: OpenObject,
+    range: &ByteRange,
+    presentation: Presentation,
+) -> Result<Response, Problem> {
+    let (total, covered) = (object.bytes, range.of(object.bytes));
+    let etag = object.etag.clone();
+    let bytes = object.read(range).await?;
+    let mut response = (
+        HARMLESS,
+        Body::from_stream(ReaderStream::with_capacity(bytes, 64 * 1024)),
+    )
+        .into_response();
+    if *range != ByteRange::Whole {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    let headers = response.headers_mut();
+    if *range != ByteRange::Whole {
+        let last = covered.end.saturating_sub(1);
+        headers.insert(
+            CONTENT_RANGE,
+            text(&format!("bytes {}-{last}/{total}", covered.start))?,
+        );
+    }
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(CONTENT_LENGTH, (covered.end - covered.start).into());
+    headers.insert(
+        CONTENT_TYPE,
+        text(
+            presentation
+                .media_type
+                .as_deref()
+                .unwrap_or("application/octet-stream"),
+        )?,
+    );
+    headers.insert(
+        CONTENT_DISPOSITION,
+        text(presentation.disposition.as_deref().unwrap_or("attachment"))?,
+    );
+    if let Some(etag) = etag {
+        headers.insert(ETAG, text(&etag)?);
+    }
+    Ok(response)
+}
+
+/// With a bucket there is nothing to serve here.
+fn folder(state: &ApiState) -> Result<&Folder, Problem> {
+    state
+        .store
+        .folder()
+        .ok_or_else(|| Kind::NotFound("route").into())
+}
+
+fn text(value: &str) -> Result<HeaderValue, Problem> {
+    HeaderValue::from_str(value).map_err(|error| Problem::internal(&error))
+}
+
+impl From<SignatureError> for Problem {
+    fn from(error: SignatureError) -> Self {
+        let kind = match error {
+            SignatureError::Malformed => Kind::UrlMalformed,
+            SignatureError::Forged => Kind::UrlForged,
+            SignatureError::Expired => Kind::UrlExpired,
+            SignatureError::LengthDiffers | SignatureError::TypeDiffers => Kind::HeaderDiffers,
+        };
+        Self::from(kind).detail(error.to_string())
+    }
+}
