@@ -17,6 +17,7 @@ use crate::publish::{Manifest, publish};
 use crate::run::{Progress, Runner};
 use crate::sandbox::Level;
 use crate::sniff::CONTAINERS;
+use crate::worker::command::WorkerArgs;
 
 const EXAMPLES: &str = "Examples:
   cinelog-transcoder run holiday.mov --out holiday/
@@ -46,6 +47,8 @@ pub enum Command {
     Waveform(WaveformArgs),
     /// Say what a file claims to be, or which formats are read.
     Probe(ProbeArgs),
+    /// Take jobs from the queue that uploads fill, for ever.
+    Worker(Box<WorkerArgs>),
     /// The confined child; started by the others.
     #[command(hide = true)]
     StageChild {
@@ -121,7 +124,7 @@ impl Command {
             Self::Run(args) => Some(&args.shared),
             Self::Waveform(args) => Some(&args.shared),
             Self::Probe(args) => Some(&args.shared),
-            Self::StageChild { .. } => None,
+            Self::Worker(_) | Self::StageChild { .. } => None,
         }
     }
 }
@@ -133,7 +136,7 @@ pub fn execute(command: &Command, cancel: &CancellationToken) -> ExitCode {
         Command::Run(args) => run(args, cancel),
         Command::Waveform(args) => waveform(args, cancel),
         Command::Probe(args) => probe(args, cancel),
-        Command::StageChild { .. } => {
+        Command::Worker(_) | Command::StageChild { .. } => {
             Err(JobError::infra("start", "a child is started by its parent"))
         }
     };
@@ -254,6 +257,7 @@ fn write_whole(target: &Path, bytes: &[u8]) -> Result<(), JobError> {
 }
 
 fn summary(manifest: &Manifest, out: &Path) -> String {
+    use std::fmt::Write;
     let mut text = String::new();
     for output in &manifest.outputs {
         let size = output
@@ -269,14 +273,15 @@ fn summary(manifest: &Manifest, out: &Path) -> String {
             .duration_ms
             .map(|ms| format!("  {}.{:03} s", ms / 1000, ms % 1000))
             .unwrap_or_default();
-        text += &format!(
-            "{}  {} bytes{size}{rate}{duration}\n",
+        let _ = writeln!(
+            text,
+            "{}  {} bytes{size}{rate}{duration}",
             out.join(&output.name).display(),
             output.bytes
         );
     }
     for warning in &manifest.warnings {
-        text += &format!("warning: {}\n", warning.message);
+        let _ = writeln!(text, "warning: {}", warning.message);
     }
     text
 }

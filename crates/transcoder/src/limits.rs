@@ -13,11 +13,11 @@ pub struct Limits {
     pub max_seconds: u64,
     /// Streams in the container.
     pub max_streams: u32,
-    /// Bytes in one output file (RLIMIT_FSIZE of the child).
+    /// Bytes in one output file (`RLIMIT_FSIZE` of the child).
     pub max_output_bytes: u64,
-    /// Address space of the child (RLIMIT_AS): 2 GiB and 160 MiB per thread.
+    /// Address space of the child (`RLIMIT_AS`): 2 GiB and 160 MiB per thread.
     pub memory_bytes: u64,
-    /// CPU seconds of the child (RLIMIT_CPU).
+    /// CPU seconds of the child (`RLIMIT_CPU`).
     pub cpu_seconds: u64,
     /// Wall seconds without any sign of progress before the child is killed.
     pub stall_seconds: u64,

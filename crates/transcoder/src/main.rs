@@ -12,6 +12,9 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Command::StageChild { input_fd } = cli.command {
         return Ok(transcoder::child::main(input_fd));
     }
+    if let Command::Worker(args) = cli.command {
+        return transcoder::worker::command::main(*args);
+    }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

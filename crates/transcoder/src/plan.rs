@@ -194,13 +194,14 @@ impl AudioPlan {
     /// The chain of filters from decoded samples to the proxy's: float, 48 kHz, mono or stereo.
     ///
     /// More than two channels become Lo/Ro (1, .707, .707), lowered by 3 dB, below a limiter at −1 dB; the low
-    /// frequency effects are left out. The resampler mixes so by itself when both sides are float.
+    /// frequency effects are left out. The resampler that libav puts between the two formats mixes so by itself, as
+    /// both sides are float (integers it would scale down).
     pub fn filters(&self, known_layout: bool) -> String {
         let resample = "aresample=48000:osf=fltp";
         match (self.downmix, known_layout) {
             (false, _) => format!("{resample},aformat=sample_fmts=fltp"),
             (true, true) => format!(
-                "{resample},aformat=sample_fmts=fltp,aresample=ocl=stereo:internal_sample_fmt=fltp,volume=0.7071,{LIMITER}"
+                "{resample},aformat=sample_fmts=fltp,aformat=sample_fmts=fltp:channel_layouts=stereo,volume=0.7071,{LIMITER}"
             ),
             (true, false) => format!("{resample},pan=stereo|c0=c0|c1=c1,{LIMITER}"),
         }
@@ -209,13 +210,15 @@ impl AudioPlan {
 
 const LIMITER: &str = "alimiter=limit=0.891251:level=disabled:attack=5:release=50:latency=1,aformat=sample_fmts=fltp:channel_layouts=stereo";
 
-/// Start and rate of the picture, found by reading its first seconds.
+/// Starts and rate, found by reading the first seconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Survey {
     /// Rate by the intervals of packets, if there are any.
     pub rate: Option<Rate>,
     /// The earliest picture.
     pub first_ns: Option<i64>,
+    /// The earliest sample that comes out of the decoder.
+    pub sound_ns: Option<i64>,
 }
 
 /// Makes the plan, or refuses what cannot be shown right.
@@ -226,7 +229,7 @@ pub fn plan(facts: &Facts, survey: Survey) -> Result<Plan, JobError> {
         Some((track, picture)) => Some((track.start_ns, video_plan(track.index, picture, survey)?)),
         None => None,
     };
-    let audio_start = audio.map(|track| track.start_ns.unwrap_or(0));
+    let audio_start = audio.map(|track| survey.sound_ns.or(track.start_ns).unwrap_or(0));
     let video_start = video
         .as_ref()
         .map(|(start, plan)| (survey.first_ns.or(*start).unwrap_or(0), plan.rate));

@@ -168,7 +168,7 @@ fn place(manifest: &Manifest, scratch: &Path, out: &Path) -> Result<(), JobError
         .outputs
         .iter()
         .map(|output| (output.path.as_path(), output.name.as_str()));
-    let mut moved = Vec::new();
+    let mut placed = Vec::new();
     for (from, name) in moves.chain([(written.as_path(), "manifest.json")]) {
         let to = out.join(name);
         if let Err(error) = File::open(from)
@@ -176,10 +176,12 @@ fn place(manifest: &Manifest, scratch: &Path, out: &Path) -> Result<(), JobError
             .and_then(|()| fs::rename(from, &to))
         {
             // Take back what is there already: all or nothing.
-            moved.iter().for_each(|path| drop(fs::remove_file(path)));
+            for path in &placed {
+                drop(fs::remove_file(path));
+            }
             return Err(doing(error));
         }
-        moved.push(to);
+        placed.push(to);
     }
     File::open(out)
         .and_then(|folder| folder.sync_all())

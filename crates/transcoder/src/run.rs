@@ -1,13 +1,10 @@
 //! Runs jobs: the parent's side. Never touches libav; trusts nothing that a child says beyond what it can check.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -19,8 +16,9 @@ use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::probe::{Facts, Measured};
 use crate::profile::Profile;
-use crate::sandbox::{Layer, Level, process};
+use crate::sandbox::{Layer, Level};
 use crate::sniff::{Container, HEAD_BYTES, sniff};
+use crate::supervise::Errand;
 use crate::timeline::Rate;
 use crate::wire::{Expectation, Made, MadeFile, Message, Request, Task, Warning};
 
@@ -94,9 +92,6 @@ const NAMES: [(&str, &str); 4] = [
     ("waveform.json", "application/json"),
     ("poster.jpg", "image/jpeg"),
 ];
-
-/// Longest line a child may say.
-const MAX_LINE: u64 = 1 << 20;
 
 impl Runner {
     /// A runner whose children are this very executable.
@@ -265,7 +260,7 @@ impl Job<'_> {
         }
     }
 
-    /// Starts a child, watches it, and returns its answer.
+    /// Has a child do one task.
     fn ask(
         &self,
         input: &File,
@@ -274,85 +269,27 @@ impl Job<'_> {
         task: Task,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<(Message, Vec<Layer>), JobError> {
-        let limits = self.runner.limits;
+        let Runner {
+            exe,
+            sandbox,
+            limits,
+        } = self.runner;
         let request = Request {
             task,
             demuxer: demuxer.to_owned(),
             still,
-            limits,
-            sandbox: self.runner.sandbox,
+            limits: *limits,
+            sandbox: *sandbox,
         };
-        let mut child = process::start(&self.runner.exe, input, self.folder)
-            .map_err(|error| JobError::infra("start a child", error))?;
-        let sent = send(&mut child, &request);
-        let watched = sent.and_then(|control| {
-            let result = self.watch(&mut child, on_progress);
-            drop(control);
-            result
-        });
-        if watched.is_err() {
-            process::kill_group(&child);
-        }
-        let status = child
-            .wait()
-            .map_err(|error| JobError::infra("wait for the child", error))?;
-        let heard = watched?;
-        match heard.answer {
-            Some(Message::Failed(error)) => Err(error),
-            Some(answer) if status.success() => Ok((answer, heard.layers)),
-            _ => Err(death(status, &heard.complaint)),
-        }
-    }
-
-    /// Hears the child out, within its time.
-    fn watch(
-        &self,
-        child: &mut Child,
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<Heard, JobError> {
-        const LOOK: Duration = Duration::from_millis(50);
-        let lines = listen(child);
-        let complaint = listen_to_complaints(child);
-        let start = Instant::now();
-        let stall = Duration::from_secs(self.runner.limits.stall_seconds);
-        let mut moved = CpuClock::new(child.id());
-        let mut heard = Heard {
-            answer: None,
-            layers: Vec::new(),
-            complaint: String::new(),
+        let errand = Errand {
+            exe,
+            input,
+            folder: self.folder,
+            request: &request,
+            deadline: self.deadline,
+            cancel: self.cancel,
         };
-        loop {
-            if self.cancel.is_cancelled() {
-                return Err(JobError::new(Kind::Cancelled, "cancelled"));
-            }
-            if start.elapsed() > self.deadline {
-                return Err(JobError::limit(format!(
-                    "not done after {} s",
-                    self.deadline.as_secs()
-                )));
-            }
-            if moved.still_for() > stall {
-                return Err(JobError::limit(format!(
-                    "no progress for {} s",
-                    stall.as_secs()
-                )));
-            }
-            match lines.recv_timeout(LOOK) {
-                Ok(Message::Ready { layers }) => heard.layers = layers,
-                Ok(Message::Progress { stage, fraction }) => on_progress(Progress {
-                    stage,
-                    fraction: fraction.clamp(0.0, 1.0),
-                }),
-                Ok(answer) => heard.answer = Some(answer),
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            moved.touch();
-        }
-        heard.complaint = complaint
-            .recv_timeout(Duration::from_secs(1))
-            .unwrap_or_default();
-        Ok(heard)
+        errand.run(on_progress)
     }
 
     /// Takes a made file: a regular file under a known name, read back and found whole.
@@ -439,114 +376,6 @@ impl Job<'_> {
     )]
     fn lied(&self, what: &str) -> JobError {
         JobError::new(Kind::Died, format!("the child answered with {what}"))
-    }
-}
-
-struct Heard {
-    answer: Option<Message>,
-    layers: Vec<Layer>,
-    complaint: String,
-}
-
-/// When the child last said something or used CPU: long filters are silent, hangs are idle.
-struct CpuClock {
-    stat: PathBuf,
-    used: u64,
-    at: Instant,
-}
-
-impl CpuClock {
-    fn new(pid: u32) -> Self {
-        Self {
-            stat: PathBuf::from(format!("/proc/{pid}/stat")),
-            used: 0,
-            at: Instant::now(),
-        }
-    }
-
-    fn touch(&mut self) {
-        self.at = Instant::now();
-    }
-
-    fn still_for(&mut self) -> Duration {
-        let used = self.cpu_ticks().unwrap_or(self.used);
-        if used > self.used {
-            self.used = used;
-            self.touch();
-        }
-        self.at.elapsed()
-    }
-
-    /// User and system time, fields 14 and 15; the name in field 2 may hold anything, so count from its end.
-    fn cpu_ticks(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(&self.stat).ok()?;
-        let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
-        Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
-    }
-}
-
-/// Sends the request and returns the control pipe, whose end the child waits for.
-fn send(child: &mut Child, request: &Request) -> Result<std::process::ChildStdin, JobError> {
-    let broken = |error: &dyn std::fmt::Display| JobError::infra("send the request", error);
-    let mut control = child.stdin.take().ok_or_else(|| broken(&"no pipe"))?;
-    let mut line = serde_json::to_vec(request).map_err(|error| broken(&error))?;
-    line.push(b'\n');
-    control.write_all(&line).map_err(|error| broken(&error))?;
-    Ok(control)
-}
-
-/// Messages as they come; what is not one ends the conversation.
-fn listen(child: &mut Child) -> Receiver<Message> {
-    let (said, heard) = channel();
-    if let Some(out) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let mut out = BufReader::new(out);
-            let mut line = Vec::new();
-            while matches!((&mut out).take(MAX_LINE).read_until(b'\n', &mut line), Ok(count) if count > 0)
-            {
-                let Ok(message) = serde_json::from_slice(&line) else {
-                    return;
-                };
-                if said.send(message).is_err() {
-                    return;
-                }
-                line.clear();
-            }
-        });
-    }
-    heard
-}
-
-/// The first kilobytes of stderr: libav is silent, so this is a panic or the allocator.
-fn listen_to_complaints(child: &mut Child) -> Receiver<String> {
-    let (said, heard) = channel();
-    if let Some(mut err) = child.stderr.take() {
-        std::thread::spawn(move || {
-            let mut text = Vec::new();
-            drop((&mut err).take(4096).read_to_end(&mut text));
-            drop(std::io::copy(&mut err, &mut std::io::sink()));
-            drop(said.send(String::from_utf8_lossy(&text).into_owned()));
-        });
-    }
-    heard
-}
-
-/// What a death means. A SIGKILL that is not ours is the kernel's, for memory.
-fn death(status: ExitStatus, complaint: &str) -> JobError {
-    let out_of_memory = complaint.contains("memory allocation of");
-    match status.signal() {
-        Some(libc::SIGKILL) => JobError::new(
-            Kind::Resource,
-            "the child was killed from outside, for want of memory",
-        ),
-        Some(libc::SIGXCPU) => JobError::limit("the child used all its CPU time"),
-        Some(libc::SIGXFSZ) => JobError::limit("an output grew too large"),
-        Some(_) if out_of_memory => JobError::new(Kind::Resource, "the child ran out of memory"),
-        Some(signal) => JobError::new(Kind::Died, format!("the child died of signal {signal}")),
-        None => JobError::new(
-            Kind::Died,
-            format!("the child ended with {status} and no answer"),
-        ),
     }
 }
 

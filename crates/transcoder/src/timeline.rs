@@ -2,7 +2,7 @@
 //!
 //! The timeline begins at or just before the earliest presented sample of the tracks we use. Where there is a picture,
 //! its frame grid goes through the first picture, so that sound and picture keep their distance exactly: the start is
-//! the last grid point not after the earliest sample. Before a late picture its first frame is held; before late sound,
+//! the last grid point not after the earliest sample, give or take 15 ms. Before a late picture its first frame is held; before late sound,
 //! and in gaps, there is silence.
 
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,8 @@ impl Rate {
     /// The rate of a stream whose pictures are shown at these times, `tick_ns` being its clock's resolution.
     ///
     /// The mean of the intervals near the median, so that clocks that round (Matroska counts milliseconds) do not hide
-    /// a standard rate. Within 0.5 % of a rate of [`RATES`] it is the nearest one, else the next one up.
+    /// a standard rate; or the mean of all, where that is faster, so that no picture of a varying rate is lost. Within
+    /// 0.5 % of a rate of [`RATES`] it is the nearest one, else the next one up.
     pub fn of(times_ns: &mut [i64], tick_ns: i64) -> Option<Self> {
         times_ns.sort_unstable();
         let mut intervals: Vec<i64> = times_ns
@@ -61,13 +62,10 @@ impl Rate {
         intervals.sort_unstable();
         let median = *intervals.get(intervals.len() / 2)?;
         let near = median / 50 + tick_ns;
-        let (sum, count) = intervals
-            .iter()
-            .filter(|ns| (**ns - median).abs() <= near)
-            .fold((0_i128, 0_i128), |(sum, count), ns| {
-                (sum + i128::from(*ns), count + 1)
-            });
-        Some(Self::snap(ratio(NS * count, sum)))
+        let usual = intervals.iter().filter(|ns| (**ns - median).abs() <= near);
+        Some(Self::snap(
+            per_second(usual).max(per_second(intervals.iter())),
+        ))
     }
 
     /// The standard rate for so many frames per second.
@@ -112,10 +110,13 @@ impl Rate {
     }
 }
 
+/// Sound that starts so little before the picture is cut rather than given a frame: rounded clocks and priming do this.
+const LEAD_NS: i64 = 15_000_000;
+
 /// Where the timeline begins, given the start of the picture with its rate, and of the sound.
 pub fn origin(video: Option<(i64, Rate)>, audio_ns: Option<i64>) -> i64 {
     match (video, audio_ns) {
-        (Some((video, rate)), Some(audio)) if audio < video => {
+        (Some((video, rate)), Some(audio)) if audio < video.saturating_sub(LEAD_NS) => {
             let held = i128::from(video - audio) * i128::from(rate.num);
             let unit = NS * i128::from(rate.den);
             video - rate.ns(clamp((held + unit - 1) / unit))
@@ -250,8 +251,11 @@ fn clamp(value: i128) -> i64 {
     clippy::cast_precision_loss,
     reason = "a frame rate needs no more than 52 bits"
 )]
-fn ratio(a: i128, b: i128) -> f64 {
-    a as f64 / b as f64
+fn per_second<'a>(intervals: impl Iterator<Item = &'a i64>) -> f64 {
+    let (count, sum) = intervals.fold((0_u32, 0.0), |(count, sum), ns| {
+        (count + 1, sum + *ns as f64)
+    });
+    f64::from(count) * 1e9 / sum
 }
 
 #[cfg(test)]
@@ -280,6 +284,13 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_that_varies_loses_no_picture_and_jitter_changes_nothing() {
+        check_rate(&[100, 100, 100, 90, 80], (12, 1));
+        check_rate(&[40, 36, 40, 44], (25, 1));
+        check_rate(&[40, 40, 40, 400], (25, 1));
+    }
+
+    #[test]
     fn odd_rates_go_up_and_fast_ones_stop_at_sixty() {
         assert_eq!(Rate::snap(18.0), Rate { num: 20, den: 1 });
         assert_eq!(Rate::snap(60.02), Rate { num: 60, den: 1 });
@@ -292,6 +303,7 @@ mod tests {
         assert_eq!(origin(Some((0, R25)), Some(500)), 0);
         assert_eq!(origin(Some((100_000_000, R25)), Some(0)), -20_000_000);
         assert_eq!(origin(Some((80_000_000, R25)), Some(0)), 0);
+        assert_eq!(origin(Some((7_000_000, R25)), Some(0)), 7_000_000);
         assert_eq!(origin(None, Some(7)), 7);
     }
 

@@ -24,6 +24,10 @@ pub(crate) struct Movie {
 
 /// Our side failed while writing; memory and size keep their meaning.
 fn broken(doing: &str, error: Error) -> JobError {
+    if error == Error::External {
+        // An encoder with settings that never change fails for want of memory only.
+        return JobError::new(Kind::Resource, format!("{doing}: {error}"));
+    }
     let error = super::fault(doing, error);
     if error.kind == Kind::Input {
         JobError::new(Kind::Infra, error.message)
@@ -127,7 +131,9 @@ impl VideoEncoder {
         encoder.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
         encoder.set_gop(plan.rate.gop());
         let mut options = Dictionary::new();
-        X264.iter().for_each(|(key, value)| options.set(key, value));
+        for (key, value) in X264 {
+            options.set(key, value);
+        }
         options.set("keyint_min", &plan.rate.gop().to_string());
         let encoder = encoder
             .open_as_with(codec, options)

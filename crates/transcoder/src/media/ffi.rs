@@ -28,7 +28,6 @@ pub(super) fn open(
     options.set("format_whitelist", demuxer);
     options.set("codec_whitelist", decoders);
     options.set("protocol_whitelist", "none");
-    options.set("max_streams", &limits.max_streams.to_string());
     // SAFETY: every pointer handed to libav lives until the call returns; on failure avformat_open_input frees the
     // context but not the custom I/O, which `io` owns; on success both move into `Input`.
     unsafe {
@@ -74,9 +73,9 @@ unsafe fn find_stream_info(
             })
             .collect();
         let found = av::avformat_find_stream_info(context, options.as_mut_ptr());
-        options
-            .into_iter()
-            .for_each(|raw| drop(Dictionary::own(raw)));
+        for raw in options {
+            drop(Dictionary::own(raw));
+        }
         if found < 0 {
             Err(Error::from(found))
         } else {

@@ -29,7 +29,7 @@ pub fn start(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
         });
         orders
     });
-    let (answer, started) = channel();
+    let (answer, result) = channel();
     let gone = |_| io::Error::other("the starting thread is gone");
     starter
         .send((
@@ -39,7 +39,7 @@ pub fn start(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
             answer,
         ))
         .map_err(|_| io::ErrorKind::BrokenPipe)?;
-    started.recv().map_err(gone)?
+    result.recv().map_err(gone)?
 }
 
 #[expect(unsafe_code, reason = "a closure between fork and exec")]
@@ -117,7 +117,10 @@ fn no_new_privileges() -> io::Result<()> {
     // SAFETY: plain system calls without pointers.
     unsafe {
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        check(libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)).map(|()| ())
+        match libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) {
+            1 => Ok(()),
+            _ => Err(io::Error::other("the kernel did not take it")),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::fs::File;
 pub(crate) use check::check;
 
 use crate::error::{JobError, Kind};
-use crate::media::Source;
+use crate::media::{AudioDecoder, Source};
 use crate::plan::{Plan, Survey, plan};
 use crate::probe::{Facts, Measured};
 use crate::profile::{Profile, WAVEFORM_ZOOM};
@@ -116,9 +116,25 @@ fn begin(desk: &Desk<'_>) -> Result<Made, JobError> {
             "unsupported: no picture and no sound in it that we decode: {seen}"
         )));
     }
-    let survey = match facts.video {
-        Some(at) => survey(&mut source, facts.tracks[at].index)?,
-        None => Survey::default(),
+    let pixels = facts.video.and_then(|at| facts.tracks[at].picture.as_ref());
+    let pixels = pixels.map_or(0, |picture| {
+        u64::from(picture.width) * u64::from(picture.height)
+    });
+    if pixels > desk.request.limits.max_pixels {
+        return Err(JobError::limit(format!(
+            "pictures of {pixels} pixels, {} are allowed",
+            desk.request.limits.max_pixels
+        )));
+    }
+    let stream = |at: usize| facts.tracks[at].index;
+    let survey = Survey {
+        sound_ns: facts
+            .audio
+            .and_then(|at| first_sound(desk, stream(at)).ok().flatten()),
+        ..match facts.video {
+            Some(at) => first_pictures(&mut source, stream(at))?,
+            None => Survey::default(),
+        }
     };
     let plan: Plan = plan(&facts, survey)?;
     Ok(Made {
@@ -131,7 +147,7 @@ fn begin(desk: &Desk<'_>) -> Result<Made, JobError> {
 }
 
 /// Reads the first ten seconds of pictures for their rate and their start.
-fn survey(source: &mut Source, stream: usize) -> Result<Survey, JobError> {
+fn first_pictures(source: &mut Source, stream: usize) -> Result<Survey, JobError> {
     const SPAN_NS: i64 = 10_000_000_000;
     const PACKETS: usize = 1200;
     source.keep(&[stream]);
@@ -152,7 +168,28 @@ fn survey(source: &mut Source, stream: usize) -> Result<Survey, JobError> {
     Ok(Survey {
         rate,
         first_ns: times.first().copied(),
+        sound_ns: None,
     })
+}
+
+/// When the first sample comes out of the decoder: containers do not say how much of it is priming.
+fn first_sound(desk: &Desk<'_>, stream: usize) -> Result<Option<i64>, JobError> {
+    const PACKETS: u32 = 50;
+    let mut source = desk.open()?;
+    source.keep(&[stream]);
+    let mut decoder = AudioDecoder::audio(&source, stream, &desk.request.limits)?;
+    let mut first = None;
+    for _ in 0..PACKETS {
+        let Some(packet) = source.next()? else { break };
+        decoder.feed(Some(&packet), &mut |decoded| {
+            first = first.or(decoded.start_ns);
+            Ok(())
+        })?;
+        if first.is_some() {
+            break;
+        }
+    }
+    Ok(first)
 }
 
 /// One output may be missing for the input's fault while another is there: that is a warning. Nothing at all is an error.

@@ -108,9 +108,9 @@ impl Search {
                 stills.push(still);
                 Ok(())
             })?;
-            stills
-                .into_iter()
-                .for_each(|still| better(&mut self.best, still));
+            for still in stills {
+                better(&mut self.best, still);
+            }
             return Ok(());
         }
         Ok(())

@@ -190,11 +190,11 @@ struct VideoTrack {
     max_seconds: u64,
 }
 
-/// Gives every picture a time, also those without one.
+/// Gives every picture a time, also those without one: nanoseconds on the container's clock.
 struct VideoClock {
-    origin_ns: i64,
-    frame_ns: i64,
-    end_ns: i64,
+    origin: i64,
+    frame: i64,
+    end: i64,
 }
 
 impl VideoTrack {
@@ -214,9 +214,9 @@ impl VideoTrack {
             cadence: Cadence::new(plan.rate),
             held: None,
             clock: VideoClock {
-                origin_ns,
-                frame_ns: plan.rate.ns(1),
-                end_ns: origin_ns,
+                origin: origin_ns,
+                frame: plan.rate.ns(1),
+                end: origin_ns,
             },
             max_seconds: limits.max_seconds,
         })
@@ -234,7 +234,7 @@ impl VideoTrack {
             max_seconds,
             ..
         } = self;
-        let origin_ns = clock.origin_ns;
+        let origin_ns = clock.origin;
         let mut show = |still: Still, ns: Option<i64>| {
             let at = ns.unwrap_or(origin_ns).saturating_sub(origin_ns);
             let repeats = cadence.show(at);
@@ -246,14 +246,14 @@ impl VideoTrack {
             Ok(())
         };
         decoder.feed(packet, &mut |mut decoded| {
-            let start = decoded.start_ns.unwrap_or(clock.end_ns);
+            let start = decoded.start_ns.unwrap_or(clock.end);
             decoded.start_ns = Some(start);
             let shown = if decoded.duration_ns > 0 {
                 decoded.duration_ns
             } else {
-                clock.frame_ns
+                clock.frame
             };
-            clock.end_ns = clock.end_ns.max(start.saturating_add(shown));
+            clock.end = clock.end.max(start.saturating_add(shown));
             pipeline.picture(decoded, &mut show)
         })?;
         if packet.is_none() {
@@ -266,7 +266,7 @@ impl VideoTrack {
         self.feed(None, movie)?;
         let repeats = self
             .cadence
-            .end(self.clock.end_ns.saturating_sub(self.clock.origin_ns));
+            .end(self.clock.end.saturating_sub(self.clock.origin));
         bounded(&self.encoder, repeats, self.plan.rate, self.max_seconds)?;
         if let Some(last) = &mut self.held {
             self.encoder.show(movie, last, repeats)?;

@@ -68,6 +68,10 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made, zoom: u32) -> Result<(), Jo
     let sketch = sketch
         .filter(|sketch| sketch.row.len > 0)
         .ok_or_else(|| JobError::input("no sound in it decodes"))?;
+    finish(made, sketch)
+}
+
+fn finish(made: &mut Made, sketch: Sketch) -> Result<(), JobError> {
     let duration = sketch.row.ms();
     let waveform = sketch.peaks.finish();
     write("waveform.dat", &waveform.to_dat())?;

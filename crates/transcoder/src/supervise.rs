@@ -1,0 +1,229 @@
+//! One child from start to end: it is sent a request, heard out, and ended when its time, its patience or its caller's
+//! interest is over. A child in a stranger's hands may say anything, say nothing, or never end.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ExitStatus};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{JobError, Kind};
+use crate::run::Progress;
+use crate::sandbox::{Layer, process};
+use crate::wire::{Message, Request};
+
+/// Longest line a child may say.
+const MAX_LINE: u64 = 1 << 20;
+/// How often cancellation, deadline and progress are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a child may live on after its last word.
+const LAST_BREATH: Duration = Duration::from_secs(10);
+
+/// One task for one child.
+pub(crate) struct Errand<'a> {
+    pub(crate) exe: &'a Path,
+    pub(crate) input: &'a File,
+    pub(crate) folder: &'a Path,
+    pub(crate) request: &'a Request,
+    pub(crate) deadline: Duration,
+    pub(crate) cancel: &'a CancellationToken,
+}
+
+struct Heard {
+    answer: Option<Message>,
+    layers: Vec<Layer>,
+    complaint: String,
+}
+
+impl Errand<'_> {
+    /// Starts the child, watches it, and returns its answer with the layers of the sandbox that held.
+    pub(crate) fn run(
+        &self,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Message, Vec<Layer>), JobError> {
+        let mut child = process::start(self.exe, self.input, self.folder)
+            .map_err(|error| JobError::infra("start a child", error))?;
+        let heard = send(&mut child, self.request).and_then(|control| {
+            let heard = self.watch(&mut child, on_progress);
+            drop(control);
+            heard
+        });
+        let status = end(&mut child, heard.is_ok())?;
+        let heard = heard?;
+        match heard.answer {
+            Some(Message::Failed(error)) => Err(error),
+            Some(answer) if status.success() => Ok((answer, heard.layers)),
+            _ => Err(death(status, &heard.complaint)),
+        }
+    }
+
+    /// Hears the child out, within its time.
+    fn watch(
+        &self,
+        child: &mut Child,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Heard, JobError> {
+        let lines = listen(child);
+        let complaint = listen_to_complaints(child);
+        let start = Instant::now();
+        let mut clock = CpuClock::new(child.id());
+        let mut heard = Heard {
+            answer: None,
+            layers: Vec::new(),
+            complaint: String::new(),
+        };
+        loop {
+            self.still_wanted(start, &mut clock)?;
+            match lines.recv_timeout(LOOK) {
+                Ok(Message::Ready { layers }) => heard.layers = layers,
+                Ok(Message::Progress { stage, fraction }) => on_progress(Progress {
+                    stage,
+                    fraction: fraction.clamp(0.0, 1.0),
+                }),
+                Ok(answer) => heard.answer = Some(answer),
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            clock.touch();
+        }
+        heard.complaint = complaint.recv_timeout(LOOK * 20).unwrap_or_default();
+        Ok(heard)
+    }
+
+    fn still_wanted(&self, start: Instant, clock: &mut CpuClock) -> Result<(), JobError> {
+        if self.cancel.is_cancelled() {
+            return Err(JobError::new(Kind::Cancelled, "cancelled"));
+        }
+        if start.elapsed() > self.deadline {
+            return Err(JobError::limit(format!(
+                "not done after {} s",
+                self.deadline.as_secs()
+            )));
+        }
+        let stall = self.request.limits.stall_seconds;
+        if clock.still_for() > Duration::from_secs(stall) {
+            return Err(JobError::limit(format!("no progress for {stall} s")));
+        }
+        Ok(())
+    }
+}
+
+/// When the child last said something or used CPU: long filters are silent, hangs are idle.
+struct CpuClock {
+    stat: PathBuf,
+    used: u64,
+    at: Instant,
+}
+
+impl CpuClock {
+    fn new(pid: u32) -> Self {
+        Self {
+            stat: PathBuf::from(format!("/proc/{pid}/stat")),
+            used: 0,
+            at: Instant::now(),
+        }
+    }
+
+    fn touch(&mut self) {
+        self.at = Instant::now();
+    }
+
+    fn still_for(&mut self) -> Duration {
+        let used = self.cpu_ticks().unwrap_or(self.used);
+        if used > self.used {
+            self.used = used;
+            self.touch();
+        }
+        self.at.elapsed()
+    }
+
+    /// User and system time, fields 14 and 15; the name in field 2 may hold anything, so count from its end.
+    fn cpu_ticks(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(&self.stat).ok()?;
+        let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+        Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    }
+}
+
+/// Waits for the end of a child that has said its last word, or kills it.
+fn end(child: &mut Child, heard_out: bool) -> Result<ExitStatus, JobError> {
+    let waiting = |error| JobError::infra("wait for the child", error);
+    let start = Instant::now();
+    while heard_out && start.elapsed() < LAST_BREATH {
+        if let Some(status) = child.try_wait().map_err(waiting)? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    process::kill_group(child);
+    child.wait().map_err(waiting)
+}
+
+/// Sends the request and returns the control pipe, whose end the child waits for.
+fn send(child: &mut Child, request: &Request) -> Result<ChildStdin, JobError> {
+    let broken = |error: &dyn std::fmt::Display| JobError::infra("send the request", error);
+    let mut control = child.stdin.take().ok_or_else(|| broken(&"no pipe"))?;
+    let mut line = serde_json::to_vec(request).map_err(|error| broken(&error))?;
+    line.push(b'\n');
+    control.write_all(&line).map_err(|error| broken(&error))?;
+    Ok(control)
+}
+
+/// Messages as they come; what is not one ends the conversation.
+fn listen(child: &mut Child) -> Receiver<Message> {
+    let (said, heard) = channel();
+    if let Some(out) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let mut out = BufReader::new(out);
+            let mut line = Vec::new();
+            while matches!((&mut out).take(MAX_LINE).read_until(b'\n', &mut line), Ok(count) if count > 0)
+            {
+                let Ok(message) = serde_json::from_slice(&line) else {
+                    return;
+                };
+                if said.send(message).is_err() {
+                    return;
+                }
+                line.clear();
+            }
+        });
+    }
+    heard
+}
+
+/// The first kilobytes of stderr: libav is silent, so this is a panic or the allocator.
+fn listen_to_complaints(child: &mut Child) -> Receiver<String> {
+    let (said, heard) = channel();
+    if let Some(mut err) = child.stderr.take() {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            drop((&mut err).take(4096).read_to_end(&mut text));
+            drop(std::io::copy(&mut err, &mut std::io::sink()));
+            drop(said.send(String::from_utf8_lossy(&text).into_owned()));
+        });
+    }
+    heard
+}
+
+/// What a death means. A SIGKILL that is not ours is the kernel's, for memory.
+fn death(status: ExitStatus, complaint: &str) -> JobError {
+    let out_of_memory = complaint.contains("memory allocation of");
+    match status.signal() {
+        Some(libc::SIGKILL) => JobError::new(
+            Kind::Resource,
+            "the child was killed from outside, for want of memory",
+        ),
+        Some(libc::SIGXCPU) => JobError::limit("the child used all its CPU time"),
+        Some(libc::SIGXFSZ) => JobError::limit("an output grew too large"),
+        Some(_) if out_of_memory => JobError::new(Kind::Resource, "the child ran out of memory"),
+        Some(signal) => JobError::new(Kind::Died, format!("the child died of signal {signal}")),
+        None => JobError::new(
+            Kind::Died,
+            format!("the child ended with {status} and no answer"),
+        ),
+    }
+}

@@ -1,0 +1,165 @@
+//! What a bad file becomes: one typed error, and nothing else.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::Value;
+use testing::clip;
+
+use crate::{Run, transcoder};
+
+#[track_caller]
+fn check(file: &Path, code: i32, kind: &str) {
+    let run = Run::of(file);
+    assert_eq!(run.output.status.code(), Some(code), "{:?}", run.output);
+    let stderr = String::from_utf8(run.output.stderr.clone()).unwrap();
+    assert!(
+        stderr
+            .lines()
+            .last()
+            .unwrap()
+            .starts_with(&format!("error: {kind}: ")),
+        "{stderr}"
+    );
+    assert!(run.files().is_empty());
+    assert_eq!(
+        std::fs::read_dir(run.out.parent().unwrap())
+            .unwrap()
+            .count(),
+        0,
+        "scratch is left"
+    );
+    let run = Run::with(file, &["--json"]);
+    let stderr = String::from_utf8(run.output.stderr).unwrap();
+    let error: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (error["type"].as_str(), error["retryable"].as_bool()),
+        (Some(kind), Some(false))
+    );
+}
+
+fn file_of(bytes: &[u8], suffix: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+#[test]
+fn text_under_a_media_name_is_refused() {
+    check(
+        file_of(b"not a film, only a story\n", ".mp4").path(),
+        3,
+        "input",
+    );
+}
+
+#[test]
+fn a_playlist_under_a_media_name_is_refused() {
+    let list = format!(
+        "#EXTM3U\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n",
+        clip::sample().display()
+    );
+    check(file_of(list.as_bytes(), ".mp4").path(), 3, "input");
+}
+
+#[test]
+fn nothing_is_refused() {
+    check(file_of(b"", ".mp4").path(), 3, "input");
+    check(Path::new("/nonexistent/film.mp4"), 3, "input");
+    check(Path::new("/dev/zero"), 3, "input");
+}
+
+#[test]
+fn a_header_with_nothing_behind_it_is_refused() {
+    let whole = std::fs::read(clip::sample()).unwrap();
+    check(file_of(&whole[..40], ".mp4").path(), 3, "input");
+    let noise: Vec<u8> = (0..50_000_u32)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    check(
+        file_of(&[b"RIFF\0\0\0\0WAVEfmt ", &noise[..]].concat(), ".wav").path(),
+        3,
+        "input",
+    );
+    check(
+        file_of(&[&[0x1a, 0x45, 0xdf, 0xa3][..], &noise].concat(), ".mkv").path(),
+        3,
+        "input",
+    );
+    check(
+        file_of(&[b"OggS", &noise[..]].concat(), ".ogg").path(),
+        3,
+        "input",
+    );
+}
+
+#[test]
+fn half_a_clip_is_made_as_far_as_it_goes_and_says_so() {
+    let whole = std::fs::read(clip::make(
+        "mkv",
+        &[
+            "-i",
+            clip::video(320, 180, "25", 4).to_str().unwrap(),
+            "-c",
+            "copy",
+        ],
+    ))
+    .unwrap();
+    let run = Run::of(file_of(&whole[..whole.len() / 2], ".mkv").path()).done();
+    assert!(
+        run.warnings().contains(&"shorter_than_claimed".to_owned()),
+        "{:?}",
+        run.warnings()
+    );
+    let frames: u32 = run.stream("video")["nb_read_frames"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((30..80).contains(&frames), "{frames}");
+}
+
+#[test]
+fn a_picture_that_does_not_decode_leaves_the_sound() {
+    let clip = clip::make(
+        "mkv",
+        &[
+            "-i",
+            clip::video(320, 180, "25", 2).to_str().unwrap(),
+            "-c",
+            "copy",
+            "-bsf:v",
+            "noise=amount=1",
+        ],
+    );
+    let run = Run::of(&clip).done();
+    assert!(run.files().contains(&"waveform.dat".to_owned()));
+    assert!(!run.warnings().is_empty());
+}
+
+#[test]
+fn outputs_join_what_is_in_the_folder_already() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine.txt"), "kept").unwrap();
+    let status = transcoder()
+        .arg("run")
+        .arg(clip::tone(1))
+        .arg("--out")
+        .arg(folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    assert!(
+        folder.path().join("mine.txt").exists() && folder.path().join("manifest.json").exists()
+    );
+}
+
+#[test]
+fn wrong_usage_is_two() {
+    let status = transcoder()
+        .args(["run", "x.mp4", "--out", "y", "--profile", "huge@9"])
+        .output()
+        .unwrap()
+        .status;
+    assert_eq!(status.code(), Some(2));
+}

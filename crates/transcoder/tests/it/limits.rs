@@ -1,0 +1,167 @@
+//! What a file may cost, and that nobody is left behind.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use testing::clip;
+use tokio_util::sync::CancellationToken;
+use transcoder::error::{JobError, Kind};
+use transcoder::limits::Limits;
+use transcoder::profile::Profile;
+use transcoder::run::{JobOutcome, Runner};
+use transcoder::sandbox::Level;
+
+use crate::transcoder;
+
+fn job(
+    limits: Limits,
+    profile: Profile,
+    cancel: &CancellationToken,
+) -> Result<JobOutcome, JobError> {
+    let runner = Runner {
+        exe: env!("CARGO_BIN_EXE_cinelog-transcoder").into(),
+        sandbox: Level::Require,
+        limits,
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let input = File::open(clip::video(640, 360, "25", 4)).unwrap();
+    runner.run_job(
+        &input,
+        profile,
+        scratch.path(),
+        &mut |_| cancel_on_progress(cancel),
+        cancel,
+    )
+}
+
+fn cancel_on_progress(_: &CancellationToken) {}
+
+#[track_caller]
+fn check(limits: Limits, profile: Profile, kind: Kind) {
+    let error = job(limits, profile, &CancellationToken::new()).unwrap_err();
+    assert_eq!(error.kind, kind, "{error}");
+}
+
+#[test]
+fn each_budget_ends_the_job() {
+    let full = Limits::default();
+    check(
+        Limits {
+            max_pixels: 100_000,
+            ..full
+        },
+        Profile::Fast1,
+        Kind::Limit,
+    );
+    check(
+        Limits {
+            max_seconds: 2,
+            ..full
+        },
+        Profile::Proxy720V1,
+        Kind::Limit,
+    );
+    check(
+        Limits {
+            max_seconds: 2,
+            ..full
+        },
+        Profile::Fast1,
+        Kind::Limit,
+    );
+    check(
+        Limits {
+            max_frames: 20,
+            ..full
+        },
+        Profile::Proxy720V1,
+        Kind::Limit,
+    );
+    check(
+        Limits {
+            max_streams: 1,
+            ..full
+        },
+        Profile::Fast1,
+        Kind::Limit,
+    );
+    check(
+        Limits {
+            max_output_bytes: 20_000,
+            ..full
+        },
+        Profile::Proxy720V1,
+        Kind::Limit,
+    );
+}
+
+#[test]
+fn too_little_memory_is_the_machines_fault_not_the_inputs() {
+    check(
+        Limits {
+            memory_bytes: 330 << 20,
+            ..Limits::default()
+        },
+        Profile::Proxy720V1,
+        Kind::Resource,
+    );
+}
+
+#[test]
+fn a_cancelled_job_ends_at_once() {
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let error = job(Limits::default(), Profile::Proxy720V1, &cancel).unwrap_err();
+    assert_eq!(error.kind, Kind::Cancelled);
+}
+
+#[test]
+fn a_child_dies_with_its_parent_and_the_folder_stays_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let clip = clip::video(1280, 720, "25", 20);
+    let mut parent = transcoder()
+        .arg("run")
+        .arg(clip)
+        .arg("--out")
+        .arg(&out)
+        .args(["--json", "--profile", "proxy720@1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(parent.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("progress"), "{line}");
+    let children = children_of(parent.id());
+    assert_eq!(children.len(), 1);
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while children.iter().any(|child| alive(child)) {
+        assert!(Instant::now() < deadline, "the child lives on");
+        std::thread::yield_now();
+    }
+    assert!(!out.exists());
+}
+
+fn children_of(pid: u32) -> Vec<String> {
+    let mut found = Vec::new();
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let children =
+            std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default();
+        found.extend(children.split_whitespace().map(str::to_owned));
+    }
+    found
+}
+
+fn alive(pid: &str) -> bool {
+    let stat =
+        std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}

@@ -1,0 +1,481 @@
+//! What a good file becomes.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use testing::clip;
+use transcoder::format::waveform::{Peaks, Waveform};
+
+use crate::{Run, brightness, decode, ffprobe, samples, transcoder};
+
+const SOUND: [&str; 4] = [
+    "-f",
+    "lavfi",
+    "-i",
+    "sine=frequency=440:sample_rate=48000:duration=2",
+];
+
+fn picture(extension: &str, source: &str, options: &[&str]) -> PathBuf {
+    clip::make(
+        extension,
+        &[&["-f", "lavfi", "-i", source], options].concat(),
+    )
+}
+
+#[test]
+fn the_sample_clip_becomes_a_proxy_a_waveform_and_a_poster() {
+    let run = Run::of(&clip::sample()).done();
+    assert_eq!(
+        run.files(),
+        [
+            "manifest.json",
+            "poster.jpg",
+            "proxy.mp4",
+            "waveform.dat",
+            "waveform.json"
+        ]
+    );
+    let video = run.stream("video");
+    for (key, expected) in [
+        ("codec_name", json!("h264")),
+        ("profile", json!("High")),
+        ("pix_fmt", json!("yuv420p")),
+        ("width", json!(1280)),
+        ("height", json!(720)),
+        ("sample_aspect_ratio", json!("1:1")),
+        ("avg_frame_rate", json!("25/1")),
+        ("start_time", json!("0.000000")),
+        ("nb_read_frames", json!("132")),
+        ("color_space", json!("bt709")),
+        ("color_transfer", json!("bt709")),
+        ("color_primaries", json!("bt709")),
+        ("color_range", json!("tv")),
+    ] {
+        assert_eq!(video[key], expected, "{key}");
+    }
+    let audio = run.stream("audio");
+    assert_eq!(
+        (
+            &audio["codec_name"],
+            &audio["channels"],
+            &audio["start_time"]
+        ),
+        (&json!("aac"), &json!(2), &json!("0.000000"))
+    );
+    assert!(run.warnings().is_empty());
+}
+
+#[test]
+fn the_index_comes_first_and_every_second_begins_with_a_keyframe() {
+    let run = Run::of(&clip::video(320, 180, "25", 3)).done();
+    let bytes = std::fs::read(run.proxy()).unwrap();
+    let at = |name: &[u8]| bytes.windows(4).position(|window| window == name).unwrap();
+    assert!(at(b"moov") < at(b"mdat"));
+    let keys = std::process::Command::new("ffprobe")
+        .args([
+            "-v",
+            "error",
+            "-select_streams",
+            "v",
+            "-skip_frame",
+            "nokey",
+            "-show_entries",
+            "frame=pts_time",
+            "-of",
+            "csv=p=0",
+        ])
+        .arg(run.proxy())
+        .output()
+        .unwrap();
+    let keys = String::from_utf8(keys.stdout).unwrap();
+    let keys = keys.lines().map(|line| line.trim_end_matches(','));
+    let keys: Vec<_> = keys.filter(|line| !line.is_empty()).collect();
+    assert_eq!(keys, ["0.000000", "1.000000", "2.000000"]);
+}
+
+#[test]
+fn the_manifest_tells_size_hash_and_layers() {
+    let run = Run::with(&clip::sample(), &["--profile", "fast@1"]).done();
+    let manifest = run.manifest();
+    let outputs = manifest["outputs"].as_array().unwrap();
+    assert_eq!(outputs.len(), 3);
+    for output in outputs {
+        let file = std::fs::File::open(run.out.join(output["name"].as_str().unwrap())).unwrap();
+        assert_eq!(output["bytes"], file.metadata().unwrap().len());
+        assert_eq!(output["sha256"], transcoder::run::hash(&file).unwrap());
+    }
+    assert_eq!(
+        manifest["sandbox"],
+        json!([
+            "no_new_privileges",
+            "resource_limits",
+            "closed_descriptors",
+            "first_to_go"
+        ])
+    );
+    assert_eq!(manifest["claimed"]["tracks"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_same_file_becomes_the_same_bytes() {
+    let hashes = || {
+        let manifest = Run::of(&clip::video(320, 180, "25", 2)).done().manifest();
+        manifest["outputs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|output| output["sha256"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(hashes(), hashes());
+}
+
+#[test]
+fn a_large_picture_shrinks_and_a_turned_one_is_turned() {
+    let upright = picture(
+        "mp4",
+        "color=white:s=1920x540:r=10:d=1,pad=1920:1080:0:0:black",
+        &["-pix_fmt", "yuv420p"],
+    );
+    let turned = clip::make(
+        "mp4",
+        &[
+            "-i",
+            upright.to_str().unwrap(),
+            "-c",
+            "copy",
+            "-metadata:s:v",
+            "rotate=90",
+        ],
+    );
+    let run = Run::of(&turned).done();
+    let video = run.stream("video");
+    assert_eq!(
+        (&video["width"], &video["height"]),
+        (&json!(720), &json!(1280))
+    );
+    assert!(video["side_data_list"].is_null());
+    let quarters = |file: &Path| {
+        decode(
+            file,
+            &[
+                "-vf",
+                "scale=2:2:flags=area,format=gray",
+                "-frames:v",
+                "1",
+                "-f",
+                "rawvideo",
+            ],
+        )
+    };
+    let dark: Vec<bool> = quarters(&run.proxy())
+        .iter()
+        .map(|value| *value < 128)
+        .collect();
+    // ffmpeg turns the source itself when it decodes.
+    assert_eq!(
+        dark,
+        quarters(&turned)
+            .iter()
+            .map(|value| *value < 128)
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        dark,
+        quarters(&run.out.join("poster.jpg"))
+            .iter()
+            .map(|value| *value < 128)
+            .collect::<Vec<_>>()
+    );
+    assert!(dark.contains(&true) && dark.contains(&false));
+}
+
+#[test]
+fn pixels_become_square() {
+    let wide = picture(
+        "mp4",
+        "testsrc2=s=720x576:r=25:d=1,setsar=64/45",
+        &["-pix_fmt", "yuv420p"],
+    );
+    let video = Run::of(&wide).done().stream("video");
+    assert_eq!(
+        (
+            &video["width"],
+            &video["height"],
+            &video["sample_aspect_ratio"]
+        ),
+        (&json!(1024), &json!(576), &json!("1:1"))
+    );
+}
+
+#[test]
+fn colour_is_converted_not_only_tagged() {
+    // The same red, once as BT.601 and once as full-range BT.709.
+    for matrix in ["smpte170m:range=tv", "bt709:range=pc"] {
+        let (space, range) = matrix.split_once(":range=").unwrap();
+        let scale = format!(
+            "color=0xc02020:s=320x240:r=10:d=1,scale=out_color_matrix={space}:out_range={range},format=yuv420p"
+        );
+        let tags = [
+            "-colorspace",
+            space,
+            "-color_range",
+            range,
+            "-c:v",
+            "libx264",
+        ];
+        let run = Run::of(&picture("mp4", &scale, &tags)).done();
+        // BT.709 limited in the proxy, BT.601 full in the JPEG.
+        for (made, expected) in [
+            ("proxy.mp4", [73, 112, 198]),
+            ("poster.jpg", [80, 101, 208]),
+        ] {
+            let planes = decode(&run.out.join(made), &["-frames:v", "1", "-f", "rawvideo"]);
+            let (luma, chroma) = (320 * 240, 160 * 120);
+            let found = [
+                planes[luma / 2],
+                planes[luma + chroma / 2],
+                planes[luma + chroma * 3 / 2],
+            ];
+            let near = found
+                .iter()
+                .zip(expected)
+                .all(|(found, expected)| found.abs_diff(expected) <= 3);
+            assert!(near, "{made} of {matrix}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn high_dynamic_range_is_tone_mapped() {
+    let tags = [
+        "-pix_fmt",
+        "yuv420p10le",
+        "-color_primaries",
+        "bt2020",
+        "-color_trc",
+        "smpte2084",
+        "-colorspace",
+        "bt2020nc",
+    ];
+    // PQ code 0.58 is about 200 nits: a washed-out copy would leave it at 148.
+    let hdr = picture("mp4", "color=0x949494:s=320x240:r=10:d=1", &tags);
+    let run = Run::of(&hdr).done();
+    assert_eq!(
+        run.manifest()["plans"][1][1]["video"]["colour"]["hdr"],
+        "smpte2084"
+    );
+    assert_eq!(run.stream("video")["color_transfer"], "bt709");
+    let mean = brightness(&run.proxy())[0];
+    assert!((165..250).contains(&mean), "{mean}");
+}
+
+#[test]
+fn fields_are_woven() {
+    let options = [
+        "-vf",
+        "interlace",
+        "-flags",
+        "+ilme+ildct",
+        "-c:v",
+        "libx264",
+        "-x264-params",
+        "tff=1",
+        "-pix_fmt",
+        "yuv420p",
+    ];
+    let run = Run::of(&picture("mp4", "testsrc2=s=320x240:r=50:d=2", &options)).done();
+    assert_eq!(run.manifest()["plans"][1][1]["video"]["deinterlace"], true);
+    let video = run.stream("video");
+    assert_eq!(
+        (&video["field_order"], &video["nb_read_frames"]),
+        (&json!("progressive"), &json!("50"))
+    );
+}
+
+#[test]
+fn sound_alone_is_enough_and_mono_stays_mono() {
+    let run = Run::of(&clip::tone(2)).done();
+    assert_eq!(
+        run.files(),
+        [
+            "manifest.json",
+            "proxy.mp4",
+            "waveform.dat",
+            "waveform.json"
+        ]
+    );
+    assert_eq!(run.stream("audio")["channels"], 1);
+    assert_eq!(run.stream("video"), serde_json::Value::Null);
+}
+
+#[test]
+fn a_picture_alone_is_enough() {
+    let run = Run::of(&clip::silent_video(320, 180, "25", 1)).done();
+    assert_eq!(run.files(), ["manifest.json", "poster.jpg", "proxy.mp4"]);
+}
+
+#[test]
+fn a_still_becomes_a_poster() {
+    for extension in ["png", "jpg", "bmp"] {
+        let still = picture(extension, "testsrc2=s=1000x800:d=1", &["-frames:v", "1"]);
+        let run = Run::of(&still).done();
+        assert_eq!(run.files(), ["manifest.json", "poster.jpg"]);
+        let stream = &ffprobe(&run.out.join("poster.jpg"))["streams"][0];
+        assert_eq!(
+            (&stream["width"], &stream["height"]),
+            (&json!(900), &json!(720))
+        );
+    }
+}
+
+#[test]
+fn an_attached_picture_is_not_the_video() {
+    let cover = picture("jpg", "testsrc2=s=300x300:d=1", &["-frames:v", "1"]);
+    let maps = [
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-disposition:v",
+        "attached_pic",
+        "-c:v",
+        "copy",
+    ];
+    let song = clip::make(
+        "mp3",
+        &[&SOUND[..], &["-i", cover.to_str().unwrap()], &maps].concat(),
+    );
+    let run = Run::of(&song).done();
+    assert_eq!(
+        run.files(),
+        [
+            "manifest.json",
+            "proxy.mp4",
+            "waveform.dat",
+            "waveform.json"
+        ]
+    );
+}
+
+#[test]
+fn five_channels_and_a_woofer_become_two_below_full_scale() {
+    let loud = "aevalsrc=exprs='0.9*sin(880*t)|0.9*sin(880*t)|0.9*sin(880*t)|0|0.9*sin(880*t)|0.9*sin(880*t)':c=5.1:d=2";
+    let run = Run::of(&clip::make("wav", &["-f", "lavfi", "-i", loud])).done();
+    assert_eq!(run.stream("audio")["channels"], 2);
+    let peak = samples(&run.proxy(), "48000")
+        .iter()
+        .map(|value| value.unsigned_abs())
+        .max()
+        .unwrap();
+    // −1 dB is 29,204; the encoder may overshoot a little.
+    assert!((24_000..31_500).contains(&peak), "{peak}");
+}
+
+#[test]
+fn location_is_not_passed_on() {
+    let tags = [
+        "-metadata",
+        "location=+48.8577+002.295/",
+        "-movflags",
+        "use_metadata_tags",
+    ];
+    let clip = clip::make("mp4", &[&SOUND[..], &tags].concat());
+    assert!(
+        std::fs::read(&clip)
+            .unwrap()
+            .windows(8)
+            .any(|window| window == b"+48.8577")
+    );
+    let run = Run::of(&clip).done();
+    assert!(
+        !std::fs::read(run.proxy())
+            .unwrap()
+            .windows(8)
+            .any(|window| window == b"+48.8577")
+    );
+}
+
+#[test]
+fn a_waveform_of_pcm_and_flac_is_exact() {
+    let noise = "anoisesrc=color=pink:seed=7:duration=3:sample_rate=44100:amplitude=0.8";
+    for (extension, codec) in [("wav", "pcm_s16le"), ("flac", "flac")] {
+        let clip = picture(extension, noise, &["-c:a", codec, "-sample_fmt", "s16"]);
+        let run = Run::with(&clip, &["--profile", "fast@1"]).done();
+        let mut peaks = Peaks::new(44_100, 256);
+        samples(&clip, "44100")
+            .into_iter()
+            .for_each(|sample| peaks.push(sample));
+        let expected = peaks.finish();
+        assert_eq!(
+            std::fs::read(run.out.join("waveform.dat")).unwrap(),
+            expected.to_dat()
+        );
+        assert_eq!(
+            std::fs::read_to_string(run.out.join("waveform.json")).unwrap(),
+            expected.to_json()
+        );
+    }
+}
+
+#[test]
+fn the_waveform_command_makes_and_converts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dat, json) = (folder.path().join("a.dat"), folder.path().join("a.json"));
+    let run = |from: &Path, to: &Path, options: &[&str]| {
+        let status = transcoder()
+            .arg("waveform")
+            .arg(from)
+            .arg("-o")
+            .arg(to)
+            .args(options)
+            .status()
+            .unwrap();
+        assert!(status.success());
+    };
+    run(&clip::tone(2), &dat, &["--zoom", "512", "--bits", "8"]);
+    let made = Waveform::from_dat(&std::fs::read(&dat).unwrap()).unwrap();
+    assert_eq!(
+        (made.samples_per_pixel, made.len(), made.data[2]),
+        (512, 188, made.data[2].min(0))
+    );
+    run(&dat, &json, &[]);
+    assert_eq!(
+        Waveform::from_json(&std::fs::read_to_string(&json).unwrap()).unwrap(),
+        made
+    );
+}
+
+#[test]
+fn probe_says_what_is_claimed_and_what_is_read() {
+    let output = transcoder()
+        .arg("probe")
+        .arg(clip::sample())
+        .output()
+        .unwrap();
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(facts["tracks"][0]["codec"], "h264");
+    let output = transcoder().args(["probe", "--formats"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("Matroska") && text.contains(" aac "),
+        "{text}"
+    );
+}
+
+#[test]
+fn progress_comes_as_lines_and_never_falls() {
+    let run = Run::with(&clip::video(320, 180, "25", 3), &["--json"]).done();
+    let lines = String::from_utf8(run.output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let proxy: Vec<f64> = lines
+        .iter()
+        .filter(|line| line["progress"]["stage"] == "proxy")
+        .map(|line| line["progress"]["fraction"].as_f64().unwrap())
+        .collect();
+    assert!(proxy.len() > 10 && proxy.is_sorted());
+    assert_eq!(lines.last().unwrap()["done"]["version"], 1);
+}

@@ -1,0 +1,100 @@
+//! Sound and picture keep their distance: a flash and a beep, found again in the proxy.
+
+use std::path::{Path, PathBuf};
+
+use testing::clip;
+use transcoder::format::waveform::Waveform;
+
+use crate::{Run, brightness, ffprobe, samples};
+
+const FLASH: &str =
+    "color=black:s=320x180:r=25:d=3,drawbox=c=white:t=fill:enable='between(t,1,1.19)'";
+const BEEP: &str = "aevalsrc='if(between(t,1,1.2),0.9*sin(2*PI*1000*t),0)':s=48000:d=3";
+
+/// A flash at 1 s and a beep at 1 s, each moved by an offset.
+fn flash_and_beep(
+    extension: &str,
+    flash_offset: &str,
+    beep_offset: &str,
+    codecs: &[&str],
+) -> PathBuf {
+    let flash = ["-itsoffset", flash_offset, "-f", "lavfi", "-i", FLASH];
+    let beep = ["-itsoffset", beep_offset, "-f", "lavfi", "-i", BEEP];
+    clip::make(extension, &[&flash[..], &beep, codecs].concat())
+}
+
+/// Seconds by which the beep comes after the flash.
+fn distance(file: &Path) -> f64 {
+    let probe = ffprobe(file);
+    let rate = probe["streams"][0]["r_frame_rate"].as_str().unwrap();
+    let (num, den) = rate.split_once('/').unwrap();
+    let frames = brightness(file);
+    let flash = frames.iter().position(|value| *value > 128).unwrap() as f64
+        * den.parse::<f64>().unwrap()
+        / num.parse::<f64>().unwrap();
+    let sound = samples(file, "48000");
+    let beep = sound
+        .iter()
+        .position(|value| value.unsigned_abs() > 6000)
+        .unwrap() as f64
+        / 48_000.0;
+    beep - flash
+}
+
+#[track_caller]
+fn check(clip: &Path, expected: f64) -> Run {
+    let run = Run::of(clip).done();
+    let found = distance(&run.proxy());
+    assert!(
+        (found - expected).abs() <= 0.005,
+        "{found} instead of {expected}"
+    );
+    run
+}
+
+const EXACT: [&str; 6] = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "flac"];
+const USUAL: [&str; 6] = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac"];
+
+#[test]
+fn together_they_stay_together() {
+    check(&flash_and_beep("mkv", "0", "0", &EXACT), 0.0);
+    check(&flash_and_beep("mp4", "0", "0", &USUAL), 0.0);
+    let webm = ["-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus"];
+    // FFmpeg 5.1 writes the picture 7 ms late when it makes room for the priming of Opus.
+    check(&flash_and_beep("webm", "0", "0", &webm), -0.007);
+    check(&flash_and_beep("ts", "0", "0", &USUAL), 0.0);
+}
+
+#[test]
+fn late_sound_is_led_in_by_silence() {
+    let run = check(&flash_and_beep("mkv", "0", "0.5", &EXACT), 0.5);
+    assert_eq!(run.stream("audio")["start_time"], "0.000000");
+    let waveform =
+        Waveform::from_dat(&std::fs::read(run.out.join("waveform.dat")).unwrap()).unwrap();
+    let first = waveform
+        .data
+        .iter()
+        .position(|value| value.unsigned_abs() > 6000)
+        .unwrap()
+        / 2;
+    assert!(first.abs_diff(1500 * 48 / 256) <= 1, "{first}");
+}
+
+#[test]
+fn before_a_late_picture_its_first_frame_is_held() {
+    // 0.31 s is not a whole number of frames.
+    let run = check(&flash_and_beep("mkv", "0.32", "0.01", &EXACT), -0.31);
+    assert_eq!(run.stream("video")["start_time"], "0.000000");
+    assert_eq!(run.stream("video")["nb_read_frames"], "83");
+}
+
+#[test]
+fn a_rate_that_varies_becomes_constant() {
+    // Every fifth picture is missing.
+    let flash = format!("{FLASH},select='mod(n,5)'");
+    let inputs = [
+        "-f", "lavfi", "-i", &flash, "-f", "lavfi", "-i", BEEP, "-vsync", "vfr",
+    ];
+    let run = check(&clip::make("mkv", &[&inputs[..], &EXACT].concat()), 0.0);
+    assert_eq!(run.stream("video")["avg_frame_rate"], "25/1");
+}
