@@ -2,6 +2,7 @@
 
 /// Settings of the read models.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Followers up to which a post is pushed into their feeds; beyond, feeds pull it when read.
     #[arg(long, env = "FEED_PUSH_LIMIT", default_value_t = 10_000)]

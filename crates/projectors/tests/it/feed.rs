@@ -1,0 +1,248 @@
+//! Every page of the feed equals the page that the posts themselves give.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use events::decide::asset::PRIMARY;
+use events::envelope::Recorded;
+use events::fact::Fact;
+use events::fact::post::Visibility;
+use events::id::{AssetId, Position, PostId, UserId};
+use projectors::config::Config;
+use projectors::feed::query::{self, Post};
+use projectors::page::Page;
+use projectors::registry::Projection;
+use proptest::collection::vec;
+use proptest::prelude::any;
+use proptest::test_runner::TestCaseError;
+
+use crate::history::{Attempt, History, USERS, delivery, user};
+use crate::model::{Models, cases, runtime};
+
+/// So small that every path is taken: pushed and pulled authors, trimmed feeds, pages across the floor.
+const SMALL: Config = Config {
+    feed_push_limit: 2,
+    feed_cap: 3,
+    feed_trim_every: 2,
+};
+
+/// The feed as facts say it, without any table.
+#[derive(Default)]
+struct Oracle {
+    posts: BTreeMap<PostId, (Position, UserId, Visibility, Vec<AssetId>)>,
+    follows: BTreeSet<(UserId, UserId)>,
+    viewable: BTreeSet<AssetId>,
+}
+
+impl Oracle {
+    fn tell(&mut self, recorded: &Recorded) {
+        match &recorded.fact {
+            Fact::PostPublished(fact) => {
+                let post = (
+                    recorded.position,
+                    fact.author,
+                    fact.visibility,
+                    fact.assets.clone(),
+                );
+                self.posts.insert(fact.post, post);
+            }
+            Fact::PostEdited(fact) => {
+                if let (Some(post), Some(visibility)) =
+                    (self.posts.get_mut(&fact.post), fact.visibility)
+                {
+                    post.2 = visibility;
+                }
+            }
+            Fact::PostDeleted(fact) => drop(self.posts.remove(&fact.post)),
+            Fact::FollowStarted(fact) => drop(self.follows.insert((fact.follower, fact.followee))),
+            Fact::FollowEnded(fact) => drop(self.follows.remove(&(fact.follower, fact.followee))),
+            Fact::RenditionCompleted(fact) if PRIMARY.contains(&fact.name.as_str()) => {
+                self.viewable.insert(fact.asset);
+            }
+            Fact::AssetDeleted(fact) => drop(self.viewable.remove(&fact.asset)),
+            _ => {}
+        }
+    }
+
+    fn feed(&self, reader: UserId) -> Vec<PostId> {
+        let follows = |a, b| self.follows.contains(&(a, b));
+        let mut seen: Vec<_> = self
+            .posts
+            .iter()
+            .filter(|(_, (_, author, visibility, assets))| {
+                let shown = match visibility {
+                    Visibility::Public | Visibility::Followers => true,
+                    Visibility::Mutuals => follows(*author, reader),
+                    Visibility::Private => false,
+                };
+                let whole = assets.iter().all(|asset| self.viewable.contains(asset));
+                *author == reader || (follows(reader, *author) && shown && whole)
+            })
+            .map(|(post, (position, ..))| (*position, *post))
+            .collect();
+        seen.sort_unstable_by(|a, b| b.cmp(a));
+        seen.into_iter().map(|(_, post)| post).collect()
+    }
+}
+
+/// Walks a feed to its end by pages of `limit`, as the cache gives it and as the posts do.
+async fn walk(models: &Models, reader: UserId, limit: u32) -> Vec<PostId> {
+    let (mut tx, viewer) = models.read(reader).await;
+    let (mut after, mut walked) = (None, vec![]);
+    loop {
+        let cached: Page<Post> = query::page(&mut tx, viewer, after, limit).await.unwrap();
+        let pulled = query::pull_page(&mut tx, viewer, after, limit)
+            .await
+            .unwrap();
+        assert_eq!(cached, pulled, "reader {reader}, after {after:?}");
+        assert!(
+            cached.next.is_none() || cached.items.len() == limit as usize,
+            "a short page is the last"
+        );
+        walked.extend(cached.items.iter().map(|post| post.post));
+        after = cached.next;
+        if after.is_none() {
+            return walked;
+        }
+    }
+}
+
+#[test]
+fn every_page_equals_the_pull_query() {
+    let runtime = runtime();
+    let models = runtime.block_on(Models::create(&SMALL));
+    let feed = models
+        .all
+        .iter()
+        .find(|projection| projection.name() == "feed")
+        .unwrap();
+    let attempt = (
+        proptest::sample::select(vec![0u8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        any::<u8>(),
+        any::<u8>(),
+        any::<u8>(),
+    );
+    let histories = (vec(attempt, 0..80), any::<u64>(), 1u32..5);
+    cases()
+        .run(&histories, |(attempts, seed, limit)| {
+            let attempts: Vec<Attempt> = attempts;
+            let facts = History::of(&attempts).facts;
+            runtime.block_on(async {
+                models.clear("feed_g1").await;
+                let mut oracle = Oracle::default();
+                for (n, batch) in delivery(&facts, seed).into_iter().enumerate() {
+                    models.apply(feed.as_ref(), "feed_g1", &batch).await;
+                    batch.iter().for_each(|recorded| oracle.tell(recorded));
+                    let reader = user(n as u8);
+                    proptest::prop_assert_eq!(
+                        walk(&models, reader, limit).await,
+                        oracle.feed(reader)
+                    );
+                }
+                for reader in (0..USERS).map(user) {
+                    proptest::prop_assert_eq!(
+                        walk(&models, reader, limit).await,
+                        oracle.feed(reader)
+                    );
+                }
+                Ok::<(), TestCaseError>(())
+            })
+        })
+        .unwrap();
+}
+
+#[test]
+fn feeds_are_pushed_trimmed_and_given_up() {
+    runtime().block_on(async {
+        let models = Models::create(&SMALL).await;
+        let mut history = History::new();
+        history.follow(1, 0);
+        history.follow(2, 0);
+        for n in 0..8 {
+            history.publish(0, n, 4);
+        }
+        models.tell(&history.facts).await;
+        let entries = async |reader: u8| -> (i64, Option<i64>) {
+            sqlx::query_as(
+                "SELECT count(*), (SELECT floor FROM feed_g1.reader WHERE owner = $1) FROM feed_g1.feed_entry WHERE owner = $1",
+            )
+            .bind(user(reader))
+            .fetch_one(&models.projector)
+            .await
+            .unwrap()
+        };
+        let (kept, floor) = entries(1).await;
+        assert!((3..8).contains(&kept) && floor > Some(0), "{kept} entries above {floor:?}");
+        assert_eq!(walk(&models, user(1), 3).await.len(), 8);
+
+        // A third follower is one too many: from the next post on, the author is pulled, and stays so.
+        let told = history.facts.len();
+        history.follow(3, 0);
+        history.publish(0, 8, 4);
+        models.tell(&history.facts[told..]).await;
+        let pulled: bool = sqlx::query_scalar("SELECT pulled FROM feed_g1.author WHERE author = $1")
+            .bind(user(0))
+            .fetch_one(&models.projector)
+            .await
+            .unwrap();
+        assert!(pulled);
+        assert_eq!(entries(1).await, (kept, floor));
+        assert_eq!(walk(&models, user(1), 3).await.len(), 9);
+        assert_eq!(walk(&models, user(3), 3).await.len(), 9);
+    });
+}
+
+/// Two processes: a follow and a post that cannot see each other's uncommitted rows, in both orders.
+#[test]
+fn a_post_and_a_follow_at_once_do_not_miss_each_other() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let feed = models
+            .all
+            .iter()
+            .find(|projection| projection.name() == "feed")
+            .unwrap();
+        for follow_first in [true, false] {
+            models.clear("feed_g1").await;
+            let mut history = History::new();
+            history.follow(1, 0);
+            history.publish(0, 0, 4);
+            let [.., follow, post] = history.facts.as_slice() else {
+                panic!("two facts")
+            };
+            let (first, second) = if follow_first {
+                (follow, post)
+            } else {
+                (post, follow)
+            };
+            race(&models, feed.as_ref(), first, second).await;
+            assert_eq!(
+                walk(&models, user(1), 3).await.len(),
+                1,
+                "follow first: {follow_first}"
+            );
+        }
+    });
+}
+
+/// Applies `second` while `first` is applied and not committed.
+async fn race(models: &Models, feed: &dyn Projection, first: &Recorded, second: &Recorded) {
+    let open = models
+        .begin(feed, "feed_g1", std::slice::from_ref(first))
+        .await
+        .unwrap();
+    let waits = async {
+        testing::wait::until_true(Duration::from_secs(10), "the second waits for the first", async || {
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database()))")
+                .fetch_one(&models.owner)
+                .await
+                .unwrap()
+        })
+        .await;
+        open.commit().await.unwrap();
+    };
+    tokio::join!(
+        models.apply(feed, "feed_g1", std::slice::from_ref(second)),
+        waits
+    );
+}

@@ -1,0 +1,391 @@
+//! Histories that could have happened: every fact comes from a decider.
+
+use chrono::{DateTime, Duration, Utc};
+use events::decide::{Decision, State, asset, comment, follow, pairing, post, reaction, user};
+use events::envelope::{Meta, Recorded};
+use events::fact::Fact;
+use events::fact::asset::{RenditionCompleted, UploadCompleted, UploadRequested};
+use events::fact::pair::LikeKind;
+use events::fact::post::{
+    CommentAdded, CommentEdited, PostEdited, PostPublished, ReactionAdded, Visibility,
+};
+use events::fact::user::ProfileUpdated;
+use events::id::{
+    AssetId, CommentId, EventId, JobId, Lane, Position, PostId, StreamKey, TenantId, UserId,
+};
+use uuid::Uuid;
+
+/// Users, posts, assets of a history: few, so that they meet.
+pub(crate) const USERS: u8 = 4;
+const POSTS: u8 = 12;
+const ASSETS: u8 = 3;
+const COMMENTS: u8 = 6;
+const VISIBILITIES: [Visibility; 4] = [
+    Visibility::Public,
+    Visibility::Followers,
+    Visibility::Mutuals,
+    Visibility::Private,
+];
+
+pub(crate) fn tenant() -> TenantId {
+    TenantId(Uuid::from_u128(0xA))
+}
+
+pub(crate) fn user(n: u8) -> UserId {
+    UserId::of("test", &(n % USERS).to_string())
+}
+
+pub(crate) fn post_id(n: u8) -> PostId {
+    PostId(Uuid::from_u128(0x1000 + u128::from(n % POSTS)))
+}
+
+pub(crate) fn asset_id(n: u8) -> AssetId {
+    AssetId(Uuid::from_u128(0x2000 + u128::from(n % ASSETS)))
+}
+
+pub(crate) fn comment_id(n: u8) -> CommentId {
+    CommentId(Uuid::from_u128(0x3000 + u128::from(n % COMMENTS)))
+}
+
+/// One thing that someone tries: which, and three numbers that say on what.
+pub(crate) type Attempt = (u8, u8, u8, u8);
+
+/// Facts in the order of the log.
+#[derive(Default)]
+pub(crate) struct History {
+    pub(crate) facts: Vec<Recorded>,
+}
+
+impl History {
+    /// A history in which all users have registered.
+    pub(crate) fn new() -> Self {
+        let mut history = Self::default();
+        for n in 0..USERS {
+            history.decide(&StreamKey::user(user(n)), |state| {
+                user::register(state, "test", &n.to_string())
+            });
+        }
+        history
+    }
+
+    pub(crate) fn of(attempts: &[Attempt]) -> Self {
+        let mut history = Self::new();
+        for attempt in attempts {
+            history.attempt(*attempt);
+        }
+        history
+    }
+
+    /// A long history, in which everything happens that deciders allow.
+    pub(crate) fn rich() -> Self {
+        let mut chance = Chance(1);
+        let mut number = || chance.below(256) as u8;
+        let attempts: Vec<Attempt> = (0..400)
+            .map(|_| (number(), number(), number(), number()))
+            .collect();
+        Self::of(&attempts)
+    }
+
+    /// Appends what a decider wants; a refusal appends nothing.
+    pub(crate) fn decide<S: State>(
+        &mut self,
+        key: &StreamKey,
+        decide: impl FnOnce(&S) -> Decision,
+    ) {
+        for fact in decide(&self.state(key)).unwrap_or_default() {
+            self.append(key, fact);
+        }
+    }
+
+    pub(crate) fn append(&mut self, key: &StreamKey, fact: Fact) {
+        let position = self.facts.len() as i64 + 1;
+        self.facts.push(Recorded {
+            position: Position(position),
+            lane: Lane::of(tenant(), &key.subject),
+            tenant: tenant(),
+            stream: key.stream.clone(),
+            version: self
+                .facts
+                .iter()
+                .filter(|recorded| recorded.stream == key.stream)
+                .count() as i64
+                + 1,
+            subject: key.subject.clone(),
+            meta: Meta {
+                actor: user(0),
+                command: position.to_string(),
+                correlation: None,
+                cause: None,
+            },
+            event_id: EventId(Uuid::from_u128(position as u128)),
+            recorded_at: DateTime::<Utc>::UNIX_EPOCH + Duration::seconds(position),
+            fact,
+        });
+    }
+
+    fn state<S: State>(&self, key: &StreamKey) -> S {
+        let mut state = S::default();
+        for recorded in self
+            .facts
+            .iter()
+            .filter(|recorded| recorded.stream == key.stream)
+        {
+            state.fold(recorded.event_id, &recorded.fact);
+        }
+        state
+    }
+
+    fn attempt(&mut self, (what, a, b, c): Attempt) {
+        match what % 16 {
+            0..4 => self.publish(a, b, c),
+            4 => self.decide(&StreamKey::post(post_id(b)), |state| {
+                post::edit(state, edited(a, b, c))
+            }),
+            5 => self.decide(&StreamKey::post(post_id(b)), |state| {
+                post::delete(state, post_id(b), user(a))
+            }),
+            6..9 => self.follow(a, b),
+            9 if c % 2 == 0 => self.decide(
+                &StreamKey::follow(user(a), user(b)),
+                |state: &follow::FollowState| follow::unfollow(*state, user(a), user(b)),
+            ),
+            9 => self.decide(
+                &StreamKey::follow(user(a), user(b)),
+                |state: &follow::FollowState| follow::answer(*state, user(a), user(b), c % 4 == 1),
+            ),
+            10 => self.upload(a, b),
+            11 => self.render(b, c),
+            12 => self.comment(a, b, c),
+            13 => self.react(a, b, c),
+            14 => self.pair(a, b, c),
+            _ => self.decide(&StreamKey::user(user(a)), |state| {
+                user::update_profile(state, profile(a, b, c))
+            }),
+        }
+    }
+
+    pub(crate) fn publish(&mut self, a: u8, b: u8, c: u8) {
+        let assets = if c % 3 == 0 {
+            vec![asset_id(c / 3)]
+        } else {
+            vec![]
+        };
+        let states: Vec<_> = assets
+            .iter()
+            .map(|asset| self.state(&StreamKey::asset(*asset)))
+            .collect();
+        let wanted = PostPublished {
+            post: post_id(b),
+            author: user(a),
+            text: format!("Hola #gato y #perro{}", c % 3).into(),
+            place: (c % 5 == 0).then(|| "Cádiz".into()),
+            language: Some("es".to_owned()),
+            assets,
+            visibility: VISIBILITIES[usize::from(c % 4)],
+        };
+        self.decide(&StreamKey::post(post_id(b)), |state| {
+            post::publish(state, wanted, &states)
+        });
+    }
+
+    pub(crate) fn follow(&mut self, a: u8, b: u8) {
+        let target = self.state(&StreamKey::user(user(b)));
+        self.decide(
+            &StreamKey::follow(user(a), user(b)),
+            |state: &follow::FollowState| follow::follow(*state, user(a), user(b), &target),
+        );
+    }
+
+    pub(crate) fn upload(&mut self, a: u8, b: u8) {
+        let (asset, owner) = (asset_id(b), user(a));
+        let key = StreamKey::asset(asset);
+        let wanted = UploadRequested {
+            asset,
+            owner,
+            file_name: "vacaciones.mp4".into(),
+            media_type: "video/mp4".to_owned(),
+            bytes: 10,
+            sha256: "aa".to_owned(),
+            storage_key: "in".to_owned(),
+            expires_at: DateTime::UNIX_EPOCH,
+        };
+        self.decide(&key, |state| asset::request_upload(state, wanted));
+        let completed = UploadCompleted {
+            asset,
+            owner,
+            storage_key: "in".to_owned(),
+            bytes: 10,
+            sha256: "aa".to_owned(),
+            etag: None,
+            media_type: "video/mp4".to_owned(),
+            profiles: vec!["fast@1".to_owned()],
+        };
+        self.decide(&key, |state| asset::complete_upload(state, completed));
+    }
+
+    /// Ends the asset's job, well or badly, or deletes the asset.
+    pub(crate) fn render(&mut self, b: u8, c: u8) {
+        let asset = asset_id(b);
+        let key = StreamKey::asset(asset);
+        let state: asset::AssetState = self.state(&key);
+        let (Some(owner), Some(job)) = (state.owner, state.jobs.keys().next().copied()) else {
+            return;
+        };
+        if c % 4 == 3 {
+            return self.decide(&key, |state| asset::delete(state, asset, owner));
+        }
+        let made = vec![made(asset, job)];
+        self.decide(&key, |state| {
+            asset::finish_job(
+                state,
+                asset,
+                job,
+                asset::Rendered {
+                    made,
+                    ..Default::default()
+                },
+            )
+        });
+    }
+
+    fn comment(&mut self, a: u8, b: u8, c: u8) {
+        let comment = comment_id(c);
+        let known: comment::CommentState = self.state(&StreamKey::comment(comment, post_id(b)));
+        let post = known.post.unwrap_or(post_id(b));
+        let (key, on) = (
+            StreamKey::comment(comment, post),
+            self.state(&StreamKey::post(post)),
+        );
+        if c % 3 == 0 {
+            return self.decide(&key, |state| comment::delete(state, comment, user(a), &on));
+        }
+        let text = format!("comment {a}");
+        let edit = CommentEdited {
+            comment,
+            post,
+            author: user(a),
+            text: text.clone().into(),
+        };
+        self.decide(&key, |state| comment::edit(state, edit));
+        let add = CommentAdded {
+            comment,
+            post,
+            author: user(a),
+            text: text.into(),
+            parent: None,
+        };
+        self.decide(&key, |state| comment::add(state, add, &on, None));
+    }
+
+    fn react(&mut self, a: u8, b: u8, c: u8) {
+        let kind = reaction::KINDS[usize::from(c % 3)].to_owned();
+        let wanted = ReactionAdded {
+            post: post_id(b),
+            comment: None,
+            user: user(a),
+            kind,
+        };
+        let key = StreamKey::post_reaction(post_id(b), user(a));
+        let there = self
+            .state::<post::PostState>(&StreamKey::post(post_id(b)))
+            .author()
+            .map(drop);
+        if c % 4 == 0 {
+            self.decide(&key, |state| reaction::unreact(state, &wanted));
+        } else {
+            self.decide(&key, |state| reaction::react(state, wanted, there));
+        }
+    }
+
+    pub(crate) fn pair(&mut self, a: u8, b: u8, c: u8) {
+        let (from, to) = (user(a), user(b));
+        let target = self.state(&StreamKey::user(to));
+        self.decide(&StreamKey::pair_match(from, to), |state| match c % 5 {
+            0 => pairing::end(state, from, to),
+            1 => pairing::pass(state, from, to, &target),
+            2 => pairing::like(state, from, to, LikeKind::Super, &target),
+            _ => pairing::like(state, from, to, LikeKind::Like, &target),
+        });
+    }
+}
+
+fn edited(a: u8, b: u8, c: u8) -> PostEdited {
+    PostEdited {
+        post: post_id(b),
+        author: user(a),
+        text: (c % 2 == 0).then(|| format!("Adiós #gato{}", c % 3).into()),
+        place: None,
+        language: None,
+        visibility: Some(VISIBILITIES[usize::from(c / 2 % 4)]),
+    }
+}
+
+fn profile(a: u8, b: u8, c: u8) -> ProfileUpdated {
+    ProfileUpdated {
+        user: user(a),
+        name: (b % 2 == 0).then(|| format!("Ana {b}").into()),
+        bio: (b % 3 == 0).then(|| "La de los gatos".into()),
+        place: None,
+        language: (c % 3 == 0).then(|| "es".to_owned()),
+        private: Some(c % 4 == 0),
+    }
+}
+
+fn made(asset: AssetId, job: JobId) -> RenditionCompleted {
+    RenditionCompleted {
+        asset,
+        job,
+        profile: "fast@1".to_owned(),
+        name: "poster.jpg".to_owned(),
+        storage_key: "out".to_owned(),
+        media_type: "image/jpeg".to_owned(),
+        bytes: 1,
+        sha256: "bb".to_owned(),
+        width: Some(640),
+        height: Some(360),
+        duration_ms: None,
+    }
+}
+
+/// The facts in another order that could reach a projection, cut into batches: subjects keep their order, nothing else.
+pub(crate) fn delivery(facts: &[Recorded], seed: u64) -> Vec<Vec<Recorded>> {
+    let mut chance = Chance(seed);
+    let mut queues: Vec<(String, Vec<Recorded>)> = vec![];
+    for recorded in facts.iter().rev() {
+        match queues
+            .iter_mut()
+            .find(|(subject, _)| *subject == recorded.subject)
+        {
+            Some((_, queue)) => queue.push(recorded.clone()),
+            None => queues.push((recorded.subject.clone(), vec![recorded.clone()])),
+        }
+    }
+    let mut batches = vec![vec![]];
+    while !queues.is_empty() {
+        let at = chance.below(queues.len() as u64) as usize;
+        batches
+            .last_mut()
+            .expect("there is always one")
+            .extend(queues[at].1.pop());
+        if queues[at].1.is_empty() {
+            queues.swap_remove(at);
+        }
+        if chance.below(4) == 0 {
+            batches.push(vec![]);
+        }
+    }
+    batches
+}
+
+/// Numbers that follow from a seed (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % limit
+    }
+}

@@ -1,0 +1,9 @@
+//! Read models on real Postgres.
+
+mod answers;
+mod feed;
+mod finding;
+mod history;
+mod laws;
+mod model;
+mod walls;

@@ -1,0 +1,211 @@
+//! What nobody may see: other tenants' rows, and in one's own tenant what is private to others.
+
+use projectors::config::Config;
+use projectors::page::Viewer;
+use projectors::{engagement, feed, graph, media, pairing, search};
+use service::db::TenantTx;
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use crate::history::{History, tenant, user};
+use crate::model::{Models, runtime};
+
+/// Every table of every generation, and every view that is read.
+async fn relations(models: &Models, kind: &str) -> Vec<String> {
+    sqlx::query_scalar(
+        "SELECT format('%I.%I', n.nspname, c.relname)
+        FROM projection.generations g
+        JOIN pg_namespace n ON n.nspname IN (g.projection, g.projection || '_g' || g.generation)
+        JOIN pg_class c ON c.relnamespace = n.oid
+        WHERE c.relkind::text = $1",
+    )
+    .bind(kind)
+    .fetch_all(&models.owner)
+    .await
+    .unwrap()
+}
+
+#[test]
+fn every_table_is_guarded() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let tables = relations(&models, "r").await;
+        assert!(tables.len() >= 20, "{tables:?}");
+        for table in tables {
+            let guarded: bool = sqlx::query_scalar(
+                "SELECT c.relrowsecurity AND c.relforcerowsecurity
+                    AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)
+                    AND EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+                        WHERE i.indrelid = c.oid AND i.indisprimary AND a.attname = 'tenant')
+                FROM pg_class c WHERE c.oid = $1::regclass",
+            )
+            .bind(&table)
+            .fetch_one(&models.owner)
+            .await
+            .unwrap();
+            assert!(guarded, "{table}");
+        }
+        for view in relations(&models, "v").await {
+            let options: Option<Vec<String>> =
+                sqlx::query_scalar("SELECT reloptions FROM pg_class WHERE oid = $1::regclass")
+                    .bind(&view)
+                    .fetch_one(&models.owner)
+                    .await
+                    .unwrap();
+            assert_eq!(options.unwrap_or_default(), ["security_invoker=true"], "{view}");
+        }
+    });
+}
+
+#[test]
+fn without_a_tenant_or_from_another_nothing_is_seen() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        models.tell(&History::rich().facts).await;
+        let strangers = TenantTx::begin(&models.api, Uuid::from_u128(0xB), user(0).0)
+            .await
+            .unwrap();
+        let nobody = models.api.begin().await.unwrap();
+        let (mut strangers, mut nobody) = (strangers, nobody);
+        let (mut own, _) = models.read(user(0)).await;
+        let mut seen = 0;
+        for relation in relations(&models, "r")
+            .await
+            .into_iter()
+            .chain(relations(&models, "v").await)
+        {
+            let count = format!("SELECT count(*) FROM {relation}");
+            let n: i64 = sqlx::query_scalar(AssertSqlSafe(count.clone()))
+                .fetch_one(&mut *strangers)
+                .await
+                .unwrap();
+            assert_eq!(n, 0, "another tenant sees {relation}");
+            let n: i64 = sqlx::query_scalar(AssertSqlSafe(count.clone()))
+                .fetch_one(&mut *nobody)
+                .await
+                .unwrap();
+            assert_eq!(n, 0, "nobody sees {relation}");
+            let n: i64 = sqlx::query_scalar(AssertSqlSafe(count))
+                .fetch_one(&mut *own)
+                .await
+                .unwrap();
+            seen += i64::from(n > 0);
+        }
+        assert!(seen > 30, "the tenant itself sees only {seen}");
+    });
+}
+
+/// The queries name the tenant too, but it is the transaction's that counts.
+#[test]
+fn a_forged_viewer_sees_nothing() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        models.tell(&History::rich().facts).await;
+        let mut tx = TenantTx::begin(&models.api, Uuid::from_u128(0xB), user(9).0)
+            .await
+            .unwrap();
+        let forged = Viewer {
+            tenant: tenant(),
+            user: user(0),
+        };
+        let words = search::query::Search {
+            words: "hola".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(
+            feed::query::page(&mut tx, forged, None, 9)
+                .await
+                .unwrap()
+                .items,
+            []
+        );
+        assert_eq!(
+            feed::query::by_author(&mut tx, forged, user(0), None, 9)
+                .await
+                .unwrap()
+                .items,
+            []
+        );
+        assert_eq!(
+            media::query::mine(&mut tx, forged, None, 9)
+                .await
+                .unwrap()
+                .items,
+            []
+        );
+        assert_eq!(
+            graph::query::profile(&mut tx, forged, user(0))
+                .await
+                .unwrap(),
+            None
+        );
+        assert_eq!(
+            pairing::query::candidates(&mut tx, forged, None, 9)
+                .await
+                .unwrap()
+                .items,
+            []
+        );
+        assert_eq!(
+            search::query::search(&mut tx, forged, &words, None, 9)
+                .await
+                .unwrap()
+                .items,
+            []
+        );
+        let post = crate::history::post_id(0);
+        assert_eq!(
+            engagement::query::comments(&mut tx, forged, post, None, None, 9)
+                .await
+                .unwrap()
+                .items,
+            []
+        );
+    });
+}
+
+#[test]
+fn what_someone_thinks_of_another_is_theirs_alone() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let mut history = History::new();
+        history.pair(0, 1, 3);
+        history.upload(0, 0);
+        models.tell(&history.facts).await;
+        for (reader, rows) in [(0, 1i64), (1, 0)] {
+            let (mut tx, _) = models.read(user(reader)).await;
+            for table in ["pairing.verdict", "media.upload", "media.job"] {
+                let n: i64 =
+                    sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {table}")))
+                        .fetch_one(&mut *tx)
+                        .await
+                        .unwrap();
+                assert_eq!(n, rows, "{table} for {reader}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_api_writes_nothing() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        for relation in relations(&models, "r")
+            .await
+            .into_iter()
+            .chain(relations(&models, "v").await)
+        {
+            let error = sqlx::query(AssertSqlSafe(format!("DELETE FROM {relation}")))
+                .execute(&models.api)
+                .await;
+            let code = error
+                .unwrap_err()
+                .into_database_error()
+                .unwrap()
+                .code()
+                .unwrap()
+                .into_owned();
+            assert_eq!(code, "42501", "{relation}");
+        }
+    });
+}
