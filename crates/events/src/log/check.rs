@@ -12,7 +12,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::marker::Marker;
-use super::{ASK_LIMIT, Kafka, from_record};
+use super::{ASK_LIMIT, Kafka, from_record, topic};
 use crate::id::{EventId, Lane, Position};
 
 /// Why nothing is relayed: the topic and Postgres do not belong together. Only a person can say which one is right.
@@ -125,15 +125,16 @@ impl Survey {
             survey.marker = Some(serde_json::from_slice(text).map_err(|_| Garbled));
         }
         let facts = kafka.facts_topic();
-        for lane in Lane::all() {
-            let (low, high) = reader.fetch_watermarks(&facts, lane.number().into(), ASK_LIMIT)?;
+        let lanes = Lane::all().map(|lane| lane.number().into());
+        for (partition, (low, high)) in topic::bounds(&reader, &facts, lanes)? {
+            let lane = Lane::new(partition);
             if low > 0 {
-                survey.truncated = Some((lane, low));
+                survey.truncated = lane.map(|lane| (lane, low));
             }
             // An aborted transaction leaves offsets without records.
             let unexplained = survey.marker.is_none() && survey.occupied.is_none() && high > low;
-            if unexplained && last_record(&reader, &facts, lane.number().into())?.is_some() {
-                survey.occupied = Some(lane);
+            if unexplained && last_record(&reader, &facts, partition)?.is_some() {
+                survey.occupied = lane;
             }
         }
         if let Some(Ok(marker)) = survey.marker {
@@ -210,11 +211,15 @@ fn last_record(
     topic: &str,
     partition: i32,
 ) -> KafkaResult<Option<OwnedMessage>> {
-    let (low, high) = reader.fetch_watermarks(topic, partition, ASK_LIMIT)?;
-    let mut stretch = 64;
-    if high == low {
+    let bounds = topic::bounds(reader, topic, std::iter::once(partition))?;
+    let Some((low, high)) = bounds
+        .get(&partition)
+        .copied()
+        .filter(|(low, high)| high > low)
+    else {
         return Ok(None);
-    }
+    };
+    let mut stretch = 64;
     loop {
         let from = low.max(high - stretch);
         let last = read_to_end(reader, topic, partition, from)?;

@@ -33,6 +33,7 @@ const MAX_RECORD_BYTES: &str = "4194304";
 
 /// Where Kafka is.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Kafka's brokers, `HOST:PORT,…`. Without them everything reads the log in Postgres and nothing is relayed.
     #[arg(long, env = "KAFKA_BROKERS")]

@@ -16,7 +16,7 @@ use service::retry::Retry;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{ASK_LIMIT, Kafka, RecordError, TopicError, asking, from_record, retry_of, topic};
+use super::{Kafka, RecordError, TopicError, asking, from_record, retry_of, topic};
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
 use crate::source::LaneStart;
@@ -85,7 +85,7 @@ struct Place {
     after: Position,
     /// The offset to read next.
     next: i64,
-    /// Whether the first record will tell if the hint was too far on.
+    /// Whether `next` is the caller's word: the fact there, or one after it, must be known already.
     hinted: bool,
 }
 
@@ -104,6 +104,7 @@ impl KafkaTail {
     pub fn new(kafka: &Kafka, name: &str, log_id: Uuid) -> Result<Self, TailError> {
         let consumer: StreamConsumer = kafka
             .reader(name)
+            .set("enable.partition.eof", "true")
             // What waits in memory for the reader: per lane, and all lanes together.
             .set("fetch.message.max.bytes", "1048576")
             .set("queued.max.messages.kbytes", "32768")
@@ -150,7 +151,7 @@ impl KafkaTail {
     }
 
     /// The next facts, each with its offset; none when there were none for `wait`. A lane's facts come in order, each
-    /// once. Dropping the future loses nothing.
+    /// once. After an error, or when dropped, assign before the next.
     pub async fn next_batch(
         &mut self,
         max: usize,
@@ -170,6 +171,7 @@ impl KafkaTail {
             let taken = match record {
                 None => break,
                 Some(Ok(record)) => self.take(&record),
+                Some(Err(KafkaError::PartitionEOF(partition))) => self.end_of(partition),
                 Some(Err(error)) => Err(Interrupted::from(error)),
             };
             match taken {
@@ -221,11 +223,10 @@ impl KafkaTail {
             }
             .into());
         }
-        if std::mem::take(&mut place.hinted) && fact.position > place.after {
-            tracing::warn!(lane = %fact.lane, offset, "the stored offset is not where its fact is; reading from 0");
-            place.next = 0;
-            return Err(Interrupted::Seek);
+        if place.hinted && fact.position > place.after {
+            return Err(self.distrust());
         }
+        place.hinted = false;
         place.next = offset + 1;
         if fact.position <= place.after {
             return Ok(None);
@@ -234,24 +235,47 @@ impl KafkaTail {
         Ok(Some((fact, offset)))
     }
 
+    /// A lane was read to its end. A hint that led to no record at all was wrong.
+    fn end_of(&mut self, partition: i32) -> Result<Option<(Sealed, i64)>, Interrupted> {
+        let place = Lane::new(partition).and_then(|lane| self.lanes.get(&lane));
+        if place.is_some_and(|place| place.hinted) {
+            return Err(self.distrust());
+        }
+        Ok(None)
+    }
+
+    /// One hint was wrong: whatever spoilt it, spoilt the others as well.
+    fn distrust(&mut self) -> Interrupted {
+        tracing::warn!(
+            topic = self.topic,
+            "stored offsets are not where their facts are; reading lanes from 0"
+        );
+        for place in self.lanes.values_mut().filter(|place| place.hinted) {
+            *place = Place {
+                next: 0,
+                hinted: false,
+                ..*place
+            };
+        }
+        Interrupted::Seek
+    }
+
     /// Starts fetching every lane at its next offset, at 0 where there is no such offset.
     async fn seek(&mut self) -> Result<(), TailError> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
-        let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
-        let bounds = asking(move || {
-            let bounds =
-                |lane: Lane| consumer.fetch_watermarks(&topic, lane.number().into(), ASK_LIMIT);
-            lanes
-                .into_iter()
-                .map(|lane| Ok((lane, bounds(lane)?)))
-                .collect::<KafkaResult<Vec<_>>>()
-        })
-        .await?;
-        for (lane, (low, high)) in bounds {
+        let lanes: Vec<i32> = self.lanes.keys().map(|lane| lane.number().into()).collect();
+        let bounds = asking(move || topic::bounds(&*consumer, &topic, lanes.into_iter())).await?;
+        for (lane, place) in &mut self.lanes {
+            let Some((low, high)) = bounds.get(&i32::from(lane.number())).copied() else {
+                continue;
+            };
             if low > 0 {
-                return Err(TailError::Truncated { lane, offset: low });
+                return Err(TailError::Truncated {
+                    lane: *lane,
+                    offset: low,
+                });
             }
-            if let Some(place) = self.lanes.get_mut(&lane).filter(|place| place.next > high) {
+            if place.next > high {
                 *place = Place {
                     next: 0,
                     hinted: false,

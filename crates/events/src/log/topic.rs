@@ -1,11 +1,13 @@
 //! The topics: made once, with settings that keep the log whole; never silently used with other ones.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
 use service::retry::{Backoff, Retry};
 
 use super::{ASK_LIMIT, Kafka, MAX_RECORD_BYTES, asking, retry_of};
@@ -139,6 +141,44 @@ async fn ensure_one(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
         found,
         wanted: wanted.partitions,
     })
+}
+
+/// The first offset of each partition and the one after its last committed record, by partition. Blocks; asks each
+/// broker once for all.
+pub(super) fn bounds<C: ConsumerContext>(
+    reader: &impl Consumer<C>,
+    topic: &str,
+    partitions: impl Iterator<Item = i32>,
+) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
+    let partitions: Vec<i32> = partitions.collect();
+    let ask = |which: Offset| {
+        let mut list = TopicPartitionList::new();
+        for partition in &partitions {
+            list.add_partition_offset(topic, *partition, which)?;
+        }
+        if partitions.is_empty() {
+            return Ok(list);
+        }
+        // The protocol takes these two in the place of a time.
+        reader.offsets_for_times(list, ASK_LIMIT)
+    };
+    let (first, end) = (ask(Offset::Beginning)?, ask(Offset::End)?);
+    let offset = |list: &TopicPartitionList, partition| {
+        let found = list.find_partition(topic, partition);
+        let found = found.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
+        found.error()?;
+        match found.offset() {
+            Offset::Offset(offset) => Ok(offset),
+            _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)),
+        }
+    };
+    let of = |partition| {
+        Ok((
+            partition,
+            (offset(&first, partition)?, offset(&end, partition)?),
+        ))
+    };
+    partitions.iter().copied().map(of).collect()
 }
 
 /// Number of partitions; 0 when there is no such topic.
