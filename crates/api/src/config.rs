@@ -6,6 +6,7 @@ use service::secret::Secret;
 
 /// How the API is served.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Where the API listens.
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8080")]

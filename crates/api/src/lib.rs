@@ -19,11 +19,9 @@ mod position;
 mod problem;
 mod query;
 mod router;
-mod serve;
 mod state;
 mod storage;
 
 pub use config::{Config, ConfigError};
 pub use router::{document, router};
-pub use serve::serve;
 pub use state::ApiState;

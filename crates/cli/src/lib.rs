@@ -1,1 +1,9 @@
-//! cli
+//! Puts the crates together into processes: what each command starts, in which order, and how it ends.
+
+pub mod command;
+pub mod data;
+pub mod demo;
+pub mod out;
+pub mod postgres;
+pub mod stack;
+pub mod transcoder;

@@ -12,6 +12,7 @@ use crate::secret::Secret;
 
 /// Where the database is.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Postgres, e.g. `postgres://user@host/name`. The user must be allowed to take Cinelog's roles.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]

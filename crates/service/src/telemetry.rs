@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 /// What is logged.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Log filter, e.g. `info` or `warn,events=debug`.
     #[arg(long, env = "LOG", default_value = "info,sqlx=warn", global = true)]

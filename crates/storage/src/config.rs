@@ -9,6 +9,7 @@ use crate::error::Error;
 
 /// Where objects are kept.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Where objects are kept: a folder (`/srv/cinelog` or `file:///srv/cinelog`) or a bucket
     /// (`s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME]`).

@@ -17,6 +17,7 @@ use crate::seal::{Key, SealError};
 
 /// Where the master key is.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// The key that wraps every person's key: 32 bytes, base64. Without it nobody's texts can be read.
     #[arg(long, env = "MASTER_KEY", hide_env_values = true)]

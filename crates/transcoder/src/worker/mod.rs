@@ -44,6 +44,7 @@ const REPORT: Duration = Duration::from_millis(250);
 
 /// How a worker works.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Jobs at once; half of the cores by default.
     #[arg(long, env = "SLOTS")]

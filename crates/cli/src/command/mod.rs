@@ -1,0 +1,49 @@
+//! A file per subcommand.
+
+mod api;
+mod demo;
+mod log;
+mod migrate;
+mod projectors;
+mod relay;
+mod token;
+pub mod up;
+
+use service::shutdown::Shutdown;
+
+/// What there is to do.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Run everything in one process tree: private Postgres, folder store, API, projectors, transcoder.
+    Up(up::Up),
+    /// Serve the API.
+    Api(api::Api),
+    /// Relay the log into Kafka, exactly once.
+    Relay(relay::Relay),
+    /// Keep read models true.
+    Projectors(projectors::Projectors),
+    /// Bring the database to the newest shape.
+    Migrate(migrate::Migrate),
+    /// Look at the log.
+    Log(log::Log),
+    /// Make a token for local use.
+    Token(token::Token),
+    /// Run three users through the whole chain, report, and stop.
+    Demo(demo::Demo),
+}
+
+impl Command {
+    /// Does it, until it is done or `shutdown`.
+    pub async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        match self {
+            Self::Up(up) => Box::pin(up.run(shutdown)).await,
+            Self::Api(api) => Box::pin(api.run(shutdown)).await,
+            Self::Relay(relay) => relay.run(shutdown).await,
+            Self::Projectors(projectors) => Box::pin(projectors.run(shutdown)).await,
+            Self::Migrate(migrate) => Box::pin(migrate.run()).await,
+            Self::Log(log) => Box::pin(log.run()).await,
+            Self::Token(token) => Box::pin(token.run()).await,
+            Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
+        }
+    }
+}

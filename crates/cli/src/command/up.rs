@@ -1,0 +1,222 @@
+//! `cinelog up`: one machine, one command.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use events::store::{KeysConfig, Log};
+use service::db::Role;
+use service::health::Dependency;
+use service::secret::Secret;
+use service::shutdown::Shutdown;
+use tokio::net::TcpListener;
+
+use crate::data::DataFolder;
+use crate::out::say;
+use crate::postgres::Cluster;
+use crate::stack::{self, Admin, Database, Facts};
+use crate::transcoder;
+
+/// Runs everything on this machine. What is configured (DATABASE_URL, KAFKA_BROKERS, STORAGE_URL) is used; what is not
+/// is made in the data folder.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Up {
+    /// Where secrets, the private Postgres and stored objects are; made when it is not there.
+    #[arg(long, env = "DATA", default_value = ".cinelog/data")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub(crate) database: Database,
+    #[command(flatten)]
+    pub(crate) storage: storage::Config,
+    #[command(flatten)]
+    pub(crate) keys: KeysConfig,
+    #[command(flatten)]
+    pub(crate) kafka: events::log::Config,
+    #[command(flatten)]
+    pub(crate) api: api::config::Config,
+    #[command(flatten)]
+    pub(crate) projectors: projectors::config::Config,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// A Cinelog that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where its public listener is.
+    pub address: SocketAddr,
+    /// Signs its tokens.
+    pub secret: Secret,
+    /// Its log.
+    pub log: Log,
+    /// Its database.
+    pub database: Database,
+    cluster: Option<Cluster>,
+    _folder: DataFolder,
+}
+
+impl Up {
+    pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let data = self.data.display().to_string();
+        let running = Box::pin(self.start(shutdown)).await?;
+        say(format_args!(
+            "Cinelog is up on http://{}  (data in {data}, Ctrl-C stops it)",
+            running.address
+        ));
+        say(format_args!(
+            "a token to call it with:  cinelog token --data {data} --user ana"
+        ));
+        shutdown.cancelled().await;
+        running.stop(shutdown).await
+    }
+
+    /// Forgets what is configured: everything comes from the data folder.
+    pub(crate) fn alone(&mut self) {
+        self.database.forget();
+        self.kafka.kafka_brokers = None;
+        self.storage.storage_url = None;
+    }
+
+    /// Starts everything, in the order in which one needs the other.
+    pub async fn start(mut self, shutdown: &Shutdown) -> anyhow::Result<Running> {
+        let folder = DataFolder::open(&self.data)?;
+        let secret = self.fill_in(&folder)?;
+        let cluster = match self.database.url() {
+            Some(_) => None,
+            None => Some(Cluster::start(&folder.postgres()).await?),
+        };
+        if let Some(cluster) = &cluster {
+            self.database = self.database.at(cluster.url());
+        }
+        match Box::pin(self.start_on(folder, secret, shutdown)).await {
+            Ok(running) => Ok(Running { cluster, ..running }),
+            Err(error) => {
+                if let Some(cluster) = cluster {
+                    cluster.stop().await.ok();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_on(
+        mut self,
+        folder: DataFolder,
+        secret: Secret,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Running> {
+        stack::migrate(&self.database).await?;
+        let listen = self.api.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("listen on {listen}"))?;
+        let address = listener.local_addr()?;
+        self.storage.public_url = format!("http://{address}").parse()?;
+
+        let health = self.admin.serve(self.needs().await?, shutdown).await?;
+        let keys = stack::keys(&self.keys)?;
+        let facts = Facts {
+            kafka: self.kafka.clone(),
+            keys: keys.clone(),
+        };
+        stack::relay(&self.database, &self.kafka, shutdown).await?;
+        stack::projectors(&self.database, &facts, &self.projectors, &[], shutdown).await?;
+        transcoder::keep(self.environment(), shutdown);
+        let log = stack::api(
+            &self.database,
+            keys,
+            &self.storage,
+            self.api,
+            listener,
+            Some(&health),
+            shutdown,
+        )
+        .await?;
+        Ok(Running {
+            address,
+            secret,
+            log,
+            database: self.database,
+            cluster: None,
+            _folder: folder,
+        })
+    }
+
+    /// Fills in what is not configured from the data folder; returns the secret that signs.
+    fn fill_in(&mut self, folder: &DataFolder) -> anyhow::Result<Secret> {
+        if self.keys.master_key.is_none() && self.keys.master_key_file.is_none() {
+            self.keys.master_key = Some(folder.master_key()?);
+        }
+        if self.storage.storage_url.is_none() {
+            self.storage.storage_url = Some(folder.storage().display().to_string());
+        }
+        let secret = match &self.api.secret_key {
+            Some(secret) => secret.clone(),
+            None => folder.secret_key()?,
+        };
+        self.api.secret_key = Some(secret.clone());
+        Ok(secret)
+    }
+
+    async fn needs(&self) -> anyhow::Result<Vec<Dependency>> {
+        let mut needs = vec![Dependency::Postgres(self.database.pool(Role::Api).await?)];
+        let broker = self
+            .kafka
+            .kafka_brokers
+            .as_ref()
+            .and_then(|all| all.split(',').next());
+        needs.extend(broker.map(|broker| Dependency::Tcp("kafka", broker.to_owned())));
+        Ok(needs)
+    }
+
+    /// The transcoder's configuration: its own process, so its own environment.
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let secret = |secret: Option<&Secret>| secret.map(|secret| secret.expose().into());
+        let file = self
+            .keys
+            .master_key_file
+            .as_ref()
+            .map(|path| path.clone().into_os_string());
+        let all: [(&'static str, Option<OsString>); 7] = [
+            ("DATABASE_URL", secret(self.database.url())),
+            ("MASTER_KEY", secret(self.keys.master_key.as_ref())),
+            ("MASTER_KEY_FILE", file),
+            (
+                "STORAGE_URL",
+                self.storage.storage_url.as_ref().map(Into::into),
+            ),
+            (
+                "AWS_ACCESS_KEY_ID",
+                self.storage.aws_access_key_id.as_ref().map(Into::into),
+            ),
+            (
+                "AWS_SECRET_ACCESS_KEY",
+                secret(self.storage.aws_secret_access_key.as_ref()),
+            ),
+            (
+                "KAFKA_BROKERS",
+                self.kafka.kafka_brokers.as_ref().map(Into::into),
+            ),
+        ];
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+}
+
+impl Running {
+    /// Ends every part, then the private Postgres under them.
+    pub async fn stop(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        if !shutdown.finish(END).await {
+            tracing::warn!("something did not end in time");
+        }
+        match self.cluster {
+            Some(cluster) => cluster.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// How long the parts may take to end.
+const END: std::time::Duration = std::time::Duration::from_secs(30);

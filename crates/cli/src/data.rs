@@ -1,0 +1,96 @@
+//! The data folder of a single machine: secrets, the private Postgres, stored objects.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rand::RngCore;
+use service::secret::Secret;
+
+/// A data folder, open for one process.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    /// Held while this lives.
+    _lock: Option<File>,
+}
+
+impl DataFolder {
+    /// Opens the folder for the process that runs on it; made when there is none.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(path)
+            .with_context(|| format!("make the data folder {}", path.display()))?;
+        let path = fs::canonicalize(path)?;
+        let lock = File::create(path.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path,
+                _lock: Some(lock),
+            }),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another `cinelog up` runs on {}", path.display())
+            }
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
+    /// Looks into a folder that another process may run on.
+    pub fn look(path: &Path) -> anyhow::Result<Self> {
+        let path = fs::canonicalize(path).with_context(|| {
+            format!(
+                "no data folder at {}: start `cinelog up` there first",
+                path.display()
+            )
+        })?;
+        Ok(Self { path, _lock: None })
+    }
+
+    /// The private Postgres's folder.
+    pub fn postgres(&self) -> PathBuf {
+        self.path.join("postgres")
+    }
+
+    /// The folder store.
+    pub fn storage(&self) -> PathBuf {
+        self.path.join("storage")
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What tokens, cursors and URLs are signed with; made on first use.
+    pub fn secret_key(&self) -> anyhow::Result<Secret> {
+        self.secret("secret.key")
+    }
+
+    /// What wraps the keys of persons; made on first use. Losing it loses every person's texts.
+    pub fn master_key(&self) -> anyhow::Result<Secret> {
+        self.secret("master.key")
+    }
+
+    fn secret(&self, name: &str) -> anyhow::Result<Secret> {
+        let path = self.path.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => return Ok(Secret::new(text.trim())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        }
+        let mut bytes = [0; 32];
+        rand::rng().fill_bytes(&mut bytes);
+        let text = BASE64.encode(bytes);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        Ok(Secret::new(text))
+    }
+}

@@ -1,0 +1,67 @@
+//! The outputs, fetched as any client would, and what they are.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::client::Client;
+use super::{hex, items, text};
+use crate::out::say;
+
+/// Fetches every rendition of `asset` into `folder`, checks it against what the API says, and reports it.
+pub(super) async fn fetch(client: &Client, asset: &Value, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    say(format_args!("\n{:<32} {:>10}  figures", "output", "bytes"));
+    let renditions = serde_json::json!({"items": asset["renditions"]});
+    for rendition in items(&renditions) {
+        let name = text(rendition, "/name")?;
+        ensure!(!name.contains('/'), "an output is called {name}");
+        let bytes = client.bytes(text(rendition, "/url")?).await?;
+        let sha256 = hex(&Sha256::digest(&bytes));
+        ensure!(
+            sha256 == text(rendition, "/sha256")?,
+            "{name} is not what the API says it is"
+        );
+        let path = folder.join(name);
+        fs::write(&path, &bytes).with_context(|| format!("write {}", path.display()))?;
+        say(format_args!(
+            "{:<32} {:>10}  {}",
+            path.display(),
+            bytes.len(),
+            figures(rendition, name, &bytes)
+        ));
+    }
+    Ok(())
+}
+
+fn figures(rendition: &Value, name: &str, bytes: &[u8]) -> String {
+    let mut parts = vec![];
+    if let (Some(width), Some(height)) = (rendition["width"].as_i64(), rendition["height"].as_i64())
+    {
+        parts.push(format!("{width}×{height}"));
+    }
+    if let Some(ms) = rendition["duration_ms"].as_f64() {
+        parts.push(format!("{:.3} s", ms / 1000.0));
+    }
+    if let (true, Some(peaks)) = (
+        Path::new(name).extension().is_some_and(|e| e == "dat"),
+        peaks(bytes),
+    ) {
+        parts.push(peaks);
+    }
+    parts.extend(rendition["profile"].as_str().map(str::to_owned));
+    parts.join(", ")
+}
+
+/// Length and rate from a waveform file's header, see audiowaveform's format.
+fn peaks(bytes: &[u8]) -> Option<String> {
+    let field = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let (rate, zoom, length) = (field(8)?, field(12)?, field(16)?);
+    let seconds = f64::from(length) * f64::from(zoom) / f64::from(rate);
+    Some(format!(
+        "{length} peaks of {zoom} samples at {rate} Hz = {seconds:.3} s of sound"
+    ))
+}

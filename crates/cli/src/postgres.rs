@@ -1,0 +1,215 @@
+//! A private cluster of the installed Postgres, in the data folder, on a unix socket only.
+//!
+//! Run as root, the server runs as the user `postgres`, since it refuses root's rights.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, bail, ensure};
+use service::secret::Secret;
+use tokio::process::Command;
+use uuid::Uuid;
+
+/// A unix socket's path may have 107 bytes; the socket's own name takes some.
+const SOCKET_PATH_MAX: usize = 85;
+
+/// A running private cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    programs: PathBuf,
+    data: PathBuf,
+    socket: PathBuf,
+}
+
+impl Cluster {
+    /// Starts the cluster in `folder`, making it first when there is none. One that still runs, because its owner was
+    /// killed, is taken over.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let data = folder.join("data");
+        let cluster = Self {
+            programs: programs()?,
+            socket: socket_folder(folder),
+            data,
+        };
+        for made in [folder, &cluster.data, &cluster.socket] {
+            fs::create_dir_all(made).with_context(|| format!("make {}", made.display()))?;
+        }
+        if as_root() {
+            for owned in [&cluster.data, &cluster.socket] {
+                run(Command::new("chown").arg("postgres").arg(owned)).await?;
+            }
+            cluster.reachable().await?;
+        }
+        for private in [&cluster.data, &cluster.socket] {
+            fs::set_permissions(private, fs::Permissions::from_mode(0o700))?;
+        }
+        if !cluster.data.join("PG_VERSION").exists() {
+            cluster.init().await?;
+        }
+        if !cluster.runs().await {
+            cluster.launch().await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Its URL, with a superuser's rights; only who may enter the socket's folder can use it.
+    pub fn url(&self) -> Secret {
+        url(&self.socket)
+    }
+
+    /// The URL of the cluster in `folder`, whether or not it runs.
+    pub fn url_in(folder: &Path) -> Secret {
+        url(&socket_folder(folder))
+    }
+
+    /// Stops it, keeping its data.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let mut stop = self.program("pg_ctl");
+        run(stop
+            .arg("-D")
+            .arg(&self.data)
+            .args(["-w", "-s", "-m", "fast", "-t", "30", "stop"]))
+        .await?;
+        Ok(())
+    }
+
+    async fn init(&self) -> anyhow::Result<()> {
+        let mut init = self.program("initdb");
+        init.arg("-D").arg(&self.data).args([
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+        ]);
+        run(&mut init)
+            .await
+            .context("make the private Postgres")
+            .map(drop)
+    }
+
+    async fn runs(&self) -> bool {
+        run(self
+            .program("pg_ctl")
+            .arg("-D")
+            .arg(&self.data)
+            .arg("status"))
+        .await
+        .is_ok()
+    }
+
+    async fn launch(&self) -> anyhow::Result<()> {
+        let options = format!(
+            "-c listen_addresses='' -c unix_socket_directories='{}'",
+            self.socket.display()
+        );
+        let mut start = self.program("pg_ctl");
+        start
+            .arg("-D")
+            .arg(&self.data)
+            .arg("-l")
+            .arg(self.data.join("server.log"));
+        start.args(["-w", "-s", "-t", "60", "-o", &options, "start"]);
+        run(&mut start)
+            .await
+            .with_context(|| format!("start Postgres; see {}/server.log", self.data.display()))?;
+        Ok(())
+    }
+
+    /// Whether the user `postgres` gets to its folders.
+    async fn reachable(&self) -> anyhow::Result<()> {
+        for folder in [&self.data, &self.socket] {
+            let reached = run(as_server("test").arg("-w").arg(folder)).await;
+            ensure!(
+                reached.is_ok(),
+                "the user `postgres` cannot reach {}: choose another --data, e.g. /var/lib/cinelog",
+                folder.display()
+            );
+        }
+        Ok(())
+    }
+
+    fn program(&self, name: &str) -> Command {
+        as_server(self.programs.join(name))
+    }
+}
+
+fn url(socket: &Path) -> Secret {
+    Secret::new(format!(
+        "postgres://postgres@localhost:5432/postgres?host={}",
+        socket.display()
+    ))
+}
+
+/// Where the socket is: with the data, unless that path is too long for one.
+fn socket_folder(folder: &Path) -> PathBuf {
+    let beside = folder.join("socket");
+    if beside.as_os_str().len() <= SOCKET_PATH_MAX {
+        return beside;
+    }
+    let name = Uuid::new_v5(&Uuid::NAMESPACE_OID, folder.as_os_str().as_encoded_bytes());
+    std::env::temp_dir().join(format!("cinelog-{}", name.simple()))
+}
+
+/// The newest installed server programs.
+fn programs() -> anyhow::Result<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let debian = versions.map(|entry| entry.path().join("bin"));
+    let brew = [
+        "/opt/homebrew/opt/postgresql@17/bin",
+        "/usr/local/opt/postgresql@17/bin",
+    ]
+    .map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = debian
+        .chain(brew)
+        .filter(|bin| bin.join("initdb").exists())
+        .max_by_key(|bin| version(bin));
+    found
+        .or_else(|| std::env::split_paths(&path).find(|bin| bin.join("initdb").exists()))
+        .context("Postgres is not installed: run ops/dev/setup, or set DATABASE_URL to a server")
+}
+
+fn version(bin: &Path) -> u32 {
+    bin.parent()
+        .and_then(|p| p.file_name()?.to_str()?.parse().ok())
+        .unwrap_or_default()
+}
+
+fn as_root() -> bool {
+    // The process's own entry is always readable on Linux; elsewhere nobody runs this as root.
+    fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
+}
+
+/// A command with the server's rights, in a folder that exists for it.
+fn as_server(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if !as_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command
+        .args(["-u", "postgres", "--"])
+        .arg(program)
+        .current_dir("/");
+    command
+}
+
+async fn run(command: &mut Command) -> anyhow::Result<String> {
+    // A terminal's Ctrl-C is for us; the server ends when we say so.
+    let output = command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    bail!("{}", String::from_utf8_lossy(&output.stderr).trim())
+}

@@ -1,0 +1,231 @@
+//! The parts of a running Cinelog, each started by one function, so that a process is a list of calls.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use api::ApiState;
+use events::log::{Kafka, Relay};
+use events::source::Source;
+use events::store::{Keys, KeysConfig, Log, Wake};
+use events::subscription::{Options, Runner, Subscriber};
+use service::clock::Clock;
+use service::db::{self, Role};
+use service::health::{Dependency, Health};
+use service::secret::Secret;
+use service::shutdown::Shutdown;
+use service::telemetry;
+use sqlx::PgPool;
+use storage::Store;
+use tokio::net::TcpListener;
+
+/// What every command that talks to Postgres takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Database {
+    #[command(flatten)]
+    db: db::Config,
+}
+
+impl Database {
+    /// Of `url` in place of what is configured.
+    pub fn at(self, url: Secret) -> Self {
+        Self {
+            db: db::Config {
+                database_url: Some(url),
+                ..self.db
+            },
+        }
+    }
+
+    /// Forgets the URL.
+    pub(crate) fn forget(&mut self) {
+        self.db.database_url = None;
+    }
+
+    /// The URL, when one is configured.
+    pub fn url(&self) -> Option<&Secret> {
+        self.db.database_url.as_ref()
+    }
+
+    /// A pool with the rights of `role`.
+    pub async fn pool(&self, role: Role) -> anyhow::Result<PgPool> {
+        let url = self
+            .url()
+            .context("set DATABASE_URL, or use `cinelog up` for a private Postgres")?;
+        db::connect(url, role, self.db.database_connections)
+            .await
+            .context("connect to Postgres")
+    }
+}
+
+/// The admin listener's option.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Admin {
+    /// Where `/health`, `/ready` and `/metrics` of this process are; nowhere unless set.
+    #[arg(long, env = "ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+}
+
+impl Admin {
+    /// Serves the admin routes if asked to, over the dependencies this process needs.
+    pub async fn serve(
+        &self,
+        needs: Vec<Dependency>,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Health> {
+        let health = Health::new(needs, telemetry::init_metrics());
+        if let Some(address) = self.admin_listen {
+            let bound = health
+                .clone()
+                .serve(address, shutdown)
+                .await
+                .context("open the admin listener")?;
+            tracing::info!(%bound, "admin listener");
+        }
+        Ok(health)
+    }
+}
+
+/// Brings the database to the newest shape, read models included.
+pub async fn migrate(database: &Database) -> anyhow::Result<()> {
+    let owner = database.pool(Role::Owner).await?;
+    service::migrate::run(&owner)
+        .await
+        .context("migrate the database")?;
+    projectors::registry::prepare(&owner)
+        .await
+        .context("prepare the read models")?;
+    owner.close().await;
+    Ok(())
+}
+
+/// The keys of persons under the configured master key.
+pub fn keys(config: &KeysConfig) -> anyhow::Result<Keys> {
+    Ok(Keys::new(config.read()?))
+}
+
+/// What a relay, projectors and a transcoder read from.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The topics' brokers; none: the log in Postgres.
+    pub kafka: events::log::Config,
+    /// The keys of persons.
+    pub keys: Keys,
+}
+
+/// Starts the relay, when there are brokers. What it cannot mend ends the process: an operator must decide.
+pub async fn relay(
+    database: &Database,
+    kafka: &events::log::Config,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let Some(kafka) = Kafka::from_config(kafka) else {
+        return Ok(());
+    };
+    let pool = database.pool(Role::Api).await?;
+    let relay = Relay::new(
+        pool.clone(),
+        Wake::start(pool, shutdown),
+        kafka,
+        Clock::System,
+    );
+    let end = shutdown.clone();
+    shutdown.spawn(async move {
+        if let Err(error) = relay.run(&end).await {
+            tracing::error!(%error, "the relay gives up");
+            end.fail(error);
+        }
+    });
+    Ok(())
+}
+
+/// Starts the projectors called `names`; none named: all.
+pub async fn projectors(
+    database: &Database,
+    facts: &Facts,
+    config: &projectors::config::Config,
+    names: &[String],
+    shutdown: &Shutdown,
+) -> anyhow::Result<PgPool> {
+    let pool = database.pool(Role::Projector).await?;
+    let wake = Wake::start(pool.clone(), shutdown);
+    let log_id = events::store::log_id(&pool).await?;
+    let kafka = Kafka::from_config(&facts.kafka);
+    for subscriber in chosen(&pool, config, names).await? {
+        let name = subscriber.name().to_owned();
+        let source = Source::open(kafka.as_ref(), &pool, &wake, log_id, &name)?;
+        let runner = Runner::new(
+            subscriber,
+            pool.clone(),
+            source,
+            facts.keys.clone(),
+            Options::default(),
+        );
+        let end = shutdown.clone();
+        shutdown.spawn(async move { runner.run(&end).await });
+    }
+    Ok(pool)
+}
+
+async fn chosen(
+    pool: &PgPool,
+    config: &projectors::config::Config,
+    names: &[String],
+) -> anyhow::Result<Vec<Arc<dyn Subscriber>>> {
+    let all = projectors::registry::subscribers(pool, config).await?;
+    anyhow::ensure!(
+        !all.is_empty(),
+        "there are no read models yet: run `cinelog migrate`"
+    );
+    let of = |name: &String, subscriber: &Arc<dyn Subscriber>| {
+        subscriber.name().starts_with(&format!("{name}_g"))
+    };
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !all.iter().any(|one| of(name, one)))
+    {
+        let known: Vec<_> = all
+            .iter()
+            .filter_map(|one| one.name().rsplit_once("_g"))
+            .map(|(name, _)| name)
+            .collect();
+        anyhow::bail!(
+            "no projector is called `{unknown}`; there are {}",
+            known.join(", ")
+        );
+    }
+    Ok(all
+        .into_iter()
+        .filter(|one| names.is_empty() || names.iter().any(|name| of(name, one)))
+        .collect())
+}
+
+/// Opens the log for appending and serves the API on `listener`.
+pub async fn api(
+    database: &Database,
+    keys: Keys,
+    storage: &storage::Config,
+    config: api::config::Config,
+    listener: TcpListener,
+    health: Option<&Health>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Log> {
+    let pool = database.pool(Role::Api).await?;
+    let store = Store::open(storage).context("open the object store")?;
+    let log = Log::open(pool.clone(), keys, shutdown).await?;
+    let state = ApiState::new(
+        config,
+        log.clone(),
+        pool,
+        store,
+        Clock::System,
+        shutdown.clone(),
+    )?;
+    let routes = api::router(state);
+    let routes = match health {
+        Some(health) => routes.merge(health.public_routes()),
+        None => routes,
+    };
+    service::http::serve(listener, routes, shutdown);
+    Ok(log)
+}
