@@ -18,7 +18,7 @@ const TAGGED_MAX: usize = 8 * 1024 * 1024;
 pub(crate) async fn tag(request: Request, next: Next) -> Response {
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     let viewer = request.headers().get(AUTHORIZATION).cloned();
-    let had = request.headers().get(IF_NONE_MATCH).cloned();
+    let kept = request.headers().get(IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
     response
         .headers_mut()
@@ -47,10 +47,10 @@ pub(crate) async fn tag(request: Request, next: Next) -> Response {
         .chain_update(&body)
         .finalize();
     let etag = format!("\"{}\"", hex::encode(&digest[..16]));
-    let fresh = had
+    let fresh = kept
         .as_ref()
-        .and_then(|had| had.to_str().ok())
-        .is_some_and(|had| matches(had, &etag));
+        .and_then(|kept| kept.to_str().ok())
+        .is_some_and(|kept| matches(kept, &etag));
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         head.headers.insert(ETAG, etag);
     }
@@ -61,8 +61,8 @@ pub(crate) async fn tag(request: Request, next: Next) -> Response {
     Response::from_parts(head, Body::from(body))
 }
 
-fn matches(had: &str, etag: &str) -> bool {
-    had.split(',')
+fn matches(kept: &str, etag: &str) -> bool {
+    kept.split(',')
         .map(|one| one.trim().trim_start_matches("W/"))
         .any(|one| one == "*" || one == etag)
 }

@@ -126,13 +126,12 @@ impl ApiState {
 
     /// The subscription that feeds the generation of `model` that is read now.
     async fn subscription(&self, model: &str) -> Result<String, Problem> {
-        let live = match self.generations.get(&()).await {
-            Some(live) => live,
-            None => {
-                let live = Arc::new(projectors::registry::live(&self.pool).await?);
-                self.generations.insert((), Arc::clone(&live)).await;
-                live
-            }
+        let live = if let Some(live) = self.generations.get(&()).await {
+            live
+        } else {
+            let live = Arc::new(projectors::registry::live(&self.pool).await?);
+            self.generations.insert((), Arc::clone(&live)).await;
+            live
         };
         live.get(model)
             .cloned()

@@ -110,6 +110,7 @@ fn queries() -> OpenApiRouter<ApiState> {
 }
 
 /// A bug in one request must not take the others' connection down.
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over")]
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let message = panic
         .downcast_ref::<String>()

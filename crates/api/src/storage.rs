@@ -77,15 +77,12 @@ pub(crate) async fn get(
     })?;
     let wanted = headers.get(RANGE).and_then(|range| range.to_str().ok());
     let total = object.bytes;
-    let range = match ByteRange::parse(wanted, total) {
-        Ok(range) => range,
-        Err(_) => {
-            let mut response = Problem::from(Kind::Range).into_response();
-            response
-                .headers_mut()
-                .insert(CONTENT_RANGE, text(&format!("bytes */{total}"))?);
-            return Ok(response);
-        }
+    let Ok(range) = ByteRange::parse(wanted, total) else {
+        let mut response = Problem::from(Kind::Range).into_response();
+        response
+            .headers_mut()
+            .insert(CONTENT_RANGE, text(&format!("bytes */{total}"))?);
+        return Ok(response);
     };
     serve(object, &range, presentation).await
 }

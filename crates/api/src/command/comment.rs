@@ -44,7 +44,7 @@ pub(crate) struct CommentChange {
 
 /// A comment that was added.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Added {
+pub(crate) struct AddedComment {
     id: Uuid,
     post: Uuid,
     author: Uuid,
@@ -56,7 +56,7 @@ pub(crate) struct Added {
 
 /// Comment on a post
 #[utoipa::path(post, path = "/posts/{id}/comments", tag = "comments", request_body = NewComment,
-    params(("id" = Uuid, Path)), responses((status = 201, description = "Added", body = Added)))]
+    params(("id" = Uuid, Path)), responses((status = 201, description = "Added", body = AddedComment)))]
 pub(crate) async fn add(
     State(state): State<ApiState>,
     Path(id): Path<Uuid>,
@@ -89,7 +89,7 @@ pub(crate) async fn add(
     };
     let done = state.execute(&asked, &streams, decide).await?;
     let body = done.fact(|recorded| match &recorded.fact {
-        Fact::CommentAdded(comment) => Some(Added {
+        Fact::CommentAdded(comment) => Some(AddedComment {
             id: comment.comment.0,
             post: comment.post.0,
             author: comment.author.0,

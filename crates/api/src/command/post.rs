@@ -94,7 +94,7 @@ impl From<Visibility> for VisibilityName {
 
 /// A post that was published.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Published {
+pub(crate) struct PublishedPost {
     id: Uuid,
     author: Uuid,
     /// None once the author was erased.
@@ -108,7 +108,7 @@ pub(crate) struct Published {
 
 /// Publish a post
 #[utoipa::path(post, path = "/posts", tag = "posts", request_body = NewPost,
-    responses((status = 201, description = "Published", body = Published)))]
+    responses((status = 201, description = "Published", body = PublishedPost)))]
 pub(crate) async fn publish(
     State(state): State<ApiState>,
     AskedWith(asked, new): AskedWith<NewPost>,
@@ -136,7 +136,7 @@ pub(crate) async fn publish(
     };
     let done = state.execute(&asked, &streams, decide).await?;
     let body = done.fact(|recorded| match &recorded.fact {
-        Fact::PostPublished(post) => Some(Published {
+        Fact::PostPublished(post) => Some(PublishedPost {
             id: post.post.0,
             author: post.author.0,
             text: post.text.text().map(ToOwned::to_owned),

@@ -66,11 +66,11 @@ impl Reader {
 
     /// Waits for `models` as far as the reader asked to, then opens a transaction that sees what the reader may.
     pub(crate) async fn view(&self, state: &ApiState, models: &[&str]) -> Result<View, Problem> {
-        let stale = match self.place {
+        let behind = match self.place {
             Some(place) => !state.wait_for(place, models).await?,
             None => false,
         };
-        if stale {
+        if behind {
             metrics::counter!(STALE_READS, "route" => self.route.clone()).increment(1);
         }
         let tx = TenantTx::begin(&state.pool, self.who.tenant.0, self.who.user.0).await?;
@@ -80,7 +80,7 @@ impl Reader {
                 tenant: self.who.tenant,
                 user: self.who.user,
             },
-            stale,
+            stale: behind,
         })
     }
 }

@@ -1,0 +1,334 @@
+//! An API of a test's own: a database, a store, all projectors, a listener.
+
+use std::time::Duration;
+
+use api::{ApiState, Config};
+use clap::Parser;
+use events::id::{TenantId, UserId};
+use events::seal::Key;
+use events::source::Source;
+use events::store::{Keys, Log};
+use events::subscription::{Options, Runner};
+use projectors::registry;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use service::clock::Clock;
+use service::db::Role;
+use service::secret::Secret;
+use service::shutdown::Shutdown;
+use sqlx::PgPool;
+use storage::Store;
+use tempfile::TempDir;
+use testing::db::Database;
+use testing::s3::S3Server;
+use uuid::Uuid;
+
+pub(crate) const SECRET: &str = "a secret that only the tests of the API have";
+/// Within which a read model must show what was written.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+#[derive(Parser)]
+struct ApiArgs {
+    #[command(flatten)]
+    api: Config,
+}
+
+#[derive(Parser)]
+struct StorageArgs {
+    #[command(flatten)]
+    storage: storage::Config,
+}
+
+/// Where a test's objects are; they go with the test.
+enum Objects {
+    Folder(TempDir),
+    Bucket(S3Server),
+}
+
+pub(crate) struct App {
+    pub(crate) url: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) http: Client,
+    pub(crate) owner: PgPool,
+    pub(crate) log: Log,
+    shutdown: Shutdown,
+    objects: Objects,
+    _database: Database,
+}
+
+impl App {
+    /// Over a folder.
+    pub(crate) async fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let url = folder.path().to_str().unwrap().to_owned();
+        Self::over(&["--storage-url", &url], Objects::Folder(folder)).await
+    }
+
+    /// Over an S3 server.
+    pub(crate) async fn start_on_s3() -> Self {
+        let server = S3Server::start().await;
+        let url = server.storage_url();
+        let (key, secret) = (server.access_key.clone(), server.secret_key.clone());
+        let arguments = [
+            "--storage-url",
+            &url,
+            "--aws-access-key-id",
+            &key,
+            "--aws-secret-access-key",
+            &secret,
+        ];
+        Self::over(&arguments, Objects::Bucket(server)).await
+    }
+
+    async fn over(storage: &[&str], objects: Objects) -> Self {
+        let database = Database::migrated().await;
+        let owner = database.pool(Role::Owner).await;
+        registry::prepare(&owner).await.unwrap();
+        let shutdown = Shutdown::new();
+        let keys = Keys::new(Key::from_bytes([7; 32]));
+        let pool = database.pool(Role::Api).await;
+        let log = Log::open(pool.clone(), keys.clone(), &shutdown)
+            .await
+            .unwrap();
+        project(&database, &log, &keys, &shutdown).await;
+        let listen = testing::port::free();
+        let url = format!("http://{listen}");
+        let config = ApiArgs::parse_from([
+            "api",
+            "--secret-key",
+            SECRET,
+            "--upload-max-bytes",
+            "1000000",
+        ])
+        .api;
+        let arguments = ["storage", "--public-url", &url]
+            .into_iter()
+            .chain(storage.iter().copied());
+        let store = Store::open(&StorageArgs::parse_from(arguments).storage).unwrap();
+        let state = ApiState::new(
+            config,
+            log.clone(),
+            pool,
+            store,
+            Clock::System,
+            shutdown.clone(),
+        )
+        .unwrap();
+        let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
+        service::http::serve(listener, api::router(state), &shutdown);
+        let tenant = log.default_tenant().await.unwrap();
+        let http = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        Self {
+            url,
+            tenant,
+            http,
+            owner,
+            log,
+            shutdown,
+            objects,
+            _database: database,
+        }
+    }
+
+    /// Someone of the default tenant.
+    pub(crate) fn user(&self, name: &str) -> User<'_> {
+        self.user_of(self.tenant, name)
+    }
+
+    /// Someone of some tenant.
+    pub(crate) fn user_of(&self, tenant: TenantId, name: &str) -> User<'_> {
+        let ttl = Duration::from_mins(10);
+        let token = api::auth::issue(
+            &Secret::new(SECRET),
+            tenant,
+            name,
+            &[],
+            ttl,
+            Clock::System.now(),
+        );
+        User {
+            app: self,
+            token,
+            id: UserId::of(api::auth::ISSUER, name),
+            position: None,
+        }
+    }
+
+    /// A tenant besides the default one.
+    pub(crate) async fn second_tenant(&self) -> TenantId {
+        let tenant = TenantId(Uuid::from_u128(2));
+        sqlx::query("INSERT INTO log.tenants (tenant, name) VALUES ($1, 'second')")
+            .bind(tenant)
+            .execute(&self.owner)
+            .await
+            .unwrap();
+        tenant
+    }
+
+    /// Puts an object into the store behind everybody's back.
+    pub(crate) fn plant(&self, key: &str, bytes: &[u8]) {
+        let root = match &self.objects {
+            Objects::Folder(folder) => folder.path().to_owned(),
+            Objects::Bucket(server) => server.bucket_folder(),
+        };
+        let file = root.join(key);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+
+    /// Position of the newest fact.
+    pub(crate) async fn head(&self) -> i64 {
+        sqlx::query_scalar("SELECT COALESCE(max(position), 0) FROM log.events")
+            .fetch_one(&self.owner)
+            .await
+            .unwrap()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+async fn project(database: &Database, log: &Log, keys: &Keys, shutdown: &Shutdown) {
+    let pool = database.pool(Role::Projector).await;
+    let wake = events::store::Wake::start(pool.clone(), shutdown);
+    for subscriber in registry::subscribers(&pool, &projectors::config::Config::default())
+        .await
+        .unwrap()
+    {
+        let source = Source::open(None, &pool, &wake, log.id(), subscriber.name()).unwrap();
+        let runner = Runner::new(
+            subscriber,
+            pool.clone(),
+            source,
+            keys.clone(),
+            Options::default(),
+        );
+        let ending = shutdown.clone();
+        shutdown.spawn(async move { runner.run(&ending).await });
+    }
+}
+
+/// Someone who uses the API, and reads what they wrote.
+#[derive(Clone)]
+pub(crate) struct User<'a> {
+    app: &'a App,
+    pub(crate) token: String,
+    pub(crate) id: UserId,
+    position: Option<String>,
+}
+
+impl User<'_> {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self
+            .app
+            .http
+            .request(method, format!("{}{path}", self.app.url))
+            .bearer_auth(&self.token);
+        match &self.position {
+            Some(position) => request.header("cinelog-min-position", position),
+            None => request,
+        }
+    }
+
+    /// A command that must succeed; later reads wait for it.
+    pub(crate) async fn does(&mut self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let mut request = self.request(method, path);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        if let Some(position) = response.headers().get("cinelog-position") {
+            self.position = Some(position.to_str().unwrap().to_owned());
+        }
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    pub(crate) async fn posts(&mut self, path: &str, body: Value) -> Value {
+        self.does(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn puts(&mut self, path: &str) -> Value {
+        self.does(Method::PUT, path, None).await
+    }
+
+    pub(crate) async fn deletes(&mut self, path: &str) {
+        self.does(Method::DELETE, path, None).await;
+    }
+
+    /// What a read gives, which must succeed.
+    pub(crate) async fn reads(&self, path: &str) -> Value {
+        let response = self.request(Method::GET, path).send().await.unwrap();
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// What a read gives once `fits` holds of it.
+    pub(crate) async fn sees(
+        &self,
+        path: &str,
+        what: &str,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Value {
+        testing::wait::until(SOON, what, async || {
+            Some(self.reads(path).await).filter(&fits)
+        })
+        .await
+    }
+}
+
+/// Asserts that `response` is a whole problem of this status and type, and returns it.
+#[track_caller]
+pub(crate) fn assert_problem(
+    response: Response,
+    status: u16,
+    slug: &str,
+) -> impl Future<Output = Value> {
+    let at = std::panic::Location::caller();
+    let slug = slug.to_owned();
+    async move {
+        let (found, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        assert_eq!(
+            found,
+            StatusCode::from_u16(status).unwrap(),
+            "at {at}: {text}"
+        );
+        assert_eq!(
+            headers["content-type"], "application/problem+json",
+            "at {at}"
+        );
+        let problem: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            problem["type"],
+            format!("/problems/{slug}"),
+            "at {at}: {text}"
+        );
+        assert_eq!(problem["status"], status, "at {at}");
+        assert!(
+            problem["title"]
+                .as_str()
+                .is_some_and(|title| !title.is_empty()),
+            "at {at}"
+        );
+        assert_eq!(
+            problem["request_id"],
+            headers["x-request-id"].to_str().unwrap(),
+            "at {at}"
+        );
+        problem
+    }
+}
+
+/// The SHA-256 of `bytes`, as uploads give it.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    storage::Checksum::of(bytes).to_string()
+}

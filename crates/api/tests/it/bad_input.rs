@@ -1,0 +1,225 @@
+//! Each bad input gets its own clear, typed error, and the log stays as it was.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use reqwest::Method;
+use serde_json::{Value, json};
+use service::secret::Secret;
+
+use crate::app::{App, SECRET, User, assert_problem, sha256};
+
+async fn post(user: &User<'_>, path: &str, body: Value) -> reqwest::Response {
+    user.request(Method::POST, path)
+        .json(&body)
+        .send()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn unknown_routes_and_wrong_methods_are_problems() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    let unknown = ana
+        .request(Method::GET, "/v1/nothing")
+        .send()
+        .await
+        .unwrap();
+    assert_problem(unknown, 404, "route-not-found").await;
+    let unknown = app
+        .http
+        .get(format!("{}/nothing", app.url))
+        .header("x-request-id", "mine-1")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        assert_problem(unknown, 404, "route-not-found").await["request_id"],
+        "mine-1"
+    );
+    let wrong = ana.request(Method::PUT, "/v1/feed").send().await.unwrap();
+    assert!(wrong.headers()["allow"].to_str().unwrap().contains("GET"));
+    assert_problem(wrong, 405, "method-not-allowed").await;
+    let not_an_id = ana
+        .request(Method::GET, "/v1/posts/seven")
+        .send()
+        .await
+        .unwrap();
+    assert_problem(not_an_id, 400, "malformed-request").await;
+    assert_eq!(app.head().await, 0);
+}
+
+#[tokio::test]
+async fn bodies_that_cannot_be_read_are_problems() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    let send = async |media_type: &str, body: String| {
+        let request = ana
+            .request(Method::POST, "/v1/posts")
+            .header("content-type", media_type);
+        request.body(body).send().await.unwrap()
+    };
+    assert_problem(
+        send("application/json", "{\"text\": ".into()).await,
+        400,
+        "body-not-json",
+    )
+    .await;
+    assert_problem(
+        send("application/json", "{} {}".into()).await,
+        400,
+        "body-not-json",
+    )
+    .await;
+    assert_problem(
+        send("text/plain", "{}".into()).await,
+        415,
+        "content-type-unsupported",
+    )
+    .await;
+    let large = json!({"text": "x".repeat(300_000)}).to_string();
+    assert_problem(send("application/json", large).await, 413, "body-too-large").await;
+    assert_eq!(app.head().await, 0);
+}
+
+#[tokio::test]
+async fn wrong_fields_are_named() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    for (body, pointer) in [
+        (json!({"text": "x".repeat(5001)}), "/text"),
+        (json!({"text": 7}), "/text"),
+        (json!({"text": "a", "color": "red"}), "/color"),
+        (json!({"text": "a", "visibility": "secret"}), "/visibility"),
+        (
+            json!({"text": "a", "assets": [ana.id.to_string(), "x"]}),
+            "/assets/1",
+        ),
+        (json!({"text": "a", "language": "x"}), "/language"),
+        (json!({"text": " "}), "/text"),
+    ] {
+        let problem = assert_problem(
+            post(&ana, "/v1/posts", body.clone()).await,
+            422,
+            "invalid-field",
+        )
+        .await;
+        assert_eq!(
+            problem["errors"][0]["pointer"], pointer,
+            "{body}: {problem}"
+        );
+    }
+    assert_eq!(app.head().await, 0);
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_told_apart() {
+    let app = App::start().await;
+    let feed = format!("{}/v1/feed", app.url);
+    let with = async |token: &str| app.http.get(&feed).bearer_auth(token).send().await.unwrap();
+    let missing = app.http.get(&feed).send().await.unwrap();
+    assert_eq!(missing.headers()["www-authenticate"], "Bearer");
+    assert_problem(missing, 401, "token-missing").await;
+    assert_problem(with("nonsense").await, 401, "token-invalid").await;
+    let issue = |secret: &str, at: DateTime<chrono::Utc>| {
+        api::auth::issue(
+            &Secret::new(secret),
+            app.tenant,
+            "ana",
+            &[],
+            Duration::from_mins(1),
+            at,
+        )
+    };
+    let now = service::clock::Clock::System.now();
+    let forged = issue("another secret, as long as the right one", now);
+    assert_problem(with(&forged).await, 401, "token-invalid").await;
+    let old = issue(SECRET, now - Duration::from_mins(2));
+    assert_problem(with(&old).await, 401, "token-expired").await;
+    let posting = app
+        .http
+        .post(format!("{}/v1/posts", app.url))
+        .bearer_auth(&forged)
+        .json(&json!({"text": "a"}));
+    assert_problem(posting.send().await.unwrap(), 401, "token-invalid").await;
+    assert_eq!(app.head().await, 0);
+}
+
+#[tokio::test]
+async fn uploads_that_cannot_be_are_refused_at_once() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    let upload = |name: &str, media_type: &str, bytes: u64, sum: &str| json!({"name": name, "type": media_type, "bytes": bytes, "sha256": sum});
+    let sum = sha256(b"");
+    for (body, status, slug, pointer) in [
+        (
+            upload("a.mp4", "video/mp4", 0, &sum),
+            422,
+            "upload-empty",
+            "/bytes",
+        ),
+        (
+            upload("a.mp4", "video/mp4", 1_000_001, &sum),
+            422,
+            "upload-too-large",
+            "/bytes",
+        ),
+        (
+            upload("a.txt", "text/plain", 5, &sum),
+            422,
+            "media-type-unsupported",
+            "/type",
+        ),
+        (
+            upload("a.mp4", "video/mp4", 5, "abc"),
+            422,
+            "invalid-field",
+            "/sha256",
+        ),
+        (
+            upload(&"x".repeat(256), "video/mp4", 5, &sum),
+            422,
+            "invalid-field",
+            "/name",
+        ),
+    ] {
+        let problem = assert_problem(post(&ana, "/v1/uploads", body).await, status, slug).await;
+        assert_eq!(problem["errors"][0]["pointer"], pointer);
+    }
+    assert_eq!(app.head().await, 0);
+}
+
+#[tokio::test]
+async fn pages_cursors_positions_and_keys_are_checked() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    let get = async |path: &str| ana.request(Method::GET, path).send().await.unwrap();
+    for path in [
+        "/v1/feed?limit=0",
+        "/v1/feed?limit=101",
+        "/v1/feed?limit=ten",
+        "/v1/feed?order=top",
+        "/v1/search",
+    ] {
+        assert_problem(get(path).await, 422, "invalid-field").await;
+    }
+    assert_problem(get("/v1/feed?cursor=AQID").await, 400, "cursor-invalid").await;
+    let forged = ana
+        .request(Method::GET, "/v1/feed")
+        .header("cinelog-min-position", "7")
+        .send()
+        .await
+        .unwrap();
+    assert_problem(forged, 400, "position-invalid").await;
+    let keyed = ana
+        .request(Method::POST, "/v1/posts")
+        .header("idempotency-key", "x".repeat(256));
+    assert_problem(
+        keyed.json(&json!({"text": "a"})).send().await.unwrap(),
+        400,
+        "idempotency-key-invalid",
+    )
+    .await;
+    assert_eq!(app.head().await, 0);
+}

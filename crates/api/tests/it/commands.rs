@@ -1,0 +1,226 @@
+//! Commands, and reading what they did.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::app::{App, User, assert_problem};
+
+async fn keyed(user: &User<'_>, key: &str, body: &Value) -> reqwest::Response {
+    let request = user
+        .request(Method::POST, "/v1/posts")
+        .header("idempotency-key", key);
+    request.json(body).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_repeat_gives_the_same_answer_and_changes_nothing() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    let body = json!({"text": "Hola"});
+    let first = keyed(&ana, "k1", &body).await;
+    assert_eq!(first.status(), StatusCode::CREATED);
+    let position = first.headers()["cinelog-position"].clone();
+    let first: Value = first.json().await.unwrap();
+    let head = app.head().await;
+    let again = keyed(&ana, "k1", &body).await;
+    assert_eq!(again.status(), StatusCode::CREATED);
+    assert_eq!(again.headers()["cinelog-position"], position);
+    assert_eq!(again.json::<Value>().await.unwrap(), first);
+    assert_problem(
+        keyed(&ana, "k1", &json!({"text": "Adiós"})).await,
+        422,
+        "idempotency-key-reused",
+    )
+    .await;
+    assert_eq!(app.head().await, head);
+}
+
+#[tokio::test]
+async fn a_post_goes_all_the_way_to_the_feed_and_to_search() {
+    let app = App::start().await;
+    let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));
+    ana.does(Method::PATCH, "/v1/users/me", Some(json!({"name": "Ana"})))
+        .await;
+    assert_eq!(
+        bo.puts(&format!("/v1/users/{}/follow", ana.id)).await["state"],
+        "following"
+    );
+    let post = ana
+        .posts(
+            "/v1/posts",
+            json!({"text": "Un camión rojo #rojo", "language": "es"}),
+        )
+        .await;
+    let path = format!("/v1/posts/{}", post["id"].as_str().unwrap());
+    let own = ana.reads(&path).await;
+    assert_eq!(
+        (own["text"].as_str(), own["author"]["name"].as_str()),
+        (Some("Un camión rojo #rojo"), Some("Ana"))
+    );
+    let feed = bo
+        .sees("/v1/feed", "the follower's feed shows the post", |page| {
+            page["items"] != json!([])
+        })
+        .await;
+    assert_eq!(feed["items"][0]["id"], post["id"]);
+    let found = |page: &Value| page["items"][0]["post"]["id"] == post["id"];
+    bo.sees("/v1/search?q=camiones", "search finds the post", found)
+        .await;
+
+    let comment = bo
+        .posts(&format!("{path}/comments"), json!({"text": "¡Qué bonito!"}))
+        .await;
+    bo.puts(&format!("{path}/reactions/love")).await;
+    let seen = bo.reads(&path).await;
+    assert_eq!(
+        (&seen["counts"]["comments"], &seen["counts"]["mine"]),
+        (&json!(1), &json!("love"))
+    );
+    let comments = bo.reads(&format!("{path}/comments")).await;
+    assert_eq!(comments["items"][0]["id"], comment["id"]);
+    bo.deletes(&format!("{path}/reactions/love")).await;
+    assert_eq!(bo.reads(&path).await["counts"]["mine"], Value::Null);
+
+    ana.deletes(&path).await;
+    let gone = ana.request(Method::GET, &path).send().await.unwrap();
+    assert_problem(gone, 404, "post-not-found").await;
+}
+
+#[tokio::test]
+async fn two_likes_make_one_match() {
+    let app = App::start().await;
+    let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));
+    for user in [&mut ana, &mut bo] {
+        user.does(Method::PATCH, "/v1/users/me", Some(json!({"bio": "Hola"})))
+            .await;
+    }
+    let candidate = |page: &Value| page["items"][0]["id"] == bo.id.to_string();
+    ana.sees(
+        "/v1/matches/candidates",
+        "the other is a candidate",
+        candidate,
+    )
+    .await;
+    assert_eq!(
+        ana.posts("/v1/matches/likes", json!({"user": bo.id})).await["matched"],
+        false
+    );
+    assert_eq!(
+        bo.posts(
+            "/v1/matches/likes",
+            json!({"user": ana.id, "kind": "super"})
+        )
+        .await["matched"],
+        true
+    );
+    assert_eq!(
+        bo.reads("/v1/matches").await["items"][0]["id"],
+        ana.id.to_string()
+    );
+    bo.deletes(&format!("/v1/matches/{}", ana.id)).await;
+    assert_eq!(bo.reads("/v1/matches").await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_private_account_lets_followers_in() {
+    let app = App::start().await;
+    let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));
+    ana.does(
+        Method::PATCH,
+        "/v1/users/me",
+        Some(json!({"private": true})),
+    )
+    .await;
+    assert_eq!(
+        bo.puts(&format!("/v1/users/{}/follow", ana.id)).await["state"],
+        "requested"
+    );
+    let asked = |page: &Value| page["items"][0]["id"] == bo.id.to_string();
+    ana.sees("/v1/follow-requests", "the request is there", asked)
+        .await;
+    ana.puts(&format!("/v1/follow-requests/{}", bo.id)).await;
+    assert_eq!(ana.reads("/v1/users/me").await["followers"], 1);
+    assert_eq!(
+        bo.puts(&format!("/v1/users/{}/follow", ana.id)).await["state"],
+        "following"
+    );
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_to_the_end() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    for n in 0..5 {
+        ana.posts("/v1/posts", json!({"text": format!("post {n}")}))
+            .await;
+    }
+    let all = |page: &Value| page["items"].as_array().unwrap().len() == 5;
+    ana.sees("/v1/feed", "all five are in the feed", all).await;
+    let (mut path, mut texts) = ("/v1/feed?limit=2".to_owned(), vec![]);
+    loop {
+        let response = ana.request(Method::GET, &path).send().await.unwrap();
+        let link = response
+            .headers()
+            .get("link")
+            .map(|link| link.to_str().unwrap().to_owned());
+        let page: Value = response.json().await.unwrap();
+        texts.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|post| post["text"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        assert_eq!(link, Some(format!("<{next}>; rel=\"next\"")));
+        path = next.to_owned();
+    }
+    assert_eq!(texts, ["post 4", "post 3", "post 2", "post 1", "post 0"]);
+    // A cursor is bound to its list and its reader.
+    let elsewhere = path.replace("/v1/feed", "/v1/assets");
+    assert_problem(
+        ana.request(Method::GET, &elsewhere).send().await.unwrap(),
+        400,
+        "cursor-invalid",
+    )
+    .await;
+    let stranger = app.user("bo");
+    assert_problem(
+        stranger.request(Method::GET, &path).send().await.unwrap(),
+        400,
+        "cursor-invalid",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_unchanged_answer_is_not_sent_again() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    ana.does(Method::PATCH, "/v1/users/me", Some(json!({"name": "Ana"})))
+        .await;
+    let first = ana
+        .request(Method::GET, "/v1/users/me")
+        .send()
+        .await
+        .unwrap();
+    let etag = first.headers()["etag"].clone();
+    let again = ana
+        .request(Method::GET, "/v1/users/me")
+        .header("if-none-match", &etag)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    ana.does(Method::PATCH, "/v1/users/me", Some(json!({"name": "Anna"})))
+        .await;
+    let changed = ana
+        .request(Method::GET, "/v1/users/me")
+        .header("if-none-match", &etag)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(changed.status(), StatusCode::OK);
+}

@@ -1,0 +1,10 @@
+//! The API over real Postgres and real stores, through HTTP.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod app;
+mod bad_input;
+mod commands;
+mod isolation;
+mod openapi;
+mod uploads;

@@ -1,0 +1,43 @@
+//! The document is made from the code; the one that is checked in must be it.
+
+use testing::environment;
+
+#[test]
+fn the_checked_in_document_is_the_codes_own() {
+    let file = environment::root().join("schemas/openapi.json");
+    let made = api::document().to_pretty_json().unwrap() + "\n";
+    if environment::optional("UPDATE").is_some() {
+        std::fs::write(&file, &made).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        kept == made,
+        "schemas/openapi.json is not what the code says: run this test with UPDATE=1"
+    );
+}
+
+#[test]
+fn every_operation_is_described_and_says_how_it_fails() {
+    let document = serde_json::to_value(api::document()).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut operations = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations += 1;
+            assert!(
+                operation["summary"].as_str().is_some_and(|s| !s.is_empty()),
+                "{method} {path} has no summary"
+            );
+            let failure = &operation["responses"]["default"]["content"]["application/problem+json"];
+            assert_eq!(
+                failure["schema"]["$ref"], "#/components/schemas/Problem",
+                "{method} {path}"
+            );
+            assert!(
+                operation["security"][0]["bearer"].is_array(),
+                "{method} {path}"
+            );
+        }
+    }
+    assert!(operations >= 40, "{operations} operations");
+}

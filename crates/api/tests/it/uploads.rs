@@ -1,0 +1,292 @@
+//! Uploads, from the intent to the bytes, over a folder and over S3.
+
+use events::decide::asset::{AssetState, Rendered, finish_job};
+use events::fact::asset::RenditionCompleted;
+use events::id::{AssetId, CommandId, JobId, StreamKey};
+use events::store::{Command, Emit};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::app::{App, User, assert_problem, sha256};
+
+const CLIP: &[u8] = b"not really a clip";
+
+fn file(bytes: &[u8]) -> Value {
+    json!({"name": "a.mp4", "type": "video/mp4", "bytes": bytes.len(), "sha256": sha256(bytes)})
+}
+
+/// Does what the ticket says, with this body.
+async fn put(app: &App, ticket: &Value, body: &'static [u8]) -> Response {
+    let mut request = app.http.put(ticket["url"].as_str().unwrap());
+    for (name, value) in ticket["headers"].as_object().unwrap() {
+        // The client sets the length of what it sends.
+        if name != "content-length" {
+            request = request.header(name, value.as_str().unwrap());
+        }
+    }
+    request.body(body).send().await.unwrap()
+}
+
+async fn complete(user: &User<'_>, ticket: &Value) -> Response {
+    let path = format!("/v1/uploads/{}/complete", ticket["id"].as_str().unwrap());
+    user.request(Method::POST, &path).send().await.unwrap()
+}
+
+async fn an_upload_begins_its_jobs_once(app: App) {
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    let id = ticket["id"].as_str().unwrap();
+    assert_eq!(ticket["method"], "PUT");
+    let head = app.head().await;
+    assert_problem(complete(&ana, &ticket).await, 409, "upload-missing").await;
+    assert_eq!(app.head().await, head);
+    let stored = put(&app, &ticket, CLIP).await;
+    assert!(stored.status().is_success(), "{:?}", stored.text().await);
+    assert_eq!(
+        ana.reads(&format!("/v1/uploads/{id}")).await["state"],
+        "waiting"
+    );
+
+    let done = complete(&ana, &ticket).await;
+    assert_eq!(done.status(), StatusCode::ACCEPTED);
+    let location = done.headers()["location"].to_str().unwrap().to_owned();
+    let done: Value = done.json().await.unwrap();
+    assert_eq!(
+        location,
+        format!("/v1/jobs/{}", done["job"].as_str().unwrap())
+    );
+    assert_eq!(done["jobs"].as_array().unwrap().len(), 2);
+    let head = app.head().await;
+    let again = complete(&ana, &ticket).await;
+    assert_eq!(again.status(), StatusCode::ACCEPTED);
+    assert_eq!(again.json::<Value>().await.unwrap()["job"], done["job"]);
+    assert_eq!(app.head().await, head);
+    let job = |job: &Value| job["state"] == "queued" && job["profile"] == "proxy720@1";
+    testing::wait::until_true(crate::app::SOON, "the job is there", async || {
+        let response = ana.request(Method::GET, &location).send().await.unwrap();
+        response.status() == StatusCode::OK && job(&response.json().await.unwrap())
+    })
+    .await;
+    assert_eq!(
+        ana.reads(&format!("/v1/assets/{id}")).await["state"],
+        "preparing"
+    );
+    assert_eq!(ana.reads("/v1/assets").await["items"][0]["name"], "a.mp4");
+}
+
+#[tokio::test]
+async fn an_upload_to_a_folder_begins_its_jobs_once() {
+    an_upload_begins_its_jobs_once(App::start().await).await;
+}
+
+#[tokio::test]
+async fn an_upload_to_a_bucket_begins_its_jobs_once() {
+    an_upload_begins_its_jobs_once(App::start_on_s3().await).await;
+}
+
+#[tokio::test]
+async fn other_bytes_than_promised_are_refused_by_the_folder() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    let head = app.head().await;
+    assert_problem(
+        put(&app, &ticket, b"too short").await,
+        400,
+        "signed-header-differs",
+    )
+    .await;
+    assert_problem(
+        put(&app, &ticket, b"NOT really a clip").await,
+        422,
+        "upload-checksum-differs",
+    )
+    .await;
+    let mut forged = ticket.clone();
+    forged["url"] = json!(
+        ticket["url"]
+            .as_str()
+            .unwrap()
+            .replace("bytes=17", "bytes=9")
+    );
+    assert_problem(
+        put(&app, &forged, b"too short").await,
+        403,
+        "signed-url-invalid",
+    )
+    .await;
+    assert_problem(complete(&ana, &ticket).await, 409, "upload-missing").await;
+    assert_eq!(app.head().await, head);
+    assert_eq!(put(&app, &ticket, CLIP).await.status(), StatusCode::CREATED);
+    assert_problem(put(&app, &ticket, CLIP).await, 409, "object-exists").await;
+}
+
+#[tokio::test]
+async fn other_bytes_than_promised_are_found_in_the_bucket() {
+    let app = App::start_on_s3().await;
+    let mut ana = app.user("ana");
+    // Whatever the store lets pass: the object is put behind the API's back.
+    for (bytes, slug) in [
+        (b"too short".as_slice(), "upload-size-differs"),
+        (b"NOT really a clip", "upload-checksum-differs"),
+    ] {
+        let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+        let head = app.head().await;
+        app.plant(
+            &format!("incoming/{}/{}", app.tenant, ticket["id"].as_str().unwrap()),
+            bytes,
+        );
+        assert_problem(complete(&ana, &ticket).await, 422, slug).await;
+        assert_eq!(app.head().await, head);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_given_up_has_ended() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    let path = format!("/v1/uploads/{}", ticket["id"].as_str().unwrap());
+    ana.deletes(&path).await;
+    assert_eq!(ana.reads(&path).await["state"], "ended");
+    assert_problem(complete(&ana, &ticket).await, 409, "wrong-state").await;
+}
+
+#[tokio::test]
+async fn a_rendition_redirects_to_its_bytes() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    let id = ticket["id"].as_str().unwrap();
+    assert!(put(&app, &ticket, CLIP).await.status().is_success());
+    let done: Value = complete(&ana, &ticket).await.json().await.unwrap();
+    let fast = done["jobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|job| job["profile"] == "fast@1")
+        .unwrap();
+    render(&app, &ana, id, fast["id"].as_str().unwrap()).await;
+
+    let there = |asset: &Value| asset["renditions"] != json!([]);
+    let asset = ana
+        .sees(&format!("/v1/assets/{id}"), "the rendition is there", there)
+        .await;
+    assert_eq!(
+        asset["renditions"][0]["url"],
+        format!("/v1/assets/{id}/renditions/waveform.dat")
+    );
+    let redirect = ana
+        .request(Method::GET, &format!("/v1/assets/{id}/waveform?format=dat"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(redirect.status(), StatusCode::TEMPORARY_REDIRECT);
+    assert_eq!(redirect.headers()["cache-control"], "no-store");
+    let url = redirect.headers()["location"].to_str().unwrap();
+    serves_whole_and_in_parts(&app, url).await;
+    let json = ana
+        .request(
+            Method::GET,
+            &format!("/v1/assets/{id}/waveform?format=json"),
+        )
+        .send()
+        .await
+        .unwrap();
+    assert_problem(json, 404, "rendition-not-found").await;
+}
+
+/// The signature alone opens it.
+async fn serves_whole_and_in_parts(app: &App, url: &str) {
+    let whole = app.http.get(url).send().await.unwrap();
+    assert_eq!(whole.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(whole.headers()["content-type"], "application/octet-stream");
+    assert!(
+        whole.headers()["content-disposition"]
+            .to_str()
+            .unwrap()
+            .starts_with("attachment")
+    );
+    assert!(
+        whole.headers()["content-security-policy"]
+            .to_str()
+            .unwrap()
+            .contains("sandbox")
+    );
+    assert_eq!(whole.bytes().await.unwrap(), CLIP);
+    let part = app
+        .http
+        .get(url)
+        .header("range", "bytes=4-9")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(part.headers()["content-range"], "bytes 4-9/17");
+    assert_eq!(part.bytes().await.unwrap(), &CLIP[4..10]);
+    let beyond = app
+        .http
+        .get(url)
+        .header("range", "bytes=17-")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(beyond.headers()["content-range"], "bytes */17");
+    assert_problem(beyond, 416, "range-unsatisfiable").await;
+    let forged = app
+        .http
+        .get(url.replace("octet-stream", "html"))
+        .send()
+        .await
+        .unwrap();
+    assert_problem(forged, 403, "signed-url-invalid").await;
+}
+
+/// Appends what a transcoder would: one output, whose bytes are those of the upload.
+async fn render(app: &App, owner: &User<'_>, asset: &str, job: &str) {
+    let (asset, job) = (
+        AssetId(asset.parse().unwrap()),
+        JobId(job.parse::<Uuid>().unwrap()),
+    );
+    let key = StreamKey::asset(asset);
+    let id = CommandId {
+        tenant: app.tenant,
+        actor: owner.id,
+        route: "render".to_owned(),
+        key: job.to_string(),
+    };
+    let made = RenditionCompleted {
+        asset,
+        job,
+        profile: "fast@1".to_owned(),
+        name: "waveform.dat".to_owned(),
+        storage_key: format!("incoming/{}/{asset}", app.tenant),
+        media_type: "application/octet-stream".to_owned(),
+        bytes: CLIP.len() as u64,
+        sha256: sha256(CLIP),
+        width: None,
+        height: None,
+        duration_ms: None,
+    };
+    let command = Command {
+        id,
+        body_hash: [0; 32],
+        correlation: None,
+        cause: None,
+    };
+    let decide = |streams: &events::store::Streams| {
+        let rendered = Rendered {
+            made: vec![made.clone()],
+            ..Rendered::default()
+        };
+        Ok(Emit::all(
+            &key,
+            finish_job(&streams.get::<AssetState>(&key), asset, job, rendered)?,
+        ))
+    };
+    app.log
+        .execute(&command, std::slice::from_ref(&key), decide)
+        .await
+        .unwrap();
+}
