@@ -5,6 +5,7 @@
 mod forgetting;
 mod laws;
 mod log;
+mod relay;
 mod schemas;
 mod subscription;
 mod support;

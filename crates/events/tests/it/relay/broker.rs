@@ -1,6 +1,5 @@
 //! The broker goes away and comes back.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use testing::{environment, kafka, port, wait};
 use super::{LIMIT, Running, all, append, topics_at};
 use crate::support::World;
 
-/// A broker of this test's own, stopped when dropped.
+/// A broker of this test's own, ended when dropped.
 struct Broker {
     folder: tempfile::TempDir,
     port: u16,
@@ -29,28 +28,27 @@ impl Broker {
     }
 
     fn start(&self) {
-        self.tool("start", &[&self.port.to_string()]);
-    }
-
-    fn stop(&self) {
-        self.tool("stop", &[]);
-    }
-
-    fn tool(&self, action: &str, more: &[&str]) {
         let script = environment::root().join("ops/dev/kafka");
-        let folder: &Path = self.folder.path();
-        let status = Command::new(script)
-            .arg(action)
-            .arg(folder)
-            .args(more)
+        let mut start = Command::new(script);
+        let status = start
+            .arg("start")
+            .arg(self.folder.path())
+            .arg(self.port.to_string())
             .status();
-        assert!(status.unwrap().success(), "kafka {action}");
+        assert!(status.unwrap().success(), "the broker starts");
+    }
+
+    /// Ends it as a power cut does.
+    fn kill(&self) {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).unwrap();
+        let killed = Command::new("kill").args(["-9", pid.trim()]).status();
+        assert!(killed.unwrap().success(), "the broker was running");
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.stop();
+        self.kill();
     }
 }
 
@@ -89,7 +87,7 @@ async fn a_broker_that_is_away_for_a_while_costs_nothing_but_time() {
     append(&world, "before", 300).await;
     let relay = Running::start(&world, &kafka).await;
     assert_eq!(positions(&kafka, &world, 300).await.len(), 300);
-    broker.stop();
+    broker.kill();
     append(&world, "while it is away", 300).await;
     broker.start();
     append(&world, "after", 100).await;
