@@ -53,7 +53,11 @@ impl Attempt<'_> {
             .render(profile, source, scratch.path().join("out"), progress)
             .await?;
         let rendered = self
-            .within(STORE_LIMIT, "store the outputs", self.keep(outcome))
+            .within(
+                STORE_LIMIT,
+                "store the outputs",
+                Box::pin(self.keep(outcome)),
+            )
             .await?;
         failpoint::hit("worker.after_upload");
         Ok(rendered)

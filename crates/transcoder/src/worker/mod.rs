@@ -156,7 +156,7 @@ impl Worker {
         let start = Instant::now();
         let how = match self.begun(job).await {
             Some(how) => how,
-            None => self.try_once(job, shutdown).await,
+            None => Box::pin(self.try_once(job, shutdown)).await,
         };
         tracing::info!(
             how,

@@ -31,12 +31,14 @@ impl Meter {
             Profile::Fast1 => &["waveform", "poster"],
             Profile::Proxy720V1 => &["proxy"],
         };
-        let before = stages
-            .iter()
-            .position(|stage| *stage == said.stage)
-            .unwrap_or(0);
-        let share = 1.0 / stages.len() as f64;
-        self.done = ((before as f64 + said.fraction) * share).clamp(self.done, 1.0);
+        let (mut before, mut all) = (0.0, 0.0);
+        for stage in stages {
+            if *stage == said.stage {
+                before = all;
+            }
+            all += 1.0;
+        }
+        self.done = ((before + said.fraction) / all).clamp(self.done, 1.0);
         self.stage = said.stage;
     }
 

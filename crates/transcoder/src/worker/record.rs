@@ -34,9 +34,8 @@ impl Worker {
         Ok(match known.outcome {
             Some(Outcome::Done) => Some(End::Done),
             Some(Outcome::Failed) => Some(End::Failed),
-            Some(Outcome::Cancelled) => Some(End::Cancelled),
             None if state.phase == Phase::Uploaded => None,
-            None => Some(End::Cancelled),
+            Some(Outcome::Cancelled) | None => Some(End::Cancelled),
         })
     }
 

@@ -266,9 +266,14 @@ impl World {
         .await;
     }
 
-    /// Waits until a proxy is being made.
-    async fn rendering(&self) {
+    /// Waits until `worker` makes a proxy.
+    async fn rendering(&self, worker: &Child) {
         wait::until_true(LIMIT, "a proxy is on its way", async || {
+            let tried: Option<i32> = sqlx::query_scalar("SELECT max(attempts) FROM jobs.jobs")
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            assert!(tried.is_none_or(|tried| tried < 2), "{}", worker.stderr());
             let stage: Option<String> = sqlx::query_scalar(
                 "SELECT stage FROM jobs.progress WHERE stage = 'proxy' AND done < 1",
             )
@@ -467,7 +472,7 @@ async fn a_killed_worker_s_jobs_are_done_once_by_the_next_and_its_children_die()
     let world = World::new().await;
     let asset = world.upload(read(&clip::video(1280, 720, "30", 20))).await;
     let worker = world.start(&[], "");
-    world.rendering().await;
+    world.rendering(&worker).await;
     let children = children_of(worker.id());
     assert!(!children.is_empty());
     // Only the worker itself: the kernel ends its children.
@@ -500,7 +505,7 @@ async fn a_worker_that_is_asked_to_end_gives_its_job_back_untried() {
         .upload_for(read(&clip::video(1280, 720, "30", 20)), &["proxy720@1"])
         .await;
     let worker = world.start(&["--drain-seconds", "0"], "");
-    world.rendering().await;
+    world.rendering(&worker).await;
     assert!(
         Program::new("kill")
             .args(["-TERM", &worker.id().to_string()])
