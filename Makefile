@@ -6,7 +6,7 @@ SHELL := /bin/bash
 demo:      ; @ops/dev/setup && ops/dev/build && ops/dev/built cinelog demo --out demo-out
 demo-full:
 	@ops/dev/setup kafka && ops/dev/build
-	@ops/dev/with-services --kafka --s3 -- ops/dev/built cinelog demo --full --out demo-out
+	@ops/dev/with-services --kafka --s3 -- ops/dev/demo-full
 up:        ; @ops/dev/setup && ops/dev/build && ops/dev/built cinelog up --data .cinelog/data
 
 # ---- work on it ----------------------------------------------------------------------------------------------------
