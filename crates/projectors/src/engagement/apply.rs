@@ -13,7 +13,7 @@ use super::COMMENT;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Comment {
+struct CommentRow {
     tenant: TenantId,
     comment: CommentId,
     post: PostId,
@@ -27,14 +27,14 @@ struct Comment {
 }
 
 row!(
-    Comment in "comment", key (tenant: TenantId, comment: CommentId),
+    CommentRow in "comment", key (tenant: TenantId, comment: CommentId),
     "t.tenant = (k->>0)::uuid AND t.comment = (k->>1)::uuid",
     "ON CONFLICT (tenant, comment) DO UPDATE SET
         text = EXCLUDED.text, deleted = EXCLUDED.deleted, edited_at = EXCLUDED.edited_at"
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Reaction {
+struct ReactionRow {
     tenant: TenantId,
     target: Uuid,
     user: UserId,
@@ -43,13 +43,13 @@ struct Reaction {
 }
 
 row!(
-    Reaction in "reaction", key (tenant: TenantId, target: Uuid, user: UserId),
+    ReactionRow in "reaction", key (tenant: TenantId, target: Uuid, user: UserId),
     "t.tenant = (k->>0)::uuid AND t.target = (k->>1)::uuid AND t.\"user\" = (k->>2)::uuid",
     "ON CONFLICT (tenant, target, \"user\") DO UPDATE SET kind = EXCLUDED.kind, position = EXCLUDED.position"
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Tally {
+struct TallyRow {
     tenant: TenantId,
     target: Uuid,
     kind: String,
@@ -57,7 +57,7 @@ struct Tally {
 }
 
 row!(
-    Tally in "tally", key (tenant: TenantId, target: Uuid, kind: String),
+    TallyRow in "tally", key (tenant: TenantId, target: Uuid, kind: String),
     "t.tenant = (k->>0)::uuid AND t.target = (k->>1)::uuid AND t.kind = k->>2",
     "ON CONFLICT (tenant, target, kind) DO UPDATE SET n = EXCLUDED.n"
 );
@@ -84,9 +84,9 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
 }
 
 struct Model {
-    comments: Rows<Comment>,
-    reactions: Rows<Reaction>,
-    tallies: Rows<Tally>,
+    comments: Rows<CommentRow>,
+    reactions: Rows<ReactionRow>,
+    tallies: Rows<TallyRow>,
 }
 
 /// What a reaction is to: the comment when it names one, else the post.
@@ -152,7 +152,7 @@ impl Model {
             Fact::ReactionAdded(fact) => {
                 let target = target(fact.post, fact.comment);
                 let (user, kind, position) = (fact.user, fact.kind.clone(), recorded.position);
-                *self.reactions.slot((tenant, target, user)) = Some(Reaction {
+                *self.reactions.slot((tenant, target, user)) = Some(ReactionRow {
                     tenant,
                     target,
                     user,
@@ -173,7 +173,7 @@ impl Model {
     fn count(&mut self, tenant: TenantId, target: Uuid, kind: &str, more: i64) {
         let slot = self.tallies.slot((tenant, target, kind.to_owned()));
         let n = slot.as_ref().map_or(0, |tally| tally.n) + more;
-        *slot = (n > 0).then(|| Tally {
+        *slot = (n > 0).then(|| TallyRow {
             tenant,
             target,
             kind: kind.to_owned(),
@@ -182,8 +182,8 @@ impl Model {
     }
 }
 
-fn added(recorded: &Recorded, fact: &CommentAdded) -> Comment {
-    Comment {
+fn added(recorded: &Recorded, fact: &CommentAdded) -> CommentRow {
+    CommentRow {
         tenant: recorded.tenant,
         comment: fact.comment,
         post: fact.post,

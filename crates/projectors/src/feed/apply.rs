@@ -13,7 +13,7 @@ use super::{Feed, cache};
 use crate::rows::{Row, Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Post {
+struct PostRow {
     tenant: TenantId,
     post: PostId,
     author: UserId,
@@ -28,7 +28,7 @@ struct Post {
 }
 
 row!(
-    Post in "post", key (tenant: TenantId, post: PostId),
+    PostRow in "post", key (tenant: TenantId, post: PostId),
     "t.tenant = (k->>0)::uuid AND t.post = (k->>1)::uuid",
     "ON CONFLICT (tenant, post) DO UPDATE SET
         visibility = EXCLUDED.visibility, text = EXCLUDED.text, place = EXCLUDED.place, language = EXCLUDED.language,
@@ -36,26 +36,26 @@ row!(
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Follow {
+struct FollowRow {
     tenant: TenantId,
     follower: UserId,
     followee: UserId,
 }
 
 row!(
-    Follow in "follow", key (tenant: TenantId, follower: UserId, followee: UserId),
+    FollowRow in "follow", key (tenant: TenantId, follower: UserId, followee: UserId),
     "t.tenant = (k->>0)::uuid AND t.follower = (k->>1)::uuid AND t.followee = (k->>2)::uuid",
     ""
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Viewable {
+struct ViewableRow {
     tenant: TenantId,
     asset: AssetId,
 }
 
 row!(
-    Viewable in "viewable", key (tenant: TenantId, asset: AssetId),
+    ViewableRow in "viewable", key (tenant: TenantId, asset: AssetId),
     "t.tenant = (k->>0)::uuid AND t.asset = (k->>1)::uuid",
     ""
 );
@@ -95,16 +95,16 @@ pub(super) async fn apply(
     for recorded in batch {
         match touched(&recorded.fact) {
             Some(Touched::Post(post)) => posts.push((recorded.tenant, post)),
-            Some(Touched::Follow(follower, followee)) => {
-                follows.push((recorded.tenant, follower, followee))
+            Some(Touched::Follow(reader, author)) => {
+                follows.push((recorded.tenant, reader, author));
             }
             Some(Touched::Asset(asset)) => assets.push((recorded.tenant, asset)),
             None => {}
         }
     }
-    let mut posts = Rows::<Post>::load(posts, tx).await?;
-    let mut follows = Rows::<Follow>::load(follows, tx).await?;
-    let mut assets = Rows::<Viewable>::load(assets, tx).await?;
+    let mut posts = Rows::<PostRow>::load(posts, tx).await?;
+    let mut follows = Rows::<FollowRow>::load(follows, tx).await?;
+    let mut assets = Rows::<ViewableRow>::load(assets, tx).await?;
     for recorded in batch {
         fold(recorded, &mut posts, &mut follows, &mut assets);
     }
@@ -134,14 +134,14 @@ pub(super) async fn apply(
 
 fn fold(
     recorded: &Recorded,
-    posts: &mut Rows<Post>,
-    follows: &mut Rows<Follow>,
-    assets: &mut Rows<Viewable>,
+    posts: &mut Rows<PostRow>,
+    follows: &mut Rows<FollowRow>,
+    assets: &mut Rows<ViewableRow>,
 ) {
     let tenant = recorded.tenant;
     match &recorded.fact {
         Fact::PostPublished(fact) => {
-            *posts.slot((tenant, fact.post)) = Some(published(recorded, fact))
+            *posts.slot((tenant, fact.post)) = Some(published(recorded, fact));
         }
         Fact::PostEdited(fact) => {
             if let Some(post) = posts.get_mut((tenant, fact.post)) {
@@ -151,16 +151,17 @@ fn fold(
         }
         Fact::PostDeleted(fact) => *posts.slot((tenant, fact.post)) = None,
         Fact::FollowStarted(fact) => {
-            let (follower, followee) = (fact.follower, fact.followee);
-            *follows.slot((tenant, follower, followee)) = Some(Follow {
+            let row = FollowRow {
                 tenant,
-                follower,
-                followee,
-            });
+                follower: fact.follower,
+                followee: fact.followee,
+            };
+            let slot = follows.slot(row.key());
+            *slot = Some(row);
         }
         Fact::FollowEnded(fact) => *follows.slot((tenant, fact.follower, fact.followee)) = None,
         Fact::RenditionCompleted(fact) if PRIMARY.contains(&fact.name.as_str()) => {
-            *assets.slot((tenant, fact.asset)) = Some(Viewable {
+            *assets.slot((tenant, fact.asset)) = Some(ViewableRow {
                 tenant,
                 asset: fact.asset,
             });
@@ -170,8 +171,8 @@ fn fold(
     }
 }
 
-fn published(recorded: &Recorded, fact: &PostPublished) -> Post {
-    Post {
+fn published(recorded: &Recorded, fact: &PostPublished) -> PostRow {
+    PostRow {
         tenant: recorded.tenant,
         post: fact.post,
         author: fact.author,
@@ -190,7 +191,7 @@ fn published(recorded: &Recorded, fact: &PostPublished) -> Post {
     }
 }
 
-fn edit(post: &mut Post, fact: &PostEdited) {
+fn edit(post: &mut PostRow, fact: &PostEdited) {
     if let Some(text) = &fact.text {
         post.text = text.text().map(str::to_owned);
     }

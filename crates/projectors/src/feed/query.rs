@@ -128,13 +128,12 @@ pub async fn page(
 ) -> sqlx::Result<Page<Post>> {
     let wanted = i64::from(limit) + 1;
     let mut posts = ready(tx, viewer, below(after), wanted).await?;
-    let missing = wanted - posts.len() as i64;
     // The floor only ever rises: when it is zero now, it was when the entries were read.
-    if missing > 0 && floor(tx, viewer).await? > Position::START {
+    if posts.len() <= limit as usize && floor(tx, viewer).await? > Position::START {
         let from = posts
             .last()
             .map_or(below(after), |post: &Post| post.position);
-        posts.extend(pull(tx, viewer, from, missing).await?);
+        posts.extend(pull(tx, viewer, from, wanted).await?);
     }
     Ok(Page::cut(posts, limit, Post::cursor))
 }

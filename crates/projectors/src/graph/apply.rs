@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Profile {
+struct ProfileRow {
     tenant: TenantId,
     user: UserId,
     name: Option<String>,
@@ -22,7 +22,7 @@ struct Profile {
 }
 
 row!(
-    Profile in "profile", key (tenant: TenantId, user: UserId),
+    ProfileRow in "profile", key (tenant: TenantId, user: UserId),
     "t.tenant = (k->>0)::uuid AND t.\"user\" = (k->>1)::uuid",
     "ON CONFLICT (tenant, \"user\") DO UPDATE SET
         name = EXCLUDED.name, bio = EXCLUDED.bio, place = EXCLUDED.place, language = EXCLUDED.language,
@@ -30,7 +30,7 @@ row!(
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Relation {
+struct RelationRow {
     tenant: TenantId,
     follower: UserId,
     followee: UserId,
@@ -46,13 +46,13 @@ enum State {
 }
 
 row!(
-    Relation in "relation", key (tenant: TenantId, follower: UserId, followee: UserId),
+    RelationRow in "relation", key (tenant: TenantId, follower: UserId, followee: UserId),
     "t.tenant = (k->>0)::uuid AND t.follower = (k->>1)::uuid AND t.followee = (k->>2)::uuid",
     "ON CONFLICT (tenant, follower, followee) DO UPDATE SET state = EXCLUDED.state, position = EXCLUDED.position"
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Tally {
+struct TallyRow {
     tenant: TenantId,
     user: UserId,
     lane: i16,
@@ -61,7 +61,7 @@ struct Tally {
 }
 
 row!(
-    Tally in "tally", key (tenant: TenantId, user: UserId, lane: i16),
+    TallyRow in "tally", key (tenant: TenantId, user: UserId, lane: i16),
     "t.tenant = (k->>0)::uuid AND t.\"user\" = (k->>1)::uuid AND t.lane = (k->>2)::smallint",
     "ON CONFLICT (tenant, \"user\", lane) DO UPDATE SET
         followers = EXCLUDED.followers, following = EXCLUDED.following"
@@ -105,9 +105,9 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
         .flat_map(|(recorded, (follower, followee, _))| {
             [follower, followee].map(|user| (recorded.tenant, user, recorded.lane.number()))
         });
-    let mut profiles = Rows::<Profile>::load(users, tx).await?;
-    let mut relations = Rows::<Relation>::load(relations, tx).await?;
-    let mut tallies = Rows::<Tally>::load(tallies, tx).await?;
+    let mut profiles = Rows::<ProfileRow>::load(users, tx).await?;
+    let mut relations = Rows::<RelationRow>::load(relations, tx).await?;
+    let mut tallies = Rows::<TallyRow>::load(tallies, tx).await?;
     for recorded in batch {
         fold_profile(recorded, &mut profiles);
     }
@@ -119,7 +119,7 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
             .as_ref()
             .is_some_and(|relation| relation.state == State::Following);
         let more = i64::from(state == Some(State::Following)) - i64::from(followed);
-        *slot = state.map(|state| Relation {
+        *slot = state.map(|state| RelationRow {
             tenant,
             follower,
             followee,
@@ -134,14 +134,19 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
     tallies.store(tx).await
 }
 
-fn count(tallies: &mut Rows<Tally>, key: (TenantId, UserId, i16), followers: i64, following: i64) {
+fn count(
+    tallies: &mut Rows<TallyRow>,
+    key: (TenantId, UserId, i16),
+    followers: i64,
+    following: i64,
+) {
     let (tenant, user, lane) = key;
     let slot = tallies.slot(key);
     let was = slot
         .as_ref()
         .map_or((0, 0), |tally| (tally.followers, tally.following));
     let (followers, following) = (was.0 + followers, was.1 + following);
-    *slot = (followers > 0 || following > 0).then_some(Tally {
+    *slot = (followers > 0 || following > 0).then_some(TallyRow {
         tenant,
         user,
         lane,
@@ -150,11 +155,11 @@ fn count(tallies: &mut Rows<Tally>, key: (TenantId, UserId, i16), followers: i64
     });
 }
 
-fn fold_profile(recorded: &Recorded, profiles: &mut Rows<Profile>) {
+fn fold_profile(recorded: &Recorded, profiles: &mut Rows<ProfileRow>) {
     let tenant = recorded.tenant;
     match &recorded.fact {
         Fact::UserRegistered(fact) => {
-            *profiles.slot((tenant, fact.user)) = Some(Profile {
+            *profiles.slot((tenant, fact.user)) = Some(ProfileRow {
                 tenant,
                 user: fact.user,
                 name: None,
@@ -174,7 +179,7 @@ fn fold_profile(recorded: &Recorded, profiles: &mut Rows<Profile>) {
     }
 }
 
-fn update(profile: &mut Profile, fact: &ProfileUpdated) {
+fn update(profile: &mut ProfileRow, fact: &ProfileUpdated) {
     for (kept, news) in [
         (&mut profile.name, &fact.name),
         (&mut profile.bio, &fact.bio),

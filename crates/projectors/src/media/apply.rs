@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Asset {
+struct AssetRow {
     tenant: TenantId,
     asset: AssetId,
     owner: UserId,
@@ -31,14 +31,14 @@ struct Asset {
 }
 
 row!(
-    Asset in "asset", key (tenant: TenantId, asset: AssetId),
+    AssetRow in "asset", key (tenant: TenantId, asset: AssetId),
     "t.tenant = (k->>0)::uuid AND t.asset = (k->>1)::uuid",
     "ON CONFLICT (tenant, asset) DO UPDATE SET
         state = EXCLUDED.state, facts = EXCLUDED.facts, error = EXCLUDED.error, viewable = EXCLUDED.viewable"
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Upload {
+struct UploadRow {
     tenant: TenantId,
     asset: AssetId,
     owner: UserId,
@@ -47,13 +47,13 @@ struct Upload {
 }
 
 row!(
-    Upload in "upload", key (tenant: TenantId, asset: AssetId),
+    UploadRow in "upload", key (tenant: TenantId, asset: AssetId),
     "t.tenant = (k->>0)::uuid AND t.asset = (k->>1)::uuid",
     ""
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Rendition {
+struct RenditionRow {
     tenant: TenantId,
     asset: AssetId,
     name: String,
@@ -69,7 +69,7 @@ struct Rendition {
 }
 
 row!(
-    Rendition in "rendition", key (tenant: TenantId, asset: AssetId, name: String),
+    RenditionRow in "rendition", key (tenant: TenantId, asset: AssetId, name: String),
     "t.tenant = (k->>0)::uuid AND t.asset = (k->>1)::uuid AND t.name = k->>2",
     "ON CONFLICT (tenant, asset, name) DO UPDATE SET
         profile = EXCLUDED.profile, job = EXCLUDED.job, storage_key = EXCLUDED.storage_key,
@@ -78,7 +78,7 @@ row!(
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Warning {
+struct WarningRow {
     tenant: TenantId,
     asset: AssetId,
     profile: String,
@@ -87,13 +87,13 @@ struct Warning {
 }
 
 row!(
-    Warning in "warning", key (tenant: TenantId, asset: AssetId, profile: String, name: String),
+    WarningRow in "warning", key (tenant: TenantId, asset: AssetId, profile: String, name: String),
     "t.tenant = (k->>0)::uuid AND t.asset = (k->>1)::uuid AND t.profile = k->>2 AND t.name = k->>3",
     "ON CONFLICT (tenant, asset, profile, name) DO UPDATE SET error = EXCLUDED.error"
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Job {
+struct JobRow {
     tenant: TenantId,
     job: JobId,
     asset: AssetId,
@@ -105,7 +105,7 @@ struct Job {
 }
 
 row!(
-    Job in "job", key (tenant: TenantId, job: JobId),
+    JobRow in "job", key (tenant: TenantId, job: JobId),
     "t.tenant = (k->>0)::uuid AND t.job = (k->>1)::uuid",
     "ON CONFLICT (tenant, job) DO UPDATE SET state = EXCLUDED.state, error = EXCLUDED.error"
 );
@@ -147,11 +147,11 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
 }
 
 struct Model {
-    assets: Rows<Asset>,
-    uploads: Rows<Upload>,
-    renditions: Rows<Rendition>,
-    warnings: Rows<Warning>,
-    jobs: Rows<Job>,
+    assets: Rows<AssetRow>,
+    uploads: Rows<UploadRow>,
+    renditions: Rows<RenditionRow>,
+    warnings: Rows<WarningRow>,
+    jobs: Rows<JobRow>,
 }
 
 impl Model {
@@ -241,7 +241,7 @@ impl Model {
 
     fn request(&mut self, recorded: &Recorded, fact: &UploadRequested) {
         let tenant = recorded.tenant;
-        *self.assets.slot((tenant, fact.asset)) = Some(Asset {
+        *self.assets.slot((tenant, fact.asset)) = Some(AssetRow {
             tenant,
             asset: fact.asset,
             owner: fact.owner,
@@ -256,7 +256,7 @@ impl Model {
             position: recorded.position,
             requested_at: recorded.recorded_at,
         });
-        *self.uploads.slot((tenant, fact.asset)) = Some(Upload {
+        *self.uploads.slot((tenant, fact.asset)) = Some(UploadRow {
             tenant,
             asset: fact.asset,
             owner: fact.owner,
@@ -281,7 +281,7 @@ impl Model {
             return;
         };
         let job = JobId::of(recorded.event_id, profile);
-        *self.jobs.slot((recorded.tenant, job)) = Some(Job {
+        *self.jobs.slot((recorded.tenant, job)) = Some(JobRow {
             tenant: recorded.tenant,
             job,
             asset,
@@ -309,7 +309,7 @@ impl Model {
         }
         *self
             .renditions
-            .slot((tenant, fact.asset, fact.name.clone())) = Some(Rendition {
+            .slot((tenant, fact.asset, fact.name.clone())) = Some(RenditionRow {
             tenant,
             asset: fact.asset,
             name: fact.name.clone(),
@@ -334,7 +334,7 @@ impl Model {
         let slot = self
             .warnings
             .slot((tenant, asset, profile.clone(), name.clone()));
-        *slot = Some(Warning {
+        *slot = Some(WarningRow {
             tenant,
             asset,
             profile,

@@ -11,20 +11,20 @@ use sqlx::PgConnection;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Person {
+struct PersonRow {
     tenant: TenantId,
     user: UserId,
     position: Position,
 }
 
 row!(
-    Person in "person", key (tenant: TenantId, user: UserId),
+    PersonRow in "person", key (tenant: TenantId, user: UserId),
     "t.tenant = (k->>0)::uuid AND t.\"user\" = (k->>1)::uuid",
     ""
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Verdict {
+struct VerdictRow {
     tenant: TenantId,
     owner: UserId,
     target: UserId,
@@ -33,13 +33,13 @@ struct Verdict {
 }
 
 row!(
-    Verdict in "verdict", key (tenant: TenantId, owner: UserId, target: UserId),
+    VerdictRow in "verdict", key (tenant: TenantId, owner: UserId, target: UserId),
     "t.tenant = (k->>0)::uuid AND t.owner = (k->>1)::uuid AND t.target = (k->>2)::uuid",
     "ON CONFLICT (tenant, owner, target) DO UPDATE SET kind = EXCLUDED.kind, position = EXCLUDED.position"
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Pair {
+struct PairRow {
     tenant: TenantId,
     owner: UserId,
     other: UserId,
@@ -48,7 +48,7 @@ struct Pair {
 }
 
 row!(
-    Pair in "pair", key (tenant: TenantId, owner: UserId, other: UserId),
+    PairRow in "pair", key (tenant: TenantId, owner: UserId, other: UserId),
     "t.tenant = (k->>0)::uuid AND t.owner = (k->>1)::uuid AND t.other = (k->>2)::uuid",
     "ON CONFLICT (tenant, owner, other) DO UPDATE SET position = EXCLUDED.position, made_at = EXCLUDED.made_at"
 );
@@ -83,84 +83,67 @@ pub(super) fn handles(fact: &Fact) -> bool {
 }
 
 pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Result<()> {
-    let registered = batch.iter().filter_map(|recorded| match &recorded.fact {
-        Fact::UserRegistered(fact) => Some((recorded, fact.user)),
-        _ => None,
-    });
-    let judged = batch
-        .iter()
-        .filter_map(|recorded| judged(&recorded.fact).map(|judged| (recorded, judged)));
-    let paired = batch
-        .iter()
-        .filter_map(|recorded| paired(&recorded.fact).map(|paired| (recorded, paired)))
-        .flat_map(|(recorded, (sides, matched))| {
-            sides.map(|(owner, other)| (recorded, owner, other, matched))
-        });
+    let (mut registered, mut seen, mut matched) = (vec![], vec![], vec![]);
+    for Recorded { tenant, fact, .. } in batch {
+        if let Fact::UserRegistered(fact) = fact {
+            registered.push((*tenant, fact.user));
+        }
+        seen.extend(judged(fact).map(|(owner, target, _)| (*tenant, owner, target)));
+        let sides = paired(fact).map(|(sides, _)| sides).into_iter().flatten();
+        matched.extend(sides.map(|(owner, other)| (*tenant, owner, other)));
+    }
+    let mut model = Model {
+        people: Rows::load(registered, tx).await?,
+        verdicts: Rows::load(seen, tx).await?,
+        pairs: Rows::load(matched, tx).await?,
+    };
+    for recorded in batch {
+        model.fold(recorded);
+    }
+    model.people.store(tx).await?;
+    model.verdicts.store(tx).await?;
+    model.pairs.store(tx).await
+}
 
-    let keys = registered
-        .clone()
-        .map(|(recorded, user)| (recorded.tenant, user));
-    let mut people = Rows::<Person>::load(keys, tx).await?;
-    let keys = judged
-        .clone()
-        .map(|(recorded, (owner, target, _))| (recorded.tenant, owner, target));
-    let mut verdicts = Rows::<Verdict>::load(keys, tx).await?;
-    let keys = paired
-        .clone()
-        .map(|(recorded, owner, other, _)| (recorded.tenant, owner, other));
-    let mut pairs = Rows::<Pair>::load(keys, tx).await?;
+struct Model {
+    people: Rows<PersonRow>,
+    verdicts: Rows<VerdictRow>,
+    pairs: Rows<PairRow>,
+}
 
-    for (
-        Recorded {
-            tenant, position, ..
-        },
-        user,
-    ) in registered
-    {
-        *people.slot((*tenant, user)) = Some(Person {
-            tenant: *tenant,
-            user,
-            position: *position,
-        });
+impl Model {
+    fn fold(&mut self, recorded: &Recorded) {
+        let (tenant, position, made_at) =
+            (recorded.tenant, recorded.position, recorded.recorded_at);
+        if let Fact::UserRegistered(fact) = &recorded.fact {
+            let user = fact.user;
+            *self.people.slot((tenant, user)) = Some(PersonRow {
+                tenant,
+                user,
+                position,
+            });
+        }
+        if let Some((owner, target, kind)) = judged(&recorded.fact) {
+            let kind = kind.to_owned();
+            *self.verdicts.slot((tenant, owner, target)) = Some(VerdictRow {
+                tenant,
+                owner,
+                target,
+                kind,
+                position,
+            });
+        }
+        if let Some((sides, matched)) = paired(&recorded.fact) {
+            for (owner, other) in sides {
+                let pair = PairRow {
+                    tenant,
+                    owner,
+                    other,
+                    position,
+                    made_at,
+                };
+                *self.pairs.slot((tenant, owner, other)) = matched.then_some(pair);
+            }
+        }
     }
-    for (
-        Recorded {
-            tenant, position, ..
-        },
-        (owner, target, kind),
-    ) in judged
-    {
-        let kind = kind.to_owned();
-        *verdicts.slot((*tenant, owner, target)) = Some(Verdict {
-            tenant: *tenant,
-            owner,
-            target,
-            kind,
-            position: *position,
-        });
-    }
-    for (
-        Recorded {
-            tenant,
-            position,
-            recorded_at,
-            ..
-        },
-        owner,
-        other,
-        matched,
-    ) in paired
-    {
-        let pair = Pair {
-            tenant: *tenant,
-            owner,
-            other,
-            position: *position,
-            made_at: *recorded_at,
-        };
-        *pairs.slot((*tenant, owner, other)) = matched.then_some(pair);
-    }
-    people.store(tx).await?;
-    verdicts.store(tx).await?;
-    pairs.store(tx).await
 }

@@ -17,7 +17,7 @@ use super::{hashtag_key, language};
 use crate::rows::{Row, Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Document {
+struct DocumentRow {
     tenant: TenantId,
     kind: String,
     id: Uuid,
@@ -33,7 +33,7 @@ struct Document {
 }
 
 /// By hand, because the column `words` makes itself.
-impl Row for Document {
+impl Row for DocumentRow {
     type Key = (TenantId, String, Uuid);
     const LOAD: &'static str = "SELECT to_jsonb(t) - 'words' FROM jsonb_array_elements($1) k
         JOIN document t ON t.tenant = (k->>0)::uuid AND t.kind = k->>1 AND t.id = (k->>2)::uuid";
@@ -53,7 +53,7 @@ impl Row for Document {
 }
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Hashtag {
+struct HashtagRow {
     tenant: TenantId,
     tag: String,
     lane: i16,
@@ -61,7 +61,7 @@ struct Hashtag {
 }
 
 row!(
-    Hashtag in "hashtag", key (tenant: TenantId, tag: String, lane: i16),
+    HashtagRow in "hashtag", key (tenant: TenantId, tag: String, lane: i16),
     "t.tenant = (k->>0)::uuid AND t.tag = k->>1 AND t.lane = (k->>2)::smallint",
     "ON CONFLICT (tenant, tag, lane) DO UPDATE SET posts = EXCLUDED.posts"
 );
@@ -87,18 +87,18 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
         let (kind, id) = subject(&recorded.fact)?;
         Some((recorded, (recorded.tenant, kind.as_str().to_owned(), id)))
     });
-    let mut documents = Rows::<Document>::load(subjects.clone().map(|(_, key)| key), tx).await?;
+    let mut documents = Rows::<DocumentRow>::load(subjects.clone().map(|(_, key)| key), tx).await?;
     let mut lanes = BTreeMap::new();
     for (recorded, key) in subjects {
         lanes.insert(key.clone(), recorded.lane.number());
         fold(recorded, documents.slot(key));
     }
     let tagged = tagged(&documents, &lanes);
-    let mut hashtags = Rows::<Hashtag>::load(tagged.keys().cloned(), tx).await?;
+    let mut hashtags = Rows::<HashtagRow>::load(tagged.keys().cloned(), tx).await?;
     for ((tenant, tag, lane), more) in tagged {
         let slot = hashtags.slot((tenant, tag.clone(), lane));
         let posts = slot.as_ref().map_or(0, |hashtag| hashtag.posts) + more;
-        *slot = (posts > 0).then_some(Hashtag {
+        *slot = (posts > 0).then_some(HashtagRow {
             tenant,
             tag,
             lane,
@@ -111,9 +111,9 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
 
 /// How many more public posts have each hashtag, by lane.
 fn tagged(
-    documents: &Rows<Document>,
-    lanes: &BTreeMap<<Document as Row>::Key, i16>,
-) -> BTreeMap<<Hashtag as Row>::Key, i64> {
+    documents: &Rows<DocumentRow>,
+    lanes: &BTreeMap<<DocumentRow as Row>::Key, i16>,
+) -> BTreeMap<<HashtagRow as Row>::Key, i64> {
     let mut tagged = BTreeMap::new();
     for (was, is) in documents.changes() {
         for (document, more) in was
@@ -132,11 +132,11 @@ fn tagged(
     tagged
 }
 
-fn fold(recorded: &Recorded, slot: &mut Option<Document>) {
+fn fold(recorded: &Recorded, slot: &mut Option<DocumentRow>) {
     match &recorded.fact {
         Fact::PostPublished(fact) => *slot = Some(post(recorded, fact)),
         Fact::UserRegistered(fact) => {
-            *slot = Some(blank(recorded, Kind::Person, fact.user.0, fact.user))
+            *slot = Some(blank(recorded, Kind::Person, fact.user.0, fact.user));
         }
         Fact::PostDeleted(_) => *slot = None,
         Fact::PostEdited(fact) => {
@@ -156,8 +156,8 @@ fn fold(recorded: &Recorded, slot: &mut Option<Document>) {
     }
 }
 
-fn blank(recorded: &Recorded, kind: Kind, id: Uuid, author: UserId) -> Document {
-    Document {
+fn blank(recorded: &Recorded, kind: Kind, id: Uuid, author: UserId) -> DocumentRow {
+    DocumentRow {
         tenant: recorded.tenant,
         kind: kind.as_str().to_owned(),
         id,
@@ -173,8 +173,8 @@ fn blank(recorded: &Recorded, kind: Kind, id: Uuid, author: UserId) -> Document 
     }
 }
 
-fn post(recorded: &Recorded, fact: &PostPublished) -> Document {
-    Document {
+fn post(recorded: &Recorded, fact: &PostPublished) -> DocumentRow {
+    DocumentRow {
         claimed: fact.language.clone(),
         body: fact.text.text().map(str::to_owned),
         place: fact
@@ -187,7 +187,7 @@ fn post(recorded: &Recorded, fact: &PostPublished) -> Document {
     }
 }
 
-fn edit(document: &mut Document, fact: &PostEdited) {
+fn edit(document: &mut DocumentRow, fact: &PostEdited) {
     replace(&mut document.body, fact.text.as_ref());
     replace(&mut document.place, fact.place.as_ref());
     if let Some(language) = &fact.language {
@@ -198,7 +198,7 @@ fn edit(document: &mut Document, fact: &PostEdited) {
     }
 }
 
-fn update(document: &mut Document, fact: &ProfileUpdated) {
+fn update(document: &mut DocumentRow, fact: &ProfileUpdated) {
     replace(&mut document.title, fact.name.as_ref());
     replace(&mut document.body, fact.bio.as_ref());
     replace(&mut document.place, fact.place.as_ref());
@@ -214,7 +214,7 @@ fn replace(kept: &mut Option<String>, news: Option<&Personal>) {
 }
 
 /// What follows from a document's texts.
-fn read(document: &mut Document) {
+fn read(document: &mut DocumentRow) {
     let body = document.body.as_deref().unwrap_or_default();
     document.hashtags = if document.kind == Kind::Post.as_str() {
         hashtags(body)

@@ -50,18 +50,16 @@ pub(super) fn of_text(claimed: Option<&str>, text: &str) -> &'static str {
 
 /// The configurations that a query is put into: that of one language, or all.
 pub(super) fn searched(language: Option<&str>) -> Vec<&'static str> {
-    match language {
-        Some(language) => vec![named(language)],
-        None => {
-            let mut all: Vec<_> = LANGUAGES
-                .iter()
-                .map(|(_, _, configuration)| *configuration)
-                .collect();
-            all.dedup();
-            all.push(SIMPLE);
-            all
-        }
+    if let Some(language) = language {
+        return vec![named(language)];
     }
+    let mut all: Vec<_> = LANGUAGES
+        .iter()
+        .map(|(_, _, configuration)| *configuration)
+        .collect();
+    all.dedup();
+    all.push(SIMPLE);
+    all
 }
 
 fn named(tag: &str) -> &'static str {

@@ -101,6 +101,38 @@ pub struct Hashtag {
     pub posts: i64,
 }
 
+/// $3 words, $4 configurations, $5 kind, $6 author, $7 hashtag; $8 whether to rank, $9 and $10 which documents are
+/// candidates; $11, $12 and $13 the page.
+const SEARCH: &str = concat!(
+    "WITH asked AS MATERIALIZED (
+        SELECT c.language, websearch_to_tsquery(c.language::regconfig, projection.plain($3)) AS words
+        FROM unnest($4::text[]) AS c(language)
+    ), candidates AS (
+        SELECT d.kind, d.id, d.author, d.position,
+            CASE WHEN $8 THEN ts_rank(d.words, asked.words) ELSE 0 END::real AS rank
+        FROM search.document d
+        JOIN asked ON asked.language = d.language
+        WHERE d.tenant = $1 AND d.position < $9
+          AND ($3 = '' OR (d.words @@ asked.words AND d.words @@ (
+            SELECT string_agg(DISTINCT '(' || a.words::text || ')', ' | ')::tsquery FROM asked a
+            WHERE numnode(a.words) > 0)))
+          AND ($5::text IS NULL OR d.kind = $5)
+          AND ($6::uuid IS NULL OR d.author = $6)
+          AND ($7::text IS NULL OR d.hashtags @> ARRAY[$7])
+          AND (d.kind <> 'post' OR EXISTS (
+            SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = d.id AND ",
+    visible!(),
+    "))
+        ORDER BY d.position DESC
+        LIMIT $10
+    )
+    SELECT kind, id, author, position, rank
+    FROM candidates
+    WHERE $11::real IS NULL OR (rank, position) < ($11, $12)
+    ORDER BY rank DESC, position DESC
+    LIMIT $13"
+);
+
 /// What the viewer may see of what fits. Words are compared in the language of each text, without accents.
 ///
 /// A word means something else in each language: the query is put into every configuration, their union finds candidates
@@ -126,50 +158,26 @@ pub async fn search(
         });
     }
     let (best, wanted) = (search.order == Order::Best, i64::from(limit) + 1);
-    let found = sqlx::query_as(concat!(
-        "WITH asked AS MATERIALIZED (
-            SELECT c.language, websearch_to_tsquery(c.language::regconfig, projection.plain($3)) AS words
-            FROM unnest($4::text[]) AS c(language)
-        ), candidates AS (
-            SELECT d.kind, d.id, d.author, d.position,
-                CASE WHEN $8 THEN ts_rank(d.words, asked.words) ELSE 0 END::real AS rank
-            FROM search.document d
-            JOIN asked ON asked.language = d.language
-            WHERE d.tenant = $1 AND d.position < $9
-              AND ($3 = '' OR (d.words @@ asked.words AND d.words @@ (
-                SELECT string_agg(DISTINCT '(' || a.words::text || ')', ' | ')::tsquery FROM asked a
-                WHERE numnode(a.words) > 0)))
-              AND ($5::text IS NULL OR d.kind = $5)
-              AND ($6::uuid IS NULL OR d.author = $6)
-              AND ($7::text IS NULL OR d.hashtags @> ARRAY[$7])
-              AND (d.kind <> 'post' OR EXISTS (
-                SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = d.id AND ",
-        visible!(),
-        "))
-            ORDER BY d.position DESC
-            LIMIT $10
+    let found = sqlx::query_as(SEARCH)
+        .bind(viewer.tenant)
+        .bind(viewer.user)
+        .bind(words.trim())
+        .bind(language::searched(search.language.as_deref()))
+        .bind(search.kind.map(Kind::as_str))
+        .bind(search.author)
+        .bind(hashtag)
+        .bind(best)
+        .bind(
+            after
+                .filter(|_| !best)
+                .map_or(i64::MAX, |cursor| cursor.position.0),
         )
-        SELECT kind, id, author, position, rank
-        FROM candidates
-        WHERE $11::real IS NULL OR (rank, position) < ($11, $12)
-        ORDER BY rank DESC, position DESC
-        LIMIT $13"
-    ))
-    .bind(viewer.tenant)
-    .bind(viewer.user)
-    .bind(words.trim())
-    .bind(language::searched(search.language.as_deref()))
-    .bind(search.kind.map(Kind::as_str))
-    .bind(search.author)
-    .bind(hashtag)
-    .bind(best)
-    .bind(after.filter(|_| !best).map_or(i64::MAX, |cursor| cursor.position.0))
-    .bind(if best { RANKED } else { wanted })
-    .bind(after.filter(|_| best).map(|cursor| cursor.rank))
-    .bind(after.map(|cursor| cursor.position))
-    .bind(wanted)
-    .fetch_all(&mut **tx)
-    .await?;
+        .bind(if best { RANKED } else { wanted })
+        .bind(after.filter(|_| best).map(|cursor| cursor.rank))
+        .bind(after.map(|cursor| cursor.position))
+        .bind(wanted)
+        .fetch_all(&mut **tx)
+        .await?;
     Ok(Page::cut(found, limit, |found: &Found| SearchCursor {
         rank: found.rank,
         position: found.position,

@@ -166,17 +166,22 @@ fn a_deleted_comment_stays_as_a_place_for_its_answers() {
     });
 }
 
+/// Users 1, 2 and 3 follow user 0, and each matched with user 0.
+async fn admired(models: &Models) {
+    let mut history = History::new();
+    for n in 1..4 {
+        history.follow(n, 0);
+        history.pair(n, 0, 3);
+        history.pair(0, n, 3);
+    }
+    models.tell(&history.facts).await;
+}
+
 #[test]
-fn pages_of_followers_and_matches_go_on_where_they_ended() {
+fn pages_of_followers_go_on_where_they_ended() {
     runtime().block_on(async {
         let models = Models::create(&Config::default()).await;
-        let mut history = History::new();
-        for n in 1..4 {
-            history.follow(n, 0);
-            history.pair(n, 0, 3);
-            history.pair(0, n, 3);
-        }
-        models.tell(&history.facts).await;
+        admired(&models).await;
         let (mut tx, viewer) = models.read(user(0)).await;
         let first = graph::query::followers(&mut tx, viewer, user(0), None, 2)
             .await
@@ -199,7 +204,15 @@ fn pages_of_followers_and_matches_go_on_where_they_ended() {
             .unwrap()
             .unwrap();
         assert_eq!((profile.followers, profile.following), (3, 0));
+    });
+}
 
+#[test]
+fn pages_of_matches_go_on_where_they_ended() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        admired(&models).await;
+        let (mut tx, viewer) = models.read(user(0)).await;
         let first = pairing::query::matches(&mut tx, viewer, None, 2)
             .await
             .unwrap();
@@ -216,34 +229,24 @@ fn pages_of_followers_and_matches_go_on_where_they_ended() {
             (users, second.next),
             (vec![user(3), user(2), user(1)], None)
         );
-        assert_eq!(
-            pairing::query::candidates(&mut tx, viewer, None, 9)
-                .await
-                .unwrap()
-                .items,
-            []
-        );
         assert!(
             pairing::query::matched(&mut tx, viewer, user(2))
                 .await
                 .unwrap()
         );
-        assert_eq!(
-            pairing::query::verdict(&mut tx, viewer, user(2))
-                .await
-                .unwrap()
-                .as_deref(),
-            Some("like")
-        );
+        let verdict = pairing::query::verdict(&mut tx, viewer, user(2))
+            .await
+            .unwrap();
+        assert_eq!(verdict.as_deref(), Some("like"));
+        let left = pairing::query::candidates(&mut tx, viewer, None, 9)
+            .await
+            .unwrap();
+        assert_eq!(left.items, []);
         let (mut tx, viewer) = models.read(user(1)).await;
-        assert_eq!(
-            pairing::query::candidates(&mut tx, viewer, None, 9)
-                .await
-                .unwrap()
-                .items
-                .len(),
-            2
-        );
+        let left = pairing::query::candidates(&mut tx, viewer, None, 9)
+            .await
+            .unwrap();
+        assert_eq!(left.items.len(), 2);
     });
 }
 

@@ -90,10 +90,12 @@ async fn walk(models: &Models, reader: UserId, limit: u32) -> Vec<PostId> {
     let (mut tx, viewer) = models.read(reader).await;
     let (mut after, mut walked) = (None, vec![]);
     loop {
-        let cached: Page<Post> = query::page(&mut tx, viewer, after, limit).await.unwrap();
+        let cached: Page<Post> = query::page(&mut tx, viewer, after, limit)
+            .await
+            .expect("read a page");
         let pulled = query::pull_page(&mut tx, viewer, after, limit)
             .await
-            .unwrap();
+            .expect("pull a page");
         assert_eq!(cached, pulled, "reader {reader}, after {after:?}");
         assert!(
             cached.next.is_none() || cached.items.len() == limit as usize,
@@ -130,10 +132,14 @@ fn every_page_equals_the_pull_query() {
             runtime.block_on(async {
                 models.clear("feed_g1").await;
                 let mut oracle = Oracle::default();
-                for (n, batch) in delivery(&facts, seed).into_iter().enumerate() {
+                for (batch, reader) in delivery(&facts, seed)
+                    .into_iter()
+                    .zip((0..USERS).cycle().map(user))
+                {
                     models.apply(feed.as_ref(), "feed_g1", &batch).await;
-                    batch.iter().for_each(|recorded| oracle.tell(recorded));
-                    let reader = user(n as u8);
+                    for recorded in &batch {
+                        oracle.tell(recorded);
+                    }
                     proptest::prop_assert_eq!(
                         walk(&models, reader, limit).await,
                         oracle.feed(reader)
@@ -230,16 +236,16 @@ async fn race(models: &Models, feed: &dyn Projection, first: &Recorded, second: 
     let open = models
         .begin(feed, "feed_g1", std::slice::from_ref(first))
         .await
-        .unwrap();
+        .expect("apply the first");
     let waits = async {
         testing::wait::until_true(Duration::from_secs(10), "the second waits for the first", async || {
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database()))")
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')")
                 .fetch_one(&models.owner)
                 .await
-                .unwrap()
+                .expect("look at locks")
         })
         .await;
-        open.commit().await.unwrap();
+        open.commit().await.expect("commit the first");
     };
     tokio::join!(
         models.apply(feed, "feed_g1", std::slice::from_ref(second)),

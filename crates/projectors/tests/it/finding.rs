@@ -38,7 +38,7 @@ async fn find(models: &Models, reader: UserId, search: Search) -> Vec<Uuid> {
     loop {
         let page = query::search(&mut tx, viewer, &search, after, 2)
             .await
-            .unwrap();
+            .expect("search");
         found.extend(page.items.iter().map(|one| one.id));
         after = page.next;
         if after.is_none() {
@@ -110,80 +110,60 @@ fn words_are_found_in_their_language_and_without_accents() {
     });
 }
 
+/// Three posts of user 0, with user 1 as follower: for all, for followers, for nobody.
+fn cats() -> (History, [Uuid; 3]) {
+    let mut history = History::new();
+    let posts = [
+        ("gato uno #gatos", Visibility::Public),
+        ("gato dos #gatos", Visibility::Followers),
+        ("gato tres #gatos #secreto", Visibility::Private),
+    ];
+    let posts = posts.map(|(text, seen)| publish(&mut history, 0, text, Some("es"), seen));
+    history.follow(1, 0);
+    (history, posts)
+}
+
 #[test]
-fn only_what_may_be_seen_is_found() {
+fn only_posts_that_may_be_seen_are_found() {
     runtime().block_on(async {
         let models = Models::create(&Config::default()).await;
-        let mut history = History::new();
-        let open = publish(
-            &mut history,
-            0,
-            "gato uno #gatos",
-            Some("es"),
-            Visibility::Public,
-        );
-        let followers = publish(
-            &mut history,
-            0,
-            "gato dos #gatos",
-            Some("es"),
-            Visibility::Followers,
-        );
-        let private = publish(
-            &mut history,
-            0,
-            "gato tres #gatos #secreto",
-            Some("es"),
-            Visibility::Private,
-        );
-        history.follow(1, 0);
-        let name = ProfileUpdated {
-            user: user(2),
-            name: Some("Señor Gato".into()),
-            bio: None,
-            place: None,
-            language: None,
-            private: None,
-        };
-        history.append(&StreamKey::user(user(2)), name.into());
+        let (history, [open, followers, private]) = cats();
         models.tell(&history.facts).await;
-
-        let post = |words: Search| Search {
-            kind: Some(Kind::Post),
-            ..words
-        };
         assert_eq!(
-            find(&models, user(0), post(words("gatos"))).await,
+            find(&models, user(0), words("gatos")).await,
             [private, followers, open]
         );
         assert_eq!(
-            find(&models, user(1), post(words("gatos"))).await,
+            find(&models, user(1), words("gatos")).await,
             [followers, open]
         );
-        assert_eq!(find(&models, user(3), post(words("gatos"))).await, [open]);
-        let person = Search {
-            kind: Some(Kind::Person),
-            ..words("senor gato")
-        };
-        assert_eq!(find(&models, user(3), person).await, [user(2).0]);
+        assert_eq!(find(&models, user(3), words("gatos")).await, [open]);
+        let mut best = find(
+            &models,
+            user(1),
+            Search {
+                order: Order::Best,
+                ..words("gato")
+            },
+        )
+        .await;
+        best.sort_unstable();
+        assert_eq!(best, [open, followers]);
+    });
+}
+
+#[test]
+fn hashtags_are_found_and_counted_where_all_may_see_them() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let (history, [open, followers, _]) = cats();
+        models.tell(&history.facts).await;
         let tagged = Search {
             hashtag: Some("#GATOS".to_owned()),
             author: Some(user(0)),
             ..words("")
         };
         assert_eq!(find(&models, user(1), tagged).await, [followers, open]);
-        let mut best = find(
-            &models,
-            user(1),
-            Search {
-                order: Order::Best,
-                ..post(words("gato"))
-            },
-        )
-        .await;
-        best.sort_unstable();
-        assert_eq!(best, [open, followers]);
-
         let (mut tx, viewer) = models.read(user(3)).await;
         let tags = query::hashtags(&mut tx, viewer, "#G", 10).await.unwrap();
         assert_eq!(
@@ -199,6 +179,31 @@ fn only_what_may_be_seen_is_found() {
                 .unwrap(),
             []
         );
+    });
+}
+
+#[test]
+fn people_are_found_by_name() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let (mut history, [open, ..]) = cats();
+        let (name, user) = (Some("Señor Gato".into()), user(2));
+        let update = ProfileUpdated {
+            user,
+            name,
+            bio: None,
+            place: None,
+            language: None,
+            private: None,
+        };
+        history.append(&StreamKey::user(user), update.into());
+        models.tell(&history.facts).await;
+        assert_eq!(find(&models, user, words("gato")).await, [open, user.0]);
+        let person = Search {
+            kind: Some(Kind::Person),
+            ..words("senor gato")
+        };
+        assert_eq!(find(&models, user, person).await, [user.0]);
     });
 }
 

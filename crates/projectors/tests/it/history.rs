@@ -79,7 +79,7 @@ impl History {
     /// A long history, in which everything happens that deciders allow.
     pub(crate) fn rich() -> Self {
         let mut chance = Chance(1);
-        let mut number = || chance.below(256) as u8;
+        let mut number = || u8::try_from(chance.below(256)).expect("it is below 256");
         let attempts: Vec<Attempt> = (0..400)
             .map(|_| (number(), number(), number(), number()))
             .collect();
@@ -98,18 +98,13 @@ impl History {
     }
 
     pub(crate) fn append(&mut self, key: &StreamKey, fact: Fact) {
-        let position = self.facts.len() as i64 + 1;
+        let position = number(self.facts.len() + 1);
         self.facts.push(Recorded {
             position: Position(position),
             lane: Lane::of(tenant(), &key.subject),
             tenant: tenant(),
             stream: key.stream.clone(),
-            version: self
-                .facts
-                .iter()
-                .filter(|recorded| recorded.stream == key.stream)
-                .count() as i64
-                + 1,
+            version: number(self.of_stream(key).count() + 1),
             subject: key.subject.clone(),
             meta: Meta {
                 actor: user(0),
@@ -117,19 +112,21 @@ impl History {
                 correlation: None,
                 cause: None,
             },
-            event_id: EventId(Uuid::from_u128(position as u128)),
+            event_id: EventId(Uuid::from_u128(self.facts.len() as u128 + 1)),
             recorded_at: DateTime::<Utc>::UNIX_EPOCH + Duration::seconds(position),
             fact,
         });
     }
 
-    fn state<S: State>(&self, key: &StreamKey) -> S {
-        let mut state = S::default();
-        for recorded in self
-            .facts
+    fn of_stream(&self, key: &StreamKey) -> impl Iterator<Item = &Recorded> {
+        self.facts
             .iter()
             .filter(|recorded| recorded.stream == key.stream)
-        {
+    }
+
+    fn state<S: State>(&self, key: &StreamKey) -> S {
+        let mut state = S::default();
+        for recorded in self.of_stream(key) {
             state.fold(recorded.event_id, &recorded.fact);
         }
         state
@@ -145,7 +142,7 @@ impl History {
                 post::delete(state, post_id(b), user(a))
             }),
             6..9 => self.follow(a, b),
-            9 if c % 2 == 0 => self.decide(
+            9 if c.is_multiple_of(2) => self.decide(
                 &StreamKey::follow(user(a), user(b)),
                 |state: &follow::FollowState| follow::unfollow(*state, user(a), user(b)),
             ),
@@ -165,7 +162,7 @@ impl History {
     }
 
     pub(crate) fn publish(&mut self, a: u8, b: u8, c: u8) {
-        let assets = if c % 3 == 0 {
+        let assets = if c.is_multiple_of(3) {
             vec![asset_id(c / 3)]
         } else {
             vec![]
@@ -178,7 +175,7 @@ impl History {
             post: post_id(b),
             author: user(a),
             text: format!("Hola #gato y #perro{}", c % 3).into(),
-            place: (c % 5 == 0).then(|| "Cádiz".into()),
+            place: c.is_multiple_of(5).then(|| "Cádiz".into()),
             language: Some("es".to_owned()),
             assets,
             visibility: VISIBILITIES[usize::from(c % 4)],
@@ -256,7 +253,7 @@ impl History {
             StreamKey::comment(comment, post),
             self.state(&StreamKey::post(post)),
         );
-        if c % 3 == 0 {
+        if c.is_multiple_of(3) {
             return self.decide(&key, |state| comment::delete(state, comment, user(a), &on));
         }
         let text = format!("comment {a}");
@@ -290,7 +287,7 @@ impl History {
             .state::<post::PostState>(&StreamKey::post(post_id(b)))
             .author()
             .map(drop);
-        if c % 4 == 0 {
+        if c.is_multiple_of(4) {
             self.decide(&key, |state| reaction::unreact(state, &wanted));
         } else {
             self.decide(&key, |state| reaction::react(state, wanted, there));
@@ -309,11 +306,17 @@ impl History {
     }
 }
 
+fn number(count: usize) -> i64 {
+    i64::try_from(count).expect("histories are short")
+}
+
 fn edited(a: u8, b: u8, c: u8) -> PostEdited {
     PostEdited {
         post: post_id(b),
         author: user(a),
-        text: (c % 2 == 0).then(|| format!("Adiós #gato{}", c % 3).into()),
+        text: c
+            .is_multiple_of(2)
+            .then(|| format!("Adiós #gato{}", c % 3).into()),
         place: None,
         language: None,
         visibility: Some(VISIBILITIES[usize::from(c / 2 % 4)]),
@@ -323,11 +326,11 @@ fn edited(a: u8, b: u8, c: u8) -> PostEdited {
 fn profile(a: u8, b: u8, c: u8) -> ProfileUpdated {
     ProfileUpdated {
         user: user(a),
-        name: (b % 2 == 0).then(|| format!("Ana {b}").into()),
-        bio: (b % 3 == 0).then(|| "La de los gatos".into()),
+        name: b.is_multiple_of(2).then(|| format!("Ana {b}").into()),
+        bio: b.is_multiple_of(3).then(|| "La de los gatos".into()),
         place: None,
-        language: (c % 3 == 0).then(|| "es".to_owned()),
-        private: Some(c % 4 == 0),
+        language: c.is_multiple_of(3).then(|| "es".to_owned()),
+        private: Some(c.is_multiple_of(4)),
     }
 }
 
@@ -362,7 +365,7 @@ pub(crate) fn delivery(facts: &[Recorded], seed: u64) -> Vec<Vec<Recorded>> {
     }
     let mut batches = vec![vec![]];
     while !queues.is_empty() {
-        let at = chance.below(queues.len() as u64) as usize;
+        let at = chance.below(queues.len());
         batches
             .last_mut()
             .expect("there is always one")
@@ -381,11 +384,11 @@ pub(crate) fn delivery(facts: &[Recorded], seed: u64) -> Vec<Vec<Recorded>> {
 struct Chance(u64);
 
 impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
+    fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % limit
+        usize::try_from((z ^ (z >> 31)) % limit as u64).expect("it is below a usize")
     }
 }
