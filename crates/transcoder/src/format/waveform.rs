@@ -291,9 +291,9 @@ mod tests {
     #[test]
     fn points_are_of_zoom_samples_and_the_rest_counts() {
         let mut peaks = Peaks::new(8000, 4);
-        [1, -5, 3, 2, 7]
-            .into_iter()
-            .for_each(|sample| peaks.push(sample));
+        for sample in [1, -5, 3, 2, 7] {
+            peaks.push(sample);
+        }
         assert_eq!(peaks.finish().data, [-5, 3, 7, 7]);
     }
 
@@ -311,7 +311,9 @@ mod tests {
         fast.push(9);
         slow.push(9);
         fast.push_silence(13);
-        (0..13).for_each(|_| slow.push(0));
+        for _ in 0..13 {
+            slow.push(0);
+        }
         assert_eq!(fast.finish(), slow.finish());
     }
 

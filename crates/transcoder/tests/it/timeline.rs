@@ -24,6 +24,7 @@ fn flash_and_beep(
 }
 
 /// Seconds by which the beep comes after the flash.
+#[expect(clippy::cast_precision_loss, reason = "counts of a three-second clip")]
 fn distance(file: &Path) -> f64 {
     let probe = ffprobe(file);
     let rate = probe["streams"][0]["r_frame_rate"].as_str().unwrap();
