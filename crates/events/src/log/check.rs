@@ -311,67 +311,57 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_by_its_reason() {
+    fn a_topic_without_a_marker_must_be_empty_and_the_log_whole() {
         let lane = lane();
-        let cut = Survey {
-            truncated: Some((lane, 4)),
-            ..sound()
-        };
-        refuses(&cut, Some(EVENT), 1, Refusal::Truncated { lane, offset: 4 });
+        let occupied = Some(lane);
         let unmarked = Survey {
-            occupied: Some(lane),
+            occupied,
             ..Survey::default()
         };
         refuses(&unmarked, None, 1, Refusal::NoMarker { lane });
-        refuses(
-            &Survey::default(),
-            None,
-            9,
-            Refusal::Archived {
-                position: Position(0),
-                floor: Position(9),
-            },
-        );
-        let garbled = Survey {
-            marker: Some(Err(Garbled)),
-            ..sound()
-        };
+        let (position, floor) = (Position::START, Position(9));
+        let archived = Refusal::Archived { position, floor };
+        refuses(&Survey::default(), None, 9, archived);
+    }
+
+    #[test]
+    fn a_marker_must_be_this_logs_and_known_to_postgres() {
+        let marker = Some(Err(Garbled));
+        let garbled = Survey { marker, ..sound() };
         refuses(&garbled, None, 1, Refusal::UnreadableMarker);
-        refuses(&sound(), None, 1, Refusal::PostgresBehind { position: AT });
-        refuses(
-            &sound(),
-            None,
-            9,
-            Refusal::Archived {
-                position: AT,
-                floor: Position(9),
-            },
-        );
+        let (position, floor) = (AT, Position(9));
+        refuses(&sound(), None, 1, Refusal::PostgresBehind { position });
+        refuses(&sound(), None, 9, Refusal::Archived { position, floor });
+        let (postgres, kafka) = (OTHER, EVENT);
         let histories = Refusal::TwoHistories {
-            position: AT,
-            postgres: OTHER,
-            kafka: EVENT,
+            position,
+            postgres,
+            kafka,
         };
         refuses(&sound(), Some(OTHER), 1, histories);
-        let tails = [
-            None,
-            Some((LOG, AT, OTHER)),
-            Some((LOG, Position(8), EVENT)),
-            Some((Uuid::nil(), AT, EVENT)),
-        ];
-        for tail in tails {
-            let other = Survey { tail, ..sound() };
-            refuses(
-                &other,
-                Some(EVENT),
-                1,
-                Refusal::OtherTail { lane, position: AT },
-            );
-        }
-        let foreign = Refusal::ForeignLog {
-            found: LOG,
-            expected: Uuid::nil(),
-        };
+        let (found, expected) = (LOG, Uuid::nil());
+        let foreign = Refusal::ForeignLog { found, expected };
         assert_eq!(sound().judge(Uuid::nil(), FIRST, Some(EVENT)), Err(foreign));
+    }
+
+    #[test]
+    fn the_topic_must_be_whole_and_end_with_the_marker() {
+        let (lane, position) = (lane(), AT);
+        let truncated = Some((lane, 4));
+        let cut = Survey {
+            truncated,
+            ..sound()
+        };
+        refuses(&cut, Some(EVENT), 1, Refusal::Truncated { lane, offset: 4 });
+        let others = [
+            (LOG, AT, OTHER),
+            (LOG, Position(8), EVENT),
+            (Uuid::nil(), AT, EVENT),
+        ];
+        for tail in others.into_iter().map(Some).chain([None]) {
+            let other = Survey { tail, ..sound() };
+            let refusal = Refusal::OtherTail { lane, position };
+            refuses(&other, Some(EVENT), 1, refusal);
+        }
     }
 }
