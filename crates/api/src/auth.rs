@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
@@ -121,18 +122,24 @@ impl Verifier {
     }
 }
 
-impl FromRequestParts<ApiState> for Principal {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        let header = parts.headers.get(AUTHORIZATION).ok_or(Kind::TokenMissing)?;
+impl ApiState {
+    /// Who the headers prove to ask.
+    pub(crate) fn principal(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
+        let header = headers.get(AUTHORIZATION).ok_or(Kind::TokenMissing)?;
         let token = header.to_str().ok().and_then(|text| {
             let (scheme, token) = text.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
-        state
-            .verifier
-            .verify(token.ok_or(Kind::TokenMissing)?, state.clock.now())
+        self.verifier
+            .verify(token.ok_or(Kind::TokenMissing)?, self.clock.now())
+    }
+}
+
+impl FromRequestParts<ApiState> for Principal {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        state.principal(&parts.headers)
     }
 }
 

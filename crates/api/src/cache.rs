@@ -2,22 +2,27 @@
 //! again.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use crate::problem::Problem;
+use crate::state::ApiState;
 
 /// The largest answer that is tagged: a page of 100 posts with all their media is well below.
 const TAGGED_MAX: usize = 8 * 1024 * 1024;
 
 /// Tags JSON answers to reads by content and viewer, and answers 304 to who has them already.
-pub(crate) async fn tag(request: Request, next: Next) -> Response {
+pub(crate) async fn tag(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
-    let viewer = request.headers().get(AUTHORIZATION).cloned();
+    // The person, not the token: a new token must not make everything look new.
+    let viewer = state
+        .principal(request.headers())
+        .ok()
+        .map(|who| (who.tenant, who.user));
     let kept = request.headers().get(IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
     response
@@ -36,17 +41,13 @@ pub(crate) async fn tag(request: Request, next: Next) -> Response {
         Ok(body) => body,
         Err(error) => return Problem::internal(&error).into_response(),
     };
-    let digest = Sha256::new()
-        .chain_update(
-            viewer
-                .as_ref()
-                .map(HeaderValue::as_bytes)
-                .unwrap_or_default(),
-        )
-        .chain_update([0])
-        .chain_update(&body)
-        .finalize();
-    let etag = format!("\"{}\"", hex::encode(&digest[..16]));
+    let mut hash = Sha256::new();
+    if let Some((tenant, user)) = viewer {
+        hash.update(tenant.0);
+        hash.update(user.0);
+    }
+    hash.update(&body);
+    let etag = format!("\"{}\"", hex::encode(&hash.finalize()[..16]));
     let fresh = kept
         .as_ref()
         .and_then(|kept| kept.to_str().ok())

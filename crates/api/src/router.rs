@@ -33,7 +33,7 @@ pub fn router(state: ApiState) -> Router {
         )
     };
     v1.route("/openapi.json", get(openapi))
-        .layer(from_fn(cache::tag))
+        .layer(from_fn_with_state(state.clone(), cache::tag))
         .layer(CompressionLayer::new())
         // Objects are neither tagged by content nor compressed: they have entity tags and ranges of their own.
         .route("/storage/{*key}", get(storage::get).put(storage::put))
@@ -78,7 +78,7 @@ fn commands() -> OpenApiRouter<ApiState> {
             command::reaction::react_to_comment,
             command::reaction::unreact_to_comment
         ))
-        .routes(routes!(command::profile::update))
+        .routes(routes!(query::graph::me, command::profile::update))
         .routes(routes!(command::follow::follow, command::follow::unfollow))
         .routes(routes!(command::follow::accept, command::follow::decline))
         .routes(routes!(command::pairing::like))

@@ -34,31 +34,26 @@ pub(crate) struct User {
     relation: Option<String>,
 }
 
-/// Read a user
-///
-/// `me` is oneself.
-#[utoipa::path(get, path = "/users/{id}", tag = "users",
-    params(("id" = String, Path, description = "an id, or `me`")),
+/// Read oneself
+#[utoipa::path(get, path = "/users/me", tag = "users",
     responses((status = 200, description = "The user", body = User)))]
+pub(crate) async fn me(State(state): State<ApiState>, reader: Reader) -> Result<Response, Problem> {
+    let mut view = reader.view(&state, graph::READS).await?;
+    let profile = view.profile(reader.user()).await?;
+    Ok(view.answer(User::from(profile)))
+}
+
+/// Read a user
+#[utoipa::path(get, path = "/users/{id}", tag = "users",
+    params(("id" = Uuid, Path)), responses((status = 200, description = "The user", body = User)))]
 pub(crate) async fn get(
     State(state): State<ApiState>,
     reader: Reader,
-    Path(id): Path<String>,
+    Path(id): Path<Uuid>,
 ) -> Result<Response, Problem> {
-    let user = named(&id, &reader)?;
     let mut view = reader.view(&state, graph::READS).await?;
-    let profile = view.profile(user).await?;
-    Ok(view.answer(User {
-        id: profile.user.0,
-        name: profile.name,
-        bio: profile.bio,
-        place: profile.place,
-        language: profile.language,
-        private: profile.private,
-        followers: profile.followers,
-        following: profile.following,
-        relation: profile.relation,
-    }))
+    let profile = view.profile(UserId(id)).await?;
+    Ok(view.answer(User::from(profile)))
 }
 
 /// List a user's posts
@@ -125,6 +120,22 @@ pub(crate) async fn requests(
     let mut view = reader.view(&state, graph::READS).await?;
     let page = graph::requests(&mut view.tx, view.viewer, after, paging.limit).await?;
     view.related(&state, &paging, page).await
+}
+
+impl From<graph::Profile> for User {
+    fn from(profile: graph::Profile) -> Self {
+        Self {
+            id: profile.user.0,
+            name: profile.name,
+            bio: profile.bio,
+            place: profile.place,
+            language: profile.language,
+            private: profile.private,
+            followers: profile.followers,
+            following: profile.following,
+            relation: profile.relation,
+        }
+    }
 }
 
 fn named(id: &str, reader: &Reader) -> Result<UserId, Problem> {

@@ -51,6 +51,8 @@ pub(crate) struct App {
     pub(crate) http: Client,
     pub(crate) owner: PgPool,
     pub(crate) log: Log,
+    /// Of the projectors alone.
+    pub(crate) projecting: Shutdown,
     shutdown: Shutdown,
     objects: Objects,
     _database: Database,
@@ -90,7 +92,8 @@ impl App {
         let log = Log::open(pool.clone(), keys.clone(), &shutdown)
             .await
             .unwrap();
-        project(&database, &log, &keys, &shutdown).await;
+        let projecting = Shutdown::new();
+        project(&database, &log, &keys, &projecting).await;
         let listen = testing::port::free();
         let url = format!("http://{listen}");
         let config = ApiArgs::parse_from([
@@ -127,6 +130,7 @@ impl App {
             http,
             owner,
             log,
+            projecting,
             shutdown,
             objects,
             _database: database,
@@ -140,7 +144,11 @@ impl App {
 
     /// Someone of some tenant.
     pub(crate) fn user_of(&self, tenant: TenantId, name: &str) -> User<'_> {
-        let ttl = Duration::from_mins(10);
+        self.user_for(tenant, name, Duration::from_mins(10))
+    }
+
+    /// Someone whose token holds for `ttl`.
+    pub(crate) fn user_for(&self, tenant: TenantId, name: &str, ttl: Duration) -> User<'_> {
         let token = api::auth::issue(
             &Secret::new(SECRET),
             tenant,
@@ -190,6 +198,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
+        self.projecting.cancel();
         self.shutdown.cancel();
     }
 }

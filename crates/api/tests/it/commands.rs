@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::app::{App, User, assert_problem};
+use crate::app::{App, SOON, User, assert_problem};
 
 async fn keyed(user: &User<'_>, key: &str, body: &Value) -> reqwest::Response {
     let request = user
@@ -223,4 +223,62 @@ async fn an_unchanged_answer_is_not_sent_again() {
         .await
         .unwrap();
     assert_eq!(changed.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_read_that_cannot_wait_long_enough_says_so() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let post = ana.posts("/v1/posts", json!({"text": "before"})).await;
+    let path = format!("/v1/posts/{}", post["id"].as_str().unwrap());
+    let fresh = ana.request(Method::GET, &path).send().await.unwrap();
+    assert_eq!(
+        (fresh.status(), fresh.headers().get("cinelog-stale")),
+        (StatusCode::OK, None)
+    );
+    assert!(app.projecting.finish(SOON).await);
+    ana.does(Method::PATCH, &path, Some(json!({"text": "after"})))
+        .await;
+    let stale = ana.request(Method::GET, &path).send().await.unwrap();
+    assert_eq!(stale.headers()["cinelog-stale"], "true");
+    assert_eq!(stale.json::<Value>().await.unwrap()["text"], "before");
+}
+
+#[tokio::test]
+async fn an_etag_is_of_the_person_and_not_of_the_token() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    ana.posts("/v1/posts", json!({"text": "one"})).await;
+    let tag = async |user: &User<'_>| {
+        let response = user
+            .request(Method::GET, "/v1/search?q=nothing")
+            .send()
+            .await
+            .unwrap();
+        response.headers()["etag"].clone()
+    };
+    let renewed = app.user_for(app.tenant, "ana", std::time::Duration::from_hours(1));
+    assert_ne!(renewed.token, ana.token);
+    assert_eq!(tag(&ana).await, tag(&renewed).await);
+    assert_ne!(tag(&ana).await, tag(&app.user("bo")).await);
+}
+
+#[tokio::test]
+async fn simultaneous_first_commands_register_once_and_repeats_publish_once() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    let body = json!({"text": "Hola"});
+    let same = futures::future::join_all((0..8).map(|_| keyed(&ana, "same", &body))).await;
+    let mut ids = std::collections::BTreeSet::new();
+    for response in same {
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let post: Value = response.json().await.unwrap();
+        ids.insert(post["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), 1);
+    let types: Vec<String> = sqlx::query_scalar("SELECT type FROM log.events ORDER BY position")
+        .fetch_all(&app.owner)
+        .await
+        .unwrap();
+    assert_eq!(types, ["user.registered", "post.published"]);
 }

@@ -243,6 +243,42 @@ async fn serves_whole_and_in_parts(app: &App, url: &str) {
     assert_problem(forged, 403, "signed-url-invalid").await;
 }
 
+#[tokio::test]
+async fn progress_is_pushed_until_the_asset_is_settled() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    let id = ticket["id"].as_str().unwrap();
+    assert!(put(&app, &ticket, CLIP).await.status().is_success());
+    let done: Value = complete(&ana, &ticket).await.json().await.unwrap();
+    let preparing = |asset: &Value| asset["state"] == "preparing";
+    ana.sees(&format!("/v1/assets/{id}"), "the jobs wait", preparing)
+        .await;
+    let mut live = ana
+        .request(Method::GET, &format!("/v1/assets/{id}/live"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(live.headers()["content-type"], "text/event-stream");
+    let first = String::from_utf8(live.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(first.starts_with("event: asset\ndata: {"), "{first}");
+    for job in done["jobs"].as_array().unwrap() {
+        render(&app, &ana, id, job["id"].as_str().unwrap()).await;
+    }
+    let rest = tokio::time::timeout(crate::app::SOON, live.text())
+        .await
+        .expect("the stream ends")
+        .unwrap();
+    assert!(
+        rest.trim_end()
+            .lines()
+            .last()
+            .unwrap()
+            .contains("\"state\":\"ready\""),
+        "{rest}"
+    );
+}
+
 /// Appends what a transcoder would: one output, whose bytes are those of the upload.
 async fn render(app: &App, owner: &User<'_>, asset: &str, job: &str) {
     let (asset, job) = (
