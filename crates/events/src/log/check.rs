@@ -12,7 +12,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::marker::Marker;
-use super::{ASK_LIMIT, Kafka, from_record, topic};
+use super::{ASK_LIMIT, Kafka, Readers, from_record, topic};
 use crate::id::{EventId, Lane, Position};
 
 /// Why nothing is relayed: the topic and Postgres do not belong together. Only a person can say which one is right.
@@ -115,10 +115,10 @@ pub(super) struct Survey {
 impl Survey {
     /// Looks. Blocks; call it after fencing, when no transaction is open any more.
     pub(super) fn take(kafka: &Kafka) -> KafkaResult<Self> {
-        let reader: BaseConsumer = kafka
+        let reader: BaseConsumer<Readers> = kafka
             .reader("relay")
             .set("enable.partition.eof", "true")
-            .create()?;
+            .create_with_context(Readers)?;
         let mut survey = Self::default();
         if let Some(record) = last_record(&reader, &kafka.relay_topic(), 0)? {
             let text = record.payload().unwrap_or_default();
@@ -207,7 +207,7 @@ impl Survey {
 /// The last committed record of a partition. The last offsets may hold none: commits take an offset each, and
 /// compaction and aborted transactions leave holes. So it looks at ever longer stretches before the end.
 fn last_record(
-    reader: &BaseConsumer,
+    reader: &BaseConsumer<Readers>,
     topic: &str,
     partition: i32,
 ) -> KafkaResult<Option<OwnedMessage>> {
@@ -232,7 +232,7 @@ fn last_record(
 
 /// Reads a partition from `from` to its end, for the last record there.
 fn read_to_end(
-    reader: &BaseConsumer,
+    reader: &BaseConsumer<Readers>,
     topic: &str,
     partition: i32,
     from: i64,

@@ -15,8 +15,10 @@ mod topic;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use service::retry::Retry;
 use service::secret::Secret;
 
@@ -135,6 +137,20 @@ impl Kafka {
         client
     }
 }
+
+/// What readers say of themselves. The end of a partition is news to the code that reads, not an error to be logged.
+#[derive(Clone, Copy, Debug)]
+struct Readers;
+
+impl ClientContext for Readers {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "reading Kafka");
+        }
+    }
+}
+
+impl ConsumerContext for Readers {}
 
 /// Runs blocking Kafka calls where they hold nobody up.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

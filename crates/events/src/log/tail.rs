@@ -16,7 +16,7 @@ use service::retry::Retry;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Kafka, RecordError, TopicError, asking, from_record, retry_of, topic};
+use super::{Kafka, Readers, RecordError, TopicError, asking, from_record, retry_of, topic};
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
 use crate::source::LaneStart;
@@ -94,7 +94,7 @@ pub struct KafkaTail {
     kafka: Kafka,
     topic: String,
     log_id: Uuid,
-    consumer: Arc<StreamConsumer>,
+    consumer: Arc<StreamConsumer<Readers>>,
     lanes: BTreeMap<Lane, Place>,
     topics_checked: bool,
 }
@@ -102,13 +102,13 @@ pub struct KafkaTail {
 impl KafkaTail {
     /// A tail for the subscription `name`, of the log `log_id`.
     pub fn new(kafka: &Kafka, name: &str, log_id: Uuid) -> Result<Self, TailError> {
-        let consumer: StreamConsumer = kafka
+        let consumer: StreamConsumer<Readers> = kafka
             .reader(name)
             .set("enable.partition.eof", "true")
             // What waits in memory for the reader: per lane, and all lanes together.
             .set("fetch.message.max.bytes", "1048576")
             .set("queued.max.messages.kbytes", "32768")
-            .create()?;
+            .create_with_context(Readers)?;
         Ok(Self {
             kafka: kafka.clone(),
             topic: kafka.facts_topic(),

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use service::retry::{Backoff, Retry};
 
-use super::{ASK_LIMIT, Kafka, MAX_RECORD_BYTES, asking, retry_of};
+use super::{ASK_LIMIT, Kafka, MAX_RECORD_BYTES, Readers, asking, retry_of};
 use crate::id::LANES;
 
 /// Why the topics cannot be used.
@@ -185,7 +185,7 @@ pub(super) fn bounds<C: ConsumerContext>(
 async fn partitions(kafka: &Kafka, topic: &str) -> KafkaResult<usize> {
     let (client, topic) = (kafka.reader("relay"), topic.to_owned());
     asking(move || {
-        let client: BaseConsumer = client.create()?;
+        let client: BaseConsumer<Readers> = client.create_with_context(Readers)?;
         let metadata = client.fetch_metadata(Some(&topic), ASK_LIMIT)?;
         Ok(metadata
             .topics()
