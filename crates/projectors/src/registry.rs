@@ -188,9 +188,11 @@ async fn make(tx: &mut PgConnection, projection: &dyn Projection) -> sqlx::Resul
     .await?;
     let schema = schema(projection.name(), generation);
     execute(tx, format!("CREATE SCHEMA {schema}")).await?;
+    execute(tx, format!("GRANT USAGE ON SCHEMA {schema} TO cinelog_api")).await?;
+    // A view that is to have the projector's rights can be given to it only where it may create.
     execute(
         tx,
-        format!("GRANT USAGE ON SCHEMA {schema} TO cinelog_api, cinelog_projector"),
+        format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO cinelog_projector"),
     )
     .await?;
     execute(tx, format!("SET LOCAL search_path = {schema}")).await?;
@@ -216,7 +218,7 @@ async fn point(tx: &mut PgConnection, projection: &str, generation: i32) -> sqlx
     execute(tx, format!("CREATE SCHEMA {projection}")).await?;
     let schema = schema(projection, generation);
     let tables: Vec<String> =
-        sqlx::query_scalar("SELECT relname::text FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind = 'r'")
+        sqlx::query_scalar("SELECT relname::text FROM pg_class WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'v')")
             .bind(&schema)
             .fetch_all(&mut *tx)
             .await?;

@@ -14,7 +14,14 @@ CREATE TABLE post (
     PRIMARY KEY (tenant, post)
 );
 CREATE INDEX post_author ON post (tenant, author, position DESC);
-CREATE INDEX post_assets ON post USING gin (assets);
+
+-- Which posts show an asset. A table, because row level security lets no index on an array be used.
+CREATE TABLE carried (
+    tenant uuid NOT NULL,
+    asset  uuid NOT NULL,
+    post   uuid NOT NULL,
+    PRIMARY KEY (tenant, asset, post)
+);
 
 CREATE TABLE follow (
     tenant   uuid NOT NULL,
@@ -60,5 +67,6 @@ CREATE TABLE feed_entry (
 );
 COMMENT ON TABLE feed_entry IS 'cache';
 
-SELECT projection.guard('post', 'shared'), projection.guard('follow', 'shared'), projection.guard('viewable', 'shared'),
+SELECT projection.guard('post', 'shared'), projection.guard('carried', 'shared'),
+       projection.guard('follow', 'shared'), projection.guard('viewable', 'shared'),
        projection.guard('author', 'shared'), projection.guard('reader', 'private'), projection.guard('feed_entry', 'private');

@@ -32,3 +32,10 @@ CREATE TABLE hashtag (
 CREATE INDEX hashtag_prefix ON hashtag (tenant, tag text_pattern_ops);
 
 SELECT projection.guard('document', 'shared'), projection.guard('hashtag', 'shared');
+
+-- What queries search. Under row level security an index on words or hashtags is never used: their operators are not
+-- leakproof, so the policy would have to be asked first, row by row. This view has the rights of a role that bypasses
+-- policies and holds the tenant itself; it is no barrier, because nobody but our own queries reads it.
+CREATE VIEW found AS SELECT * FROM document WHERE tenant = (SELECT projection.tenant());
+ALTER VIEW found OWNER TO cinelog_projector;
+GRANT SELECT ON found TO cinelog_api;

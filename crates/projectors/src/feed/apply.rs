@@ -60,6 +60,30 @@ row!(
     ""
 );
 
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct CarriedRow {
+    tenant: TenantId,
+    asset: AssetId,
+    post: PostId,
+}
+
+row!(
+    CarriedRow in "carried", key (tenant: TenantId, asset: AssetId, post: PostId),
+    "t.tenant = (k->>0)::uuid AND t.asset = (k->>1)::uuid AND t.post = (k->>2)::uuid",
+    ""
+);
+
+impl PostRow {
+    fn carried(&self) -> impl Iterator<Item = CarriedRow> {
+        let (tenant, post) = (self.tenant, self.post);
+        self.assets.iter().map(move |asset| CarriedRow {
+            tenant,
+            asset: *asset,
+            post,
+        })
+    }
+}
+
 /// What a fact is about, here.
 enum Touched {
     Post(PostId),
@@ -108,6 +132,7 @@ pub(super) async fn apply(
     for recorded in batch {
         fold(recorded, &mut posts, &mut follows, &mut assets);
     }
+    carry(&posts, tx).await?;
     posts.store(tx).await?;
     follows.store(tx).await?;
     assets.store(tx).await?;
@@ -169,6 +194,28 @@ fn fold(
         Fact::AssetDeleted(fact) => *assets.slot((tenant, fact.asset)) = None,
         _ => {}
     }
+}
+
+/// A post's assets never change, so its rows come and go with it.
+async fn carry(posts: &Rows<PostRow>, tx: &mut PgConnection) -> sqlx::Result<()> {
+    let touched = posts
+        .changes()
+        .flat_map(|(was, is)| was.into_iter().chain(is));
+    let keys: Vec<_> = touched
+        .flat_map(PostRow::carried)
+        .map(|row| row.key())
+        .collect();
+    let mut carried = Rows::<CarriedRow>::load(keys, tx).await?;
+    for (was, is) in posts.changes() {
+        for row in was.into_iter().flat_map(PostRow::carried) {
+            *carried.slot(row.key()) = None;
+        }
+        for row in is.into_iter().flat_map(PostRow::carried) {
+            let slot = carried.slot(row.key());
+            *slot = Some(row);
+        }
+    }
+    carried.store(tx).await
 }
 
 fn published(recorded: &Recorded, fact: &PostPublished) -> PostRow {

@@ -51,23 +51,36 @@ macro_rules! columns {
     };
 }
 
-/// Whether the post `p` of the tenant $1 may be seen by $2. The one place that says so.
+/// Whether the post `p` of the tenant $1 may be seen by $2, or by another parameter. The one place that says so.
 macro_rules! visible {
     () => {
-        "(p.author = $2 OR (
+        visible!("$2")
+    };
+    ($viewer:literal) => {
+        concat!(
+            "(p.author = ",
+            $viewer,
+            " OR (
             CASE p.visibility
                 WHEN 'public' THEN true
                 WHEN 'followers' THEN EXISTS (
-                    SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $2 AND f.followee = p.author)
+                    SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = ",
+            $viewer,
+            " AND f.followee = p.author)
                 WHEN 'mutuals' THEN EXISTS (
-                    SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $2 AND f.followee = p.author)
+                    SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = ",
+            $viewer,
+            " AND f.followee = p.author)
                     AND EXISTS (
-                    SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = p.author AND f.followee = $2)
+                    SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = p.author AND f.followee = ",
+            $viewer,
+            ")
                 ELSE false
             END
             AND NOT EXISTS (
                 SELECT FROM unnest(p.assets) AS carried
                 WHERE NOT EXISTS (SELECT FROM feed.viewable v WHERE v.tenant = $1 AND v.asset = carried))))"
+        )
     };
 }
 pub(crate) use visible;

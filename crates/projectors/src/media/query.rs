@@ -112,7 +112,8 @@ macro_rules! asset_visible {
     () => {
         concat!(
             "(a.owner = $2 OR (a.state <> 'deleted' AND EXISTS (
-                SELECT FROM feed.post p WHERE p.tenant = $1 AND p.assets @> ARRAY[a.asset] AND ",
+                SELECT FROM feed.carried c JOIN feed.post p ON p.tenant = $1 AND p.post = c.post
+                WHERE c.tenant = $1 AND c.asset = a.asset AND ",
             visible!(),
             ")))"
         )

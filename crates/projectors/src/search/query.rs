@@ -1,8 +1,13 @@
 //! Finding posts, people and hashtags.
 
+use std::collections::BTreeSet;
+
 use events::id::{Position, UserId};
 use serde::{Deserialize, Serialize};
 use service::db::TenantTx;
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryAs;
 use uuid::Uuid;
 
 use super::language;
@@ -14,6 +19,10 @@ pub const READS: &[&str] = &["search", "feed"];
 
 /// Of a word's matches, the newest so many are ranked: ranking reads every one of them.
 const RANKED: i64 = 2_000;
+
+/// Ordered by age, so many matches are looked at for a page. Where few of them may be seen, a page is short and yet not
+/// the last.
+const WINDOW: i64 = 250;
 
 /// Longest query that is looked at, characters.
 const LONGEST: usize = 400;
@@ -88,8 +97,6 @@ pub struct SearchCursor {
     pub rank: f32,
     /// Its position.
     pub position: Position,
-    /// Its id.
-    pub id: Uuid,
 }
 
 /// A hashtag and how many public posts have it.
@@ -101,36 +108,54 @@ pub struct Hashtag {
     pub posts: i64,
 }
 
-/// $3 words, $4 configurations, $5 kind, $6 author, $7 hashtag; $8 whether to rank, $9 and $10 which documents are
-/// candidates; $11, $12 and $13 the page.
+/// The newest so many documents of the tenant $1 that may fit: $2 the union of the query's configurations, $3 kind, $4
+/// author, $5 hashtag, $6 where to go on, $7 how many. Nothing here is hard to estimate, so that a rare word is found by
+/// its index and a frequent one by walking back from the newest document.
+macro_rules! candidates {
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM search.found d
+            WHERE d.tenant = $1 AND d.position < $6
+              AND ($2::text IS NULL OR d.words @@ $2::text::tsquery)
+              AND ($3::text IS NULL OR d.kind = $3)
+              AND ($4::uuid IS NULL OR d.author = $4)
+              AND ($5::text IS NULL OR d.hashtags @> ARRAY[$5])
+            ORDER BY d.position DESC
+            LIMIT $7"
+        )
+    };
+}
+
+/// Of the candidates, those that fit the query in their own language ($9 and $10) and that $8 may see; $11 whether to
+/// rank, $12, $13 and $14 the page.
 const SEARCH: &str = concat!(
-    "WITH asked AS MATERIALIZED (
-        SELECT c.language, websearch_to_tsquery(c.language::regconfig, projection.plain($3)) AS words
-        FROM unnest($4::text[]) AS c(language)
-    ), candidates AS (
-        SELECT d.kind, d.id, d.author, d.position,
-            CASE WHEN $8 THEN ts_rank(d.words, asked.words) ELSE 0 END::real AS rank
-        FROM search.document d
-        JOIN asked ON asked.language = d.language
-        WHERE d.tenant = $1 AND d.position < $9
-          AND ($3 = '' OR (d.words @@ asked.words AND d.words @@ (
-            SELECT string_agg(DISTINCT '(' || a.words::text || ')', ' | ')::tsquery FROM asked a
-            WHERE numnode(a.words) > 0)))
-          AND ($5::text IS NULL OR d.kind = $5)
-          AND ($6::uuid IS NULL OR d.author = $6)
-          AND ($7::text IS NULL OR d.hashtags @> ARRAY[$7])
-          AND (d.kind <> 'post' OR EXISTS (
-            SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = d.id AND ",
-    visible!(),
+    "WITH candidates AS (",
+    candidates!("d.*"),
+    "), found AS (
+        SELECT c.kind, c.id, c.author, c.position,
+            CASE WHEN $11 THEN ts_rank(c.words, a.words) ELSE 0 END::real AS rank
+        FROM candidates c
+        JOIN unnest($9::text[], $10::text[]::tsquery[]) AS a(language, words) ON a.language = c.language
+        WHERE ($2::text IS NULL OR c.words @@ a.words)
+          AND (c.kind <> 'post' OR EXISTS (
+            SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = c.id AND ",
+    visible!("$8"),
     "))
-        ORDER BY d.position DESC
-        LIMIT $10
     )
     SELECT kind, id, author, position, rank
-    FROM candidates
-    WHERE $11::real IS NULL OR (rank, position) < ($11, $12)
+    FROM found
+    WHERE $12::real IS NULL OR (rank, position) < ($12, $13)
     ORDER BY rank DESC, position DESC
-    LIMIT $13"
+    LIMIT $14"
+);
+
+/// Where the candidates end, when there may be more of them.
+const EDGE: &str = concat!(
+    "SELECT min(position) FROM (",
+    candidates!("d.position"),
+    ") AS candidates HAVING count(*) = $7"
 );
 
 /// What the viewer may see of what fits. Words are compared in the language of each text, without accents.
@@ -151,38 +176,107 @@ pub async fn search(
         .take(LONGEST)
         .collect();
     let hashtag = search.hashtag.as_deref().map(super::hashtag_key);
-    if words.trim().is_empty() && hashtag.is_none() {
+    let asked = ask(tx, words.trim(), search.language.as_deref()).await?;
+    if asked.union.is_none() && (hashtag.is_none() || !words.trim().is_empty()) {
         return Ok(Page {
             items: vec![],
             next: None,
         });
     }
-    let (best, wanted) = (search.order == Order::Best, i64::from(limit) + 1);
-    let found = sqlx::query_as(SEARCH)
-        .bind(viewer.tenant)
+    let best = search.order == Order::Best;
+    let candidates = Candidates {
+        viewer,
+        search,
+        hashtag,
+        union: asked.union,
+        below: after
+            .filter(|_| !best)
+            .map_or(Position(i64::MAX), |cursor| cursor.position),
+        most: if best { RANKED } else { WINDOW },
+    };
+    let found = candidates
+        .ask(sqlx::query_as(SEARCH))
         .bind(viewer.user)
-        .bind(words.trim())
-        .bind(language::searched(search.language.as_deref()))
-        .bind(search.kind.map(Kind::as_str))
-        .bind(search.author)
-        .bind(hashtag)
+        .bind(asked.languages)
+        .bind(asked.queries)
         .bind(best)
-        .bind(
-            after
-                .filter(|_| !best)
-                .map_or(i64::MAX, |cursor| cursor.position.0),
-        )
-        .bind(if best { RANKED } else { wanted })
         .bind(after.filter(|_| best).map(|cursor| cursor.rank))
         .bind(after.map(|cursor| cursor.position))
-        .bind(wanted)
+        .bind(i64::from(limit) + 1)
         .fetch_all(&mut **tx)
         .await?;
-    Ok(Page::cut(found, limit, |found: &Found| SearchCursor {
+    let mut page = Page::cut(found, limit, |found: &Found| SearchCursor {
         rank: found.rank,
         position: found.position,
-        id: found.id,
-    }))
+    });
+    if page.next.is_none() && !best {
+        // The window ended before the page was full: the next page goes on behind the window.
+        let edge: Option<(Position,)> = candidates
+            .ask(sqlx::query_as(EDGE))
+            .fetch_optional(&mut **tx)
+            .await?;
+        page.next = edge.map(|(position,)| SearchCursor {
+            rank: 0.0,
+            position,
+        });
+    }
+    Ok(page)
+}
+
+/// What both statements share.
+struct Candidates<'a> {
+    viewer: Viewer,
+    search: &'a Search,
+    hashtag: Option<String>,
+    union: Option<String>,
+    below: Position,
+    most: i64,
+}
+
+impl Candidates<'_> {
+    /// Binds the parameters of `candidates!`. Not kept prepared: which index is right depends on the words, so each search
+    /// is planned with its own.
+    fn ask<'q, T>(
+        &self,
+        query: QueryAs<'q, Postgres, T, PgArguments>,
+    ) -> QueryAs<'q, Postgres, T, PgArguments> {
+        query
+            .persistent(false)
+            .bind(self.viewer.tenant)
+            .bind(self.union.clone())
+            .bind(self.search.kind.map(Kind::as_str))
+            .bind(self.search.author)
+            .bind(self.hashtag.clone())
+            .bind(self.below)
+            .bind(self.most)
+    }
+}
+
+/// A query as each configuration understands it, and the union of all that say anything.
+struct Asked {
+    languages: Vec<String>,
+    queries: Vec<String>,
+    union: Option<String>,
+}
+
+async fn ask(tx: &mut TenantTx, words: &str, language: Option<&str>) -> sqlx::Result<Asked> {
+    let asked: Vec<(String, String)> = sqlx::query_as(
+        "SELECT language, websearch_to_tsquery(language::regconfig, projection.plain($2))::text
+        FROM unnest($1::text[]) AS c(language)",
+    )
+    .bind(language::searched(language))
+    .bind(words)
+    .fetch_all(&mut **tx)
+    .await?;
+    let (languages, queries): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+    let said: BTreeSet<&String> = queries.iter().filter(|query| !query.is_empty()).collect();
+    let said: Vec<String> = said.into_iter().map(|query| format!("({query})")).collect();
+    let union = (!said.is_empty()).then(|| said.join(" | "));
+    Ok(Asked {
+        languages,
+        queries,
+        union,
+    })
 }
 
 /// Hashtags that begin with `prefix`, most used first.

@@ -153,6 +153,19 @@ fn only_posts_that_may_be_seen_are_found() {
 }
 
 #[test]
+fn what_may_be_seen_is_found_behind_much_that_may_not() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let (mut history, [open, ..]) = cats();
+        for _ in 0..300 {
+            publish(&mut history, 0, "gato", Some("es"), Visibility::Private);
+        }
+        models.tell(&history.facts).await;
+        assert_eq!(find(&models, user(3), words("gatos")).await, [open]);
+    });
+}
+
+#[test]
 fn hashtags_are_found_and_counted_where_all_may_see_them() {
     runtime().block_on(async {
         let models = Models::create(&Config::default()).await;
