@@ -4,28 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use cli::command::Command;
+use cli::command::Cli;
 use service::shutdown::Shutdown;
 use service::telemetry;
 
 /// How long what was started may take to end.
 const END: Duration = Duration::from_secs(30);
-
-/// An event-sourced media pipeline: uploads, posts and matches as facts; feed, search and media as read models.
-#[derive(Parser)]
-#[command(name = "cinelog", version, after_help = EXAMPLES)]
-struct Cli {
-    #[command(flatten)]
-    telemetry: telemetry::Config,
-    #[command(subcommand)]
-    command: Command,
-}
-
-const EXAMPLES: &str = "Examples:
-  cinelog up --data ./data                     everything on this machine, on http://127.0.0.1:8080
-  cinelog token --data ./data --user ana       a token to call the API with
-  cinelog migrate && cinelog api               one process of many, with DATABASE_URL set
-  cinelog projectors feed search               only these read models";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -49,15 +33,5 @@ async fn main() -> ExitCode {
             cli::out::complain(&error);
             ExitCode::FAILURE
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_sound() {
-        super::Cli::command().debug_assert();
     }
 }

@@ -28,6 +28,7 @@ pub struct Database {
 
 impl Database {
     /// Of `url` in place of what is configured.
+    #[must_use]
     pub fn at(self, url: Secret) -> Self {
         Self {
             db: db::Config {

@@ -9,8 +9,9 @@ use service::retry::Backoff;
 use service::shutdown::Shutdown;
 use tokio::process::{Child, Command};
 
-/// How long a worker may take to give its jobs back.
-const DRAIN: Duration = Duration::from_secs(15);
+/// How long a worker may take to finish its jobs before it gives them back, and then to end.
+const FINISH: &str = "5";
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// Keeps one `cinelog-transcoder worker` running with `environment` until `shutdown`.
 pub fn keep(environment: Vec<(&'static str, OsString)>, shutdown: &Shutdown) {
@@ -32,7 +33,7 @@ pub fn keep(environment: Vec<(&'static str, OsString)>, shutdown: &Shutdown) {
 
 fn start(environment: &[(&'static str, OsString)]) -> std::io::Result<Child> {
     Command::new(program())
-        .arg("worker")
+        .args(["worker", "--drain-seconds", FINISH])
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -50,7 +50,7 @@ uuid_ids! {
 }
 
 impl UserId {
-    /// The user that `issuer` calls `subject`: UUIDv5, so that nobody needs to look it up.
+    /// The user that `issuer` calls `subject`: a `UUIDv5`, so that nobody needs to look it up.
     pub fn of(issuer: &str, subject: &str) -> Self {
         let realm = Uuid::new_v5(&Uuid::NAMESPACE_URL, issuer.as_bytes());
         Self(Uuid::new_v5(&realm, subject.as_bytes()))
@@ -120,12 +120,8 @@ impl Lane {
             .chain_update([0])
             .chain_update(subject)
             .finalize();
-        let head = u64::from_be_bytes(
-            digest[..8]
-                .try_into()
-                .expect("a SHA-256 digest has 32 bytes"),
-        );
-        Self((head % u64::from(LANES)) as u8)
+        // 64 divides 256: of eight big-endian bytes modulo 64, the last one tells.
+        Self(digest[7] % LANES)
     }
 
     /// The lane with this number; none beyond the last.

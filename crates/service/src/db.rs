@@ -53,6 +53,8 @@ pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPoo
     options = options.options([
         ("idle_in_transaction_session_timeout", "5s"),
         ("lock_timeout", "10s"),
+        // Compiling a plan takes longer than any of our queries.
+        ("jit", "off"),
     ]);
     if let Some(role) = role.name() {
         options = options.options([("role", role)]);

@@ -20,7 +20,7 @@ pub struct Demo {
     /// The clip to upload.
     #[arg(long, default_value = "ops/demo/bigbuckbunny.mp4")]
     clip: PathBuf,
-    /// Use DATABASE_URL, KAFKA_BROKERS and STORAGE_URL instead of a private Postgres and a folder.
+    /// Use `DATABASE_URL`, `KAFKA_BROKERS` and `STORAGE_URL` instead of a private Postgres and a folder.
     #[arg(long)]
     full: bool,
 }

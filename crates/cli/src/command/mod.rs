@@ -10,6 +10,25 @@ mod token;
 pub mod up;
 
 use service::shutdown::Shutdown;
+use service::telemetry;
+
+/// An event-sourced media pipeline: uploads, posts and matches as facts; feed, search and media as read models.
+#[derive(clap::Parser)]
+#[command(name = "cinelog", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What is logged.
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  cinelog up --data ./data                     everything on this machine, on http://127.0.0.1:8080
+  cinelog token --data ./data --user ana       a token to call the API with
+  cinelog migrate && cinelog api               one process of many, with DATABASE_URL set
+  cinelog projectors feed search               only these read models";
 
 /// What there is to do.
 #[derive(clap::Subcommand)]

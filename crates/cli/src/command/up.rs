@@ -18,8 +18,8 @@ use crate::postgres::Cluster;
 use crate::stack::{self, Admin, Database, Facts};
 use crate::transcoder;
 
-/// Runs everything on this machine. What is configured (DATABASE_URL, KAFKA_BROKERS, STORAGE_URL) is used; what is not
-/// is made in the data folder.
+/// Runs everything on this machine. What is configured (`DATABASE_URL`, `KAFKA_BROKERS`, `STORAGE_URL`) is used; what
+/// is not is made in the data folder.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Up {
     /// Where secrets, the private Postgres and stored objects are; made when it is not there.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use service::clock::Clock;
 use service::secret::Secret;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a call gave.

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use storage::Checksum;
 
 use crate::command::up::Running;
 use crate::out::say;
 use client::{Client, Told};
 
 /// How long the renditions may take.
-const RENDER_LIMIT: Duration = Duration::from_secs(300);
+const RENDER_LIMIT: Duration = Duration::from_mins(5);
 /// How long a read model may take to show what was written.
 const SEEN_LIMIT: Duration = Duration::from_secs(30);
 const POST: &str = "Un conejo enorme y tres roedores en el bosque #animación";
@@ -62,6 +62,7 @@ pub async fn tell(running: &Running, demo: Demo) -> anyhow::Result<()> {
 
     let shown = cast.ana.get(&format!("/v1/assets/{asset}")).await?;
     outputs::fetch(&cast.ana, &shown, &demo.out).await?;
+    caught_up(running).await?;
     facts(running).await?;
     say(format_args!(
         "the whole story took {:.1} s",
@@ -108,7 +109,7 @@ impl Cast {
 
     /// Ana uploads the clip, straight to storage.
     async fn upload(&self, demo: &Demo) -> anyhow::Result<(String, String)> {
-        let sha256 = hex(&Sha256::digest(&demo.clip));
+        let sha256 = Checksum::of(&demo.clip).to_string();
         let intent = json!({"name": demo.name, "type": "video/mp4", "bytes": demo.clip.len(), "sha256": sha256});
         let ticket = self.ana.send("POST", "/v1/uploads", intent).await?;
         step(
@@ -215,7 +216,7 @@ impl Cast {
             // A moment ago the job may have been unknown to the read model still.
             if let Ok(shown) = self.ana.get(&format!("/v1/jobs/{job}")).await {
                 bar.set_message(shown["stage"].as_str().unwrap_or("waiting").to_owned());
-                bar.set_position((shown["done"].as_f64().unwrap_or_default() * 1000.0) as u64);
+                bar.set_position(thousandths(&shown["done"]));
             }
             let shown = self
                 .ana
@@ -309,8 +310,30 @@ fn count(list: &Value) -> usize {
     list.as_array().map_or(0, Vec::len)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 0..=1000"
+)]
+fn thousandths(share: &Value) -> u64 {
+    (share.as_f64().unwrap_or_default() * 1000.0).clamp(0.0, 1000.0) as u64
+}
+
+/// Waits until every read model and the job table have taken in every fact, by way of Kafka where there is one.
+async fn caught_up(running: &Running) -> anyhow::Result<()> {
+    let pool = running.database.pool(service::db::Role::Api).await?;
+    let began = Instant::now();
+    loop {
+        let lags = events::subscription::lag(&mut *pool.acquire().await?).await?;
+        if lags.iter().all(|lag| lag.lanes_behind == 0) {
+            return Ok(());
+        }
+        ensure!(
+            began.elapsed() < SEEN_LIMIT,
+            "behind after {SEEN_LIMIT:?}: {lags:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// How many facts of each kind the log holds now.

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use storage::Checksum;
 
 use super::client::Client;
-use super::{hex, items, text};
+use super::{items, text};
 use crate::out::say;
 
 /// Fetches every rendition of `asset` into `folder`, checks it against what the API says, and reports it.
@@ -20,7 +20,7 @@ pub(super) async fn fetch(client: &Client, asset: &Value, folder: &Path) -> anyh
         let name = text(rendition, "/name")?;
         ensure!(!name.contains('/'), "an output is called {name}");
         let bytes = client.bytes(text(rendition, "/url")?).await?;
-        let sha256 = hex(&Sha256::digest(&bytes));
+        let sha256 = Checksum::of(&bytes).to_string();
         ensure!(
             sha256 == text(rendition, "/sha256")?,
             "{name} is not what the API says it is"

@@ -160,7 +160,7 @@ impl State for AssetState {
                 }
             }
             Fact::RenditionFailed(failed) if failed.name.is_none() => {
-                self.end_job(failed.job, Outcome::Failed)
+                self.end_job(failed.job, Outcome::Failed);
             }
             Fact::RenditionCancelled(cancelled) => self.end_job(cancelled.job, Outcome::Cancelled),
             Fact::UploadExpired(_) | Fact::UploadAborted(_) => self.phase = Phase::Gone,

@@ -173,16 +173,17 @@ struct Task {
 impl Task {
     async fn run(mut self, end: Shutdown) {
         loop {
-            let first = match self.held.take() {
-                Some(held) => held,
-                None => tokio::select! {
+            let first = if let Some(held) = self.held.take() {
+                held
+            } else {
+                tokio::select! {
                     biased;
-                    next = self.queue.recv() => match next {
-                        Some(next) => next,
-                        None => return,
-                    },
+                    next = self.queue.recv() => {
+                        let Some(next) = next else { return };
+                        next
+                    }
                     () = end.cancelled() => return,
-                },
+                }
             };
             let batch = self.gather(first);
             histogram!(APPEND_BATCH).record(batch.len() as f64);
@@ -275,7 +276,7 @@ impl Failure {
     fn of(error: &sqlx::Error) -> Self {
         let code = error
             .as_database_error()
-            .and_then(|e| e.code())
+            .and_then(sqlx::error::DatabaseError::code)
             .unwrap_or_default();
         match code.as_ref() {
             "40P01" | "40001" => Self::Repeat,
@@ -285,13 +286,16 @@ impl Failure {
     }
 }
 
+/// What `log.append` says of one command: verdict, first and last position, time.
+type VerdictRow = (String, Option<i64>, Option<i64>, Option<DateTime<Utc>>);
+
 /// One call of `log.append`, as the transaction that `connection` is in or as its own.
 pub(crate) async fn append(
     connection: &mut PgConnection,
     commands: &[Prepared],
 ) -> Result<Vec<Verdict>, sqlx::Error> {
     let args = Arguments::of(commands);
-    let rows: Vec<(String, Option<i64>, Option<i64>, Option<DateTime<Utc>>)> = sqlx::query_as(
+    let rows: Vec<VerdictRow> = sqlx::query_as(
         "SELECT verdict, first_position, last_position, recorded_at FROM log.append(
              $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
     )
@@ -327,7 +331,7 @@ pub(crate) async fn append(
     }
 }
 
-fn verdict(row: (String, Option<i64>, Option<i64>, Option<DateTime<Utc>>)) -> Option<Verdict> {
+fn verdict(row: VerdictRow) -> Option<Verdict> {
     let (verdict, first, last, at) = row;
     Some(match verdict.as_str() {
         "accepted" => Verdict::Accepted {

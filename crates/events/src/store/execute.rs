@@ -213,7 +213,7 @@ impl Log {
             correlation: command.correlation.clone(),
             cause: command.cause,
         };
-        let meta_text = serde_json::to_string(&meta).map_err(unrepresentable)?;
+        let meta_text = serde_json::to_string(&meta).map_err(|error| unrepresentable(&error))?;
         let mut draft = Draft {
             prepared: Prepared {
                 id: command.id.clone(),
@@ -241,7 +241,7 @@ impl Log {
                     .await?;
                 seal::seal(&mut fact, event_id, &key);
             }
-            let payload = fact.to_payload().map_err(unrepresentable)?;
+            let payload = fact.to_payload().map_err(|error| unrepresentable(&error))?;
             check(&payload, &meta_text, &stream)?;
             let (fact_type, schema_version) = (fact.fact_type(), fact.schema_version());
             let meta = meta_text.clone();
@@ -339,7 +339,7 @@ fn recorded(mut facts: Vec<Recorded>, first: Position, at: DateTime<Utc>) -> Acc
     }
 }
 
-fn unrepresentable(error: serde_json::Error) -> ExecuteError {
+fn unrepresentable(error: &serde_json::Error) -> ExecuteError {
     ExecuteError::Unrepresentable(error.to_string())
 }
 

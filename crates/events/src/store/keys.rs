@@ -51,7 +51,7 @@ impl Config {
 }
 
 /// How long a writer may go on with a key that has been destroyed meanwhile; what it seals then, nobody can read.
-const WRITING_CACHE: Duration = Duration::from_secs(60);
+const WRITING_CACHE: Duration = Duration::from_mins(1);
 
 /// Opens and makes the keys of persons.
 #[derive(Clone, Debug)]

@@ -32,7 +32,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             batch: 1000,
-            apply_limit: Duration::from_secs(60),
+            apply_limit: Duration::from_mins(1),
         }
     }
 }
@@ -106,7 +106,7 @@ impl Runner {
                     match error {
                         BatchError::Lost => tracing::info!(subscription = name, "{error}"),
                         _ => {
-                            tracing::error!(subscription = name, %error, "a batch was not applied; it is tried again")
+                            tracing::error!(subscription = name, %error, "a batch was not applied; it is tried again");
                         }
                     }
                     // Reading begins again at the checkpoints: what was read and not applied is read anew.
