@@ -8,12 +8,16 @@ use service::clock::Clock;
 use service::db::{Role, connect};
 use service::secret::Secret;
 use service::shutdown::Shutdown;
+use service::telemetry;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let [_, url, brokers, prefix] = &std::env::args().collect::<Vec<_>>()[..] else {
         anyhow::bail!("usage: relay DATABASE_URL BROKERS PREFIX");
     };
+    telemetry::init_logs(&telemetry::Config {
+        log: "info".to_owned(),
+    });
     let config = Config {
         kafka_brokers: Some(brokers.clone()),
         topic_prefix: prefix.clone(),

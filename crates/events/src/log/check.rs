@@ -118,6 +118,8 @@ impl Survey {
         let reader: BaseConsumer<Readers> = kafka
             .reader("relay")
             .set("enable.partition.eof", "true")
+            // The end is told only by an answer without records: the brokers shall not wait for some to come.
+            .set("fetch.wait.max.ms", "10")
             .create_with_context(Readers)?;
         let mut survey = Self::default();
         if let Some(record) = last_record(&reader, &kafka.relay_topic(), 0)? {
