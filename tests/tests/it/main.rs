@@ -1,0 +1,12 @@
+//! The built programs, from outside: the whole chain, restarts, and kills at any moment.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod crash;
+mod feed;
+mod life;
+mod outputs;
+mod pipeline;
+mod program;
+mod topic;
+mod up;

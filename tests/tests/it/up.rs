@@ -1,0 +1,104 @@
+//! `cinelog up` keeps what it was told, however it ends.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use testing::process::Child;
+use testing::wait;
+
+use crate::pipeline::folder;
+use crate::program::{alone, running};
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Starts it on `data`, and returns where it listens.
+async fn up(data: &Path) -> (Child, String) {
+    let args = [
+        "up",
+        "--data",
+        data.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let mut child = alone(&args);
+    let line = child.line("Cinelog is up on http://", LIMIT).await;
+    let base = line
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"));
+    (child, base.unwrap().to_owned())
+}
+
+async fn token(data: &Path) -> String {
+    let args = ["token", "--data", data.to_str().unwrap(), "--user", "ana"];
+    let finished = alone(&args).finish(LIMIT).await;
+    assert!(finished.status.success(), "{finished:?}");
+    finished.stdout.trim().to_owned()
+}
+
+async fn posts(base: &str, token: &str) -> Vec<Value> {
+    let answer = Client::new()
+        .get(format!("{base}/v1/feed"))
+        .bearer_auth(token)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let page: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    page["items"].as_array().unwrap().clone()
+}
+
+async fn post(base: &str, token: &str, text: &str) {
+    let answer = Client::new()
+        .post(format!("{base}/v1/posts"))
+        .bearer_auth(token)
+        .json(&json!({ "text": text }))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::CREATED);
+}
+
+async fn shows(base: &str, token: &str, count: usize) {
+    wait::until_true(LIMIT, "the feed shows every post", async || {
+        posts(base, token).await.len() == count
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_takes_up_its_data_after_a_stop_and_after_a_kill() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    let (first, base) = up(&data).await;
+    let token = token(&data).await;
+    post(&base, &token, "uno").await;
+    shows(&base, &token, 1).await;
+    let group = first.id();
+    first.signal(Signal::TERM);
+    let ended = first.finish(LIMIT).await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(
+        running(data.to_str().unwrap(), group),
+        Vec::<String>::new(),
+        "it left something running"
+    );
+
+    let (second, base) = up(&data).await;
+    shows(&base, &token, 1).await;
+    post(&base, &token, "dos").await;
+    second.kill();
+    drop(second);
+
+    // Its Postgres still runs, which the next one takes over.
+    let (third, base) = up(&data).await;
+    shows(&base, &token, 2).await;
+    third.signal(Signal::TERM);
+    assert!(third.finish(LIMIT).await.status.success());
+    wait::until_true(LIMIT, "nothing runs any more", async || {
+        running(data.to_str().unwrap(), group).is_empty()
+    })
+    .await;
+}
