@@ -59,6 +59,16 @@ impl DataFolder {
         self.path.join("storage")
     }
 
+    /// Where jobs work; emptied, since what a killed worker left there is of no use.
+    pub fn empty_scratch(&self) -> anyhow::Result<PathBuf> {
+        let scratch = self.path.join("scratch");
+        match fs::remove_dir_all(&scratch) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => fs::create_dir(&scratch)?,
+        }
+        Ok(scratch)
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path

@@ -45,7 +45,8 @@ impl Database {
 
     /// The URL, when one is configured.
     pub fn url(&self) -> Option<&Secret> {
-        self.db.database_url.as_ref()
+        let url = self.db.database_url.as_ref();
+        url.filter(|url| !url.expose().is_empty())
     }
 
     /// A pool with the rights of `role`.

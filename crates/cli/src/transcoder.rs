@@ -13,29 +13,48 @@ use tokio::process::{Child, Command};
 const FINISH: &str = "5";
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// A variable of the worker's; none: it does not inherit ours.
+pub type Variable = (&'static str, Option<OsString>);
+
 /// Keeps one `cinelog-transcoder worker` running with `environment` until `shutdown`.
-pub fn keep(environment: Vec<(&'static str, OsString)>, shutdown: &Shutdown) {
+pub fn keep(environment: Vec<Variable>, shutdown: &Shutdown) {
     let end = shutdown.clone();
     shutdown.spawn(async move {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         while !end.is_cancelled() {
             match start(&environment) {
-                Ok(mut child) => tokio::select! {
-                    ended = child.wait() => tracing::error!(?ended, "the transcoder ended; starting it again"),
-                    () = end.cancelled() => return drain(child).await,
-                },
-                Err(error) => tracing::error!(%error, program = ?program(), "the transcoder does not start"),
+                Ok(mut child) => {
+                    // Taken, because waiting for the child would close it.
+                    let life = child.stdin.take();
+                    tokio::select! {
+                        ended = child.wait() => tracing::error!(?ended, "the transcoder ended; starting it again"),
+                        () = end.cancelled() => {
+                            drop(life);
+                            return drain(child).await;
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, program = ?program(), "the transcoder does not start");
+                }
             }
             end.sleep(backoff.next_wait()).await;
         }
     });
 }
 
-fn start(environment: &[(&'static str, OsString)]) -> std::io::Result<Child> {
-    Command::new(program())
-        .args(["worker", "--drain-seconds", FINISH])
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
+fn start(environment: &[Variable]) -> std::io::Result<Child> {
+    let mut command = Command::new(program());
+    for (name, value) in environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+        .args(["worker", "--end-with-stdin", "--drain-seconds", FINISH])
+        // Open as long as we live, whatever ends us: the worker ends with it.
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         // Not in the terminal's group: a Ctrl-C reaches it through us, in order.
         .process_group(0)
@@ -43,14 +62,8 @@ fn start(environment: &[(&'static str, OsString)]) -> std::io::Result<Child> {
         .spawn()
 }
 
+/// Waits for a worker whose input has ended.
 async fn drain(mut child: Child) {
-    if let Some(id) = child.id() {
-        Command::new("kill")
-            .args(["-TERM", &id.to_string()])
-            .status()
-            .await
-            .ok();
-    }
     if tokio::time::timeout(DRAIN, child.wait()).await.is_err() {
         tracing::warn!(
             "the transcoder did not end in time and is killed; its jobs are taken again later"

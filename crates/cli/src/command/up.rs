@@ -1,6 +1,5 @@
 //! `cinelog up`: one machine, one command.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -122,7 +121,7 @@ impl Up {
         };
         stack::relay(&self.database, &self.kafka, shutdown).await?;
         stack::projectors(&self.database, &facts, &self.projectors, &[], shutdown).await?;
-        transcoder::keep(self.environment(), shutdown);
+        transcoder::keep(self.environment(folder.empty_scratch()?), shutdown);
         let log = stack::api(
             &self.database,
             keys,
@@ -171,14 +170,14 @@ impl Up {
     }
 
     /// The transcoder's configuration: its own process, so its own environment.
-    fn environment(&self) -> Vec<(&'static str, OsString)> {
+    fn environment(&self, scratch: PathBuf) -> Vec<transcoder::Variable> {
         let secret = |secret: Option<&Secret>| secret.map(|secret| secret.expose().into());
         let file = self
             .keys
             .master_key_file
             .as_ref()
             .map(|path| path.clone().into_os_string());
-        let all: [(&'static str, Option<OsString>); 7] = [
+        [
             ("DATABASE_URL", secret(self.database.url())),
             ("MASTER_KEY", secret(self.keys.master_key.as_ref())),
             ("MASTER_KEY_FILE", file),
@@ -194,14 +193,13 @@ impl Up {
                 "AWS_SECRET_ACCESS_KEY",
                 secret(self.storage.aws_secret_access_key.as_ref()),
             ),
-            (
-                "KAFKA_BROKERS",
-                self.kafka.kafka_brokers.as_ref().map(Into::into),
-            ),
-        ];
-        all.into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect()
+            ("SCRATCH", Some(scratch.into())),
+            // Its own listener would want our port.
+            ("ADMIN_LISTEN", None),
+        ]
+        .into_iter()
+        .chain(self.kafka.environment())
+        .collect()
     }
 }
 

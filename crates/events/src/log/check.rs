@@ -21,7 +21,7 @@ pub enum Refusal {
     /// The topic lost its beginning.
     #[error(
         "lane {lane} of the facts topic begins at offset {offset} instead of 0: facts were deleted from it. \
-         Run `cinelog log fork` to fill a new topic"
+         Use another TOPIC_PREFIX to fill a new topic"
     )]
     Truncated {
         /// The lane.
@@ -32,7 +32,7 @@ pub enum Refusal {
     /// There are facts and nothing says whose they are.
     #[error(
         "lane {lane} of the facts topic holds records, but the relay's marker is missing: use another TOPIC_PREFIX, \
-         or run `cinelog log fork` to fill a new topic"
+         which fills a new topic"
     )]
     NoMarker {
         /// A lane that holds records.
@@ -56,7 +56,7 @@ pub enum Refusal {
     /// Postgres lacks what the topic holds.
     #[error(
         "the topic holds facts up to position {position}, which Postgres does not have (is it a restored backup?): \
-         run `cinelog log import` to take them over, or `cinelog log fork` to go on without them"
+         restore a newer backup, or use another TOPIC_PREFIX to go on without them in a new topic"
     )]
     PostgresBehind {
         /// The last position in the topic.
@@ -65,7 +65,7 @@ pub enum Refusal {
     /// What comes next is no longer in Postgres.
     #[error(
         "the topic ends at position {position}, and Postgres begins at {floor}: archived too early. \
-         Run `cinelog log fork` to fill a new topic from the archive"
+         Use another TOPIC_PREFIX and bring the archive back first"
     )]
     Archived {
         /// The last position in the topic.
@@ -76,7 +76,7 @@ pub enum Refusal {
     /// The same position, another fact.
     #[error(
         "position {position} is fact {postgres} in Postgres and {kafka} in the topic: two histories. \
-         Run `cinelog log fork` to fill a new topic from this one"
+         Use another TOPIC_PREFIX to fill a new topic from this one"
     )]
     TwoHistories {
         /// The position.
@@ -89,7 +89,7 @@ pub enum Refusal {
     /// The topic does not end where the marker says.
     #[error(
         "lane {lane} of the facts topic does not end with position {position}, as the relay's marker says: something \
-         else wrote to it or deleted from it. Run `cinelog log fork` to fill a new topic"
+         else wrote to it or deleted from it. Use another TOPIC_PREFIX to fill a new topic"
     )]
     OtherTail {
         /// The marker's lane.

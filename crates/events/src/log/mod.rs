@@ -12,6 +12,7 @@ mod relay;
 mod tail;
 mod topic;
 
+use std::ffi::OsString;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -57,11 +58,43 @@ pub struct Config {
     pub kafka_config: Vec<Setting>,
 }
 
+impl Config {
+    /// The same, as the environment of another process of ours; none: not to be set there.
+    pub fn environment(&self) -> [(&'static str, Option<OsString>); 4] {
+        let settings = self
+            .kafka_config
+            .iter()
+            .map(Setting::text)
+            .collect::<Vec<_>>()
+            .join(";");
+        [
+            ("KAFKA_BROKERS", self.kafka_brokers.as_ref().map(Into::into)),
+            ("TOPIC_PREFIX", Some(self.topic_prefix.clone().into())),
+            (
+                "KAFKA_REPLICATION",
+                Some(self.kafka_replication.to_string().into()),
+            ),
+            (
+                "KAFKA_CONFIG",
+                Some(settings)
+                    .filter(|text| !text.is_empty())
+                    .map(Into::into),
+            ),
+        ]
+    }
+}
+
 /// One setting of the Kafka client; its value may be a password.
 #[derive(Clone, Debug)]
 pub struct Setting {
     name: String,
     value: Secret,
+}
+
+impl Setting {
+    fn text(&self) -> String {
+        format!("{}={}", self.name, self.value.expose())
+    }
 }
 
 impl FromStr for Setting {

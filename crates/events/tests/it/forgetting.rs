@@ -28,7 +28,7 @@ async fn publish(world: &World, n: u128) -> Result<(), ExecuteError> {
     let publish = |_: &events::store::Streams| {
         Ok(Emit::all(
             &stream,
-            deciding::publish(&Default::default(), fact.clone(), &[])?,
+            deciding::publish(&deciding::PostState::default(), fact.clone(), &[])?,
         ))
     };
     world

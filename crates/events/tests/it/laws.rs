@@ -64,10 +64,10 @@ async fn tail(world: &World, done: impl AsyncFn() -> bool) -> Vec<Sealed> {
 fn laws_hold(seen: &[Sealed]) {
     let mut versions: HashMap<&str, i64> = HashMap::new();
     let mut last = None;
-    for (n, fact) in seen.iter().enumerate() {
+    for (n, fact) in (1..).zip(seen) {
         assert_eq!(
             fact.position,
-            Position(n as i64 + 1),
+            Position(n),
             "positions are dense and each is seen once, in order"
         );
         let version = versions.entry(&fact.stream).or_default();
@@ -106,7 +106,7 @@ async fn streams_agree(world: &World, seen: &[Sealed]) {
     .unwrap();
     assert_eq!(
         accepted,
-        seen.len() as i64,
+        i64::try_from(seen.len()).unwrap(),
         "every fact belongs to one accepted command"
     );
 }
@@ -116,8 +116,8 @@ async fn thirty_two_writers_in_two_processes_with_delayed_commits_lose_nothing()
     let world = World::new().await;
     delay_commits(&world.owner().await).await;
     let (one, two) = (start(&world, "one"), start(&world, "two"));
-    let finished = tokio::spawn(async move {
-        let limit = Duration::from_secs(240);
+    let finished = world.shutdown.spawn(async move {
+        let limit = Duration::from_mins(4);
         (one.finish(limit).await, two.finish(limit).await)
     });
     let seen = tail(&world, async || finished.is_finished()).await;
@@ -137,12 +137,12 @@ async fn a_killed_writer_loses_no_acceptance_and_leaves_no_half() {
     let world = World::new().await;
     delay_commits(&world.owner().await).await;
     let one = start(&world, "one");
-    wait::until_true(Duration::from_secs(60), "some facts", async || {
+    wait::until_true(Duration::from_mins(1), "some facts", async || {
         world.head().await > 200
     })
     .await;
     one.kill();
-    let limit = Duration::from_secs(240);
+    let limit = Duration::from_mins(4);
     one.finish(limit).await;
     // The same commands again: those accepted before the kill are repeats, the others are made up for.
     let again = start(&world, "one").finish(limit).await;

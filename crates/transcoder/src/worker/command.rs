@@ -37,6 +37,9 @@ pub struct WorkerArgs {
     /// Where `/health`, `/ready` and `/metrics` are served; nowhere by default.
     #[arg(long, env = "ADMIN_LISTEN")]
     pub admin_listen: Option<SocketAddr>,
+    /// End when standard input ends: for a worker that another process keeps, which may be killed.
+    #[arg(long)]
+    pub end_with_stdin: bool,
     /// Postgres.
     #[command(flatten)]
     pub database: db::Config,
@@ -67,6 +70,9 @@ pub fn main(args: WorkerArgs) -> anyhow::Result<ExitCode> {
 async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     shutdown.on_signal()?;
+    if args.end_with_stdin {
+        end_with_stdin(&shutdown);
+    }
     let metrics = telemetry::init_metrics();
     let url = args.database.database_url.context("set DATABASE_URL")?;
     let pool = db::connect(&url, Role::Transcoder, args.database.database_connections)
@@ -106,4 +112,15 @@ async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         tracing::warn!("something did not end in time");
     }
     Ok(())
+}
+
+/// Asks for the end once nobody holds the other end of standard input any more. A thread of its own: a read of standard
+/// input cannot be called back, and must not keep the runtime from ending.
+fn end_with_stdin(shutdown: &Shutdown) {
+    let end = shutdown.clone();
+    std::thread::spawn(move || {
+        let ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        tracing::info!(?ended, "standard input ended; stopping");
+        end.cancel();
+    });
 }
