@@ -1,8 +1,7 @@
 //! The data folder of a single machine: secrets, the private Postgres, stored objects.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,8 +14,8 @@ use service::secret::Secret;
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    /// Held while this lives.
-    _lock: Option<File>,
+    /// Held while this lives, by the process that runs on the folder.
+    lock: Option<File>,
 }
 
 impl DataFolder {
@@ -29,7 +28,7 @@ impl DataFolder {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path,
-                _lock: Some(lock),
+                lock: Some(lock),
             }),
             Err(TryLockError::WouldBlock) => {
                 bail!("another `cinelog up` runs on {}", path.display())
@@ -46,7 +45,7 @@ impl DataFolder {
                 path.display()
             )
         })?;
-        Ok(Self { path, _lock: None })
+        Ok(Self { path, lock: None })
     }
 
     /// The private Postgres's folder.
@@ -84,23 +83,24 @@ impl DataFolder {
         self.secret("master.key")
     }
 
+    /// The secret in `name`. Only the process that runs on the folder makes one, whole or not at all.
     fn secret(&self, name: &str) -> anyhow::Result<Secret> {
         let path = self.path.join(name);
         match fs::read_to_string(&path) {
             Ok(text) => return Ok(Secret::new(text.trim())),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && self.lock.is_some() => {}
             Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
         }
         let mut bytes = [0; 32];
         rand::rng().fill_bytes(&mut bytes);
         let text = BASE64.encode(bytes);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
+        // Readable by its owner only, as temporary files are.
+        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(&path)
+            .with_context(|| format!("write {}", path.display()))?;
+        File::open(&self.path)?.sync_all()?;
         Ok(Secret::new(text))
     }
 }

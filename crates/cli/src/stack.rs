@@ -75,7 +75,7 @@ impl Admin {
         needs: Vec<Dependency>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Health> {
-        let health = Health::new(needs, telemetry::init_metrics());
+        let health = Health::new(needs, telemetry::init_metrics(shutdown));
         if let Some(address) = self.admin_listen {
             let bound = health
                 .clone()

@@ -49,7 +49,8 @@ pub fn all(config: &Config) -> Vec<Arc<dyn Projection>> {
 /// Gives every read model a live generation of its newest version, with views to read it by. Needs the pool of the
 /// schemas' owner. Does nothing when all is there; safe from several processes at once.
 ///
-/// A new generation is empty and fills from the log's beginning; until it has caught up, its answers are old.
+/// A new generation is live at once, empty, and fills from the log's beginning: until it has caught up, its answers lack
+/// what it has not seen.
 pub async fn prepare(owner: &PgPool) -> sqlx::Result<()> {
     for projection in all(&Config::default()) {
         let mut tx = owner.begin().await?;

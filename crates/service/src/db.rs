@@ -51,13 +51,19 @@ impl Role {
 pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPool, sqlx::Error> {
     let mut options = PgConnectOptions::from_str(url.expose())?.application_name("cinelog");
     options = options.options([
-        ("idle_in_transaction_session_timeout", "5s"),
-        ("lock_timeout", "10s"),
         // Compiling a plan takes longer than any of our queries.
         ("jit", "off"),
     ]);
+    // A migration may wait for another process's, and takes what it takes.
     if let Some(role) = role.name() {
-        options = options.options([("role", role)]);
+        options = options.options([
+            ("role", role),
+            ("idle_in_transaction_session_timeout", "5s"),
+            ("lock_timeout", "10s"),
+        ]);
+    }
+    if matches!(role, Role::Api | Role::Transcoder) {
+        options = options.options([("statement_timeout", "30s")]);
     }
     PgPoolOptions::new()
         .max_connections(connections)

@@ -1,9 +1,12 @@
 //! Logs as JSON lines (or plain text on a terminal) and metrics in the Prometheus text format.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+
+use crate::shutdown::Shutdown;
 
 /// What is logged.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,10 +30,19 @@ pub fn init_logs(config: &Config) {
     }
 }
 
+/// How often samples are folded into their summaries, whether or not anybody asks for them.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// Starts collecting metrics; the handle renders them. Where a recorder is already installed, the handle stays empty.
-pub fn init_metrics() -> PrometheusHandle {
+pub fn init_metrics(shutdown: &Shutdown) -> PrometheusHandle {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).ok();
+    let (upkeep, end) = (handle.clone(), shutdown.clone());
+    shutdown.spawn(async move {
+        while end.sleep(UPKEEP).await {
+            upkeep.run_upkeep();
+        }
+    });
     handle
 }

@@ -21,9 +21,20 @@ pub struct Config {
     /// The bucket's secret key.
     #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
     pub aws_secret_access_key: Option<Secret>,
-    /// Where clients reach this installation: the base of a folder store's signed URLs.
-    #[arg(long, env = "PUBLIC_URL", default_value = "http://127.0.0.1:8080")]
-    pub public_url: Url,
+    /// Where clients reach this installation: the base of a folder store's signed URLs. The
+    /// address that the API listens on by default, unless set.
+    #[arg(long, env = "PUBLIC_URL")]
+    pub public_url: Option<Url>,
+}
+
+impl Config {
+    pub(crate) fn public_url(&self) -> Result<Url, Error> {
+        match &self.public_url {
+            Some(url) => Ok(url.clone()),
+            None => Url::parse("http://127.0.0.1:8080")
+                .map_err(|error| Error::Config(error.to_string())),
+        }
+    }
 }
 
 /// What a storage URL names.

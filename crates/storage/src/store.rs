@@ -100,9 +100,7 @@ impl Store {
             .as_deref()
             .ok_or_else(|| Error::Config("set STORAGE_URL".into()))?;
         Ok(Self(match Location::parse(url)? {
-            Location::Folder(root) => {
-                Kind::Folder(Folder::open_at(root, config.public_url.clone())?)
-            }
+            Location::Folder(root) => Kind::Folder(Folder::open_at(root, config.public_url()?)?),
             Location::Bucket(at) => Kind::S3(Box::new(Bucket::open(at, config)?)),
         }))
     }

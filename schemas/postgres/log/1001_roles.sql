@@ -15,4 +15,6 @@ BEGIN
             EXECUTE format('GRANT %I TO %I', name, current_user);
         END IF;
     END LOOP;
+    -- Nobody shadows a type or an operator of a SECURITY DEFINER function.
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
 END $$;

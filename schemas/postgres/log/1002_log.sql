@@ -54,7 +54,7 @@ CREATE TABLE log.events_1 PARTITION OF log.events FOR VALUES FROM (10000001) TO 
 CREATE UNIQUE INDEX events_0_stream ON log.events_0 (tenant, stream_id, version);
 CREATE UNIQUE INDEX events_1_stream ON log.events_1 (tenant, stream_id, version);
 
--- Accepted commands, kept seven days: a repeat returns the first acceptance. Positions are null only inside the
+-- Accepted commands: a repeat returns the first acceptance. Positions are null only inside the
 -- transaction that judges the command.
 CREATE TABLE log.commands (
     tenant         uuid NOT NULL,
@@ -93,7 +93,7 @@ CREATE TRIGGER immutable_whole BEFORE TRUNCATE ON log.events_1
 
 -- Returns the person's wrapped key, storing `fresh` if there is none yet; null when the person is erased.
 CREATE FUNCTION log.person_key(for_tenant uuid, for_person uuid, fresh bytea) RETURNS bytea
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     found bytea;
 BEGIN

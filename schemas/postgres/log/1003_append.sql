@@ -16,7 +16,7 @@ CREATE FUNCTION log.append(
     known_position bigint
 ) RETURNS TABLE (verdict text, first_position bigint, last_position bigint, stream int, actual bigint,
                 recorded_at timestamptz)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan AS $$
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     n          int := cardinality(c_tenant);
     before     bigint[];                     -- each stream's version when it was locked
@@ -69,6 +69,10 @@ BEGIN
         ORDER BY u.i
         FOR UPDATE OF t
     ) l;
+    IF cardinality(before) IS DISTINCT FROM cardinality(s_id) THEN
+        -- A stream that was there without facts went away with the refused command that had made it.
+        RAISE EXCEPTION 'a stream went away' USING ERRCODE = 'serialization_failure';
+    END IF;
     now_at := before;
 
     FOR c IN 1..n LOOP
@@ -77,6 +81,7 @@ BEGIN
             c_verdict[c] := CASE WHEN same_body[c] THEN 'repeated' ELSE 'reused' END;
             c_first[c] := old_first[c];
             c_last[c] := old_last[c];
+            losers := true;
             WHILE x_command[x] = c LOOP x := x + 1; END LOOP;
         ELSE
             WHILE x_command[x] = c LOOP

@@ -111,7 +111,9 @@ impl Up {
             .await
             .with_context(|| format!("listen on {listen}"))?;
         let address = listener.local_addr()?;
-        self.storage.public_url = format!("http://{address}").parse()?;
+        if self.storage.public_url.is_none() {
+            self.storage.public_url = Some(reachable(address).parse()?);
+        }
 
         let health = self.admin.serve(self.needs().await?, shutdown).await?;
         let keys = stack::keys(&self.keys)?;
@@ -194,6 +196,8 @@ impl Up {
                 secret(self.storage.aws_secret_access_key.as_ref()),
             ),
             ("SCRATCH", Some(scratch.into())),
+            // It signs nothing, and reads strangers' files.
+            ("SECRET_KEY", None),
             // Its own listener would want our port.
             ("ADMIN_LISTEN", None),
         ]
@@ -218,3 +222,11 @@ impl Running {
 
 /// How long the parts may take to end.
 const END: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// How this machine reaches a listener on `address`; one on all addresses is on the loopback too.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        return format!("http://127.0.0.1:{}", address.port());
+    }
+    format!("http://{address}")
+}

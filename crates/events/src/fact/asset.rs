@@ -41,7 +41,7 @@ pub struct UploadCompleted {
     pub bytes: u64,
     /// Verified SHA-256, lower-case hex.
     pub sha256: String,
-    /// The store's entity tag when verified; later reads insist on it.
+    /// The store's entity tag when verified.
     pub etag: Option<String>,
     /// Claimed media type.
     pub media_type: String,

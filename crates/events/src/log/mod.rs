@@ -52,6 +52,7 @@ pub struct Config {
     #[arg(
         long,
         env = "KAFKA_CONFIG",
+        hide_env_values = true,
         value_name = "KEY=VALUE",
         value_delimiter = ';'
     )]

@@ -28,6 +28,8 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 const MAX_WAITING: usize = 4096;
 /// The most a fact may take with its envelope: what Kafka takes as one message, with room to spare.
 pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
+/// How long one try may take: longer than waiting for a lock may, so that only a silent connection runs into it.
+const TRY: Duration = Duration::from_secs(15);
 /// How long the writer repeats a batch whose outcome it does not know.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -223,9 +225,10 @@ impl Task {
         let deadline = Instant::now() + SETTLE;
         let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
         loop {
-            let error = match self.try_once(commands).await {
-                Ok(verdicts) => return verdicts.into_iter().map(Ok).collect(),
-                Err(error) => error,
+            let error = match tokio::time::timeout(TRY, self.try_once(commands)).await {
+                Ok(Ok(verdicts)) => return verdicts.into_iter().map(Ok).collect(),
+                Ok(Err(error)) => error,
+                Err(_) => sqlx::Error::PoolTimedOut,
             };
             match Failure::of(&error) {
                 Failure::Data if commands.len() == 1 => {
@@ -237,7 +240,11 @@ impl Task {
                     answers.extend(Box::pin(self.settle(right)).await);
                     return answers;
                 }
-                Failure::Other => self.connection = None,
+                Failure::Other => {
+                    if let Some(mut connection) = self.connection.take() {
+                        connection.close_on_drop();
+                    }
+                }
                 Failure::Repeat => {}
             }
             if Instant::now() > deadline {

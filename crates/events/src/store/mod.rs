@@ -158,9 +158,11 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log with a pool whose role may append, and starts this process's writer.
+    /// Opens the log with a pool whose role may append, and starts this process's writer. Refuses a
+    /// master key that is not this log's.
     pub async fn open(pool: PgPool, keys: Keys, shutdown: &Shutdown) -> Result<Self, LogError> {
         let id = read::log_id(&pool).await?;
+        keys.check(&pool).await?;
         let writer = append::Writer::start(pool.clone(), shutdown);
         Ok(Self {
             id,

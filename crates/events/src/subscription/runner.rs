@@ -65,6 +65,9 @@ pub struct Runner {
     options: Options,
     /// Where each lane of ours is.
     at: BTreeMap<Lane, Position>,
+    /// The most facts in the next batch: halved after a failure, so that one fact, or too many, cannot hold up the rest for
+    /// ever; doubled after a success.
+    most: usize,
 }
 
 impl Runner {
@@ -81,6 +84,7 @@ impl Runner {
             pool,
             source,
             keys,
+            most: options.batch,
             options,
             at: BTreeMap::new(),
         }
@@ -109,6 +113,7 @@ impl Runner {
                             tracing::error!(subscription = name, %error, "a batch was not applied; it is tried again");
                         }
                     }
+                    self.most = (self.most / 2).max(1);
                     // Reading begins again at the checkpoints: what was read and not applied is read anew.
                     lanes.mark_changed();
                     shutdown.sleep(backoff.next_wait()).await;
@@ -132,7 +137,7 @@ impl Runner {
             self.source.assign(starts).await?;
         }
         let batch = tokio::select! {
-            batch = self.source.next(self.options.batch, Duration::from_secs(1)) => batch?,
+            batch = self.source.next(self.most, Duration::from_secs(1)) => batch?,
             _ = lanes.changed() => {
                 // Dropped mid-way: the source may have lost facts, so it is assigned anew.
                 lanes.mark_changed();
@@ -168,6 +173,7 @@ impl Runner {
         failpoint::hit("subscription.before_commit");
         tx.commit().await?;
         failpoint::hit("subscription.after_commit");
+        self.most = (self.most * 2).min(self.options.batch);
         self.at
             .extend(steps.iter().map(|step| (step.lane, step.to)));
         let offsets: Vec<_> = steps

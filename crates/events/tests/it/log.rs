@@ -267,3 +267,51 @@ async fn numbering_goes_on_above_the_floor() {
     let accepted = world.react("k", user(1), post(1), "like").await.unwrap();
     assert_eq!(accepted.facts[0].position, Position(1000));
 }
+
+#[tokio::test]
+async fn functions_with_the_logs_rights_cannot_be_led_astray() {
+    let world = World::new().await;
+    let open: Vec<String> = sqlx::query_scalar(
+        "SELECT oid::regprocedure::text FROM pg_proc
+         WHERE prosecdef AND NOT COALESCE('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)",
+    )
+    .fetch_all(&world.owner().await)
+    .await
+    .unwrap();
+    assert_eq!(
+        open,
+        Vec::<String>::new(),
+        "temporary types would come first"
+    );
+}
+
+#[tokio::test]
+async fn two_bodies_under_one_key_leave_no_empty_stream() {
+    let world = World::new().await;
+    let outcomes = futures::future::join_all((0..20).map(|n| {
+        let mut command = world.command(user(1), "react", "same");
+        command.body_hash = [n; 32];
+        let stream = StreamKey::post_reaction(post(n.into()), user(1));
+        let (post, comment, kind) = (post(n.into()), None, "like".to_owned());
+        let fact = ReactionAdded {
+            post,
+            comment,
+            user: user(1),
+            kind,
+        };
+        let log = world.log.clone();
+        async move {
+            let decide =
+                |_: &events::store::Streams| Ok(Emit::all(&stream, vec![fact.clone().into()]));
+            log.execute(&command, std::slice::from_ref(&stream), decide)
+                .await
+        }
+    }))
+    .await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    let streams: Vec<i64> = sqlx::query_scalar("SELECT version FROM log.streams")
+        .fetch_all(&world.owner().await)
+        .await
+        .unwrap();
+    assert_eq!(streams, [1]);
+}

@@ -24,7 +24,7 @@ fn config(storage_url: &str) -> Config {
         storage_url: Some(storage_url.to_owned()),
         aws_access_key_id: None,
         aws_secret_access_key: None,
-        public_url: "http://127.0.0.1:8080".parse().unwrap(),
+        public_url: None,
     }
 }
 

@@ -73,7 +73,7 @@ async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     if args.end_with_stdin {
         end_with_stdin(&shutdown);
     }
-    let metrics = telemetry::init_metrics();
+    let metrics = telemetry::init_metrics(&shutdown);
     let url = args.database.database_url.context("set DATABASE_URL")?;
     let pool = db::connect(&url, Role::Transcoder, args.database.database_connections)
         .await

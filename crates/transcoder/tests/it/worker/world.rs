@@ -302,7 +302,7 @@ pub(super) fn storage_at(url: String) -> storage::Config {
         storage_url: Some(url),
         aws_access_key_id: None,
         aws_secret_access_key: None,
-        public_url: "http://127.0.0.1:8080".parse().unwrap(),
+        public_url: None,
     }
 }
 
