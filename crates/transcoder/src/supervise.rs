@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -173,9 +173,12 @@ fn send(child: &mut Child, request: &Request) -> Result<ChildStdin, JobError> {
     Ok(control)
 }
 
+/// Messages that may wait to be read; a child that says more waits.
+const UNREAD: usize = 64;
+
 /// Messages as they come; what is not one ends the conversation.
 fn listen(child: &mut Child) -> Receiver<Message> {
-    let (said, heard) = channel();
+    let (said, heard) = sync_channel(UNREAD);
     if let Some(out) = child.stdout.take() {
         std::thread::spawn(move || {
             let mut out = BufReader::new(out);

@@ -14,6 +14,8 @@ use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use events::decide::follow::FollowState;
 use events::decide::post::PostState;
 use events::decide::user::UserState;
@@ -35,6 +37,7 @@ use crate::{limit, position};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_MAX: usize = 255;
+const LANGUAGE_MAX: usize = 35;
 
 /// Who asks for what, with the command id that makes asking twice asking once.
 pub(crate) struct Asked {
@@ -80,12 +83,15 @@ async fn take(request: Request, state: &ApiState) -> Result<(Asked, HeaderMap, B
     let who = Principal::from_request_parts(&mut parts, state).await?;
     let key = match parts.headers.get(IDEMPOTENCY_KEY) {
         None => Uuid::new_v4().to_string(),
-        Some(value) => value
-            .to_str()
-            .ok()
-            .filter(|key| is_key(key))
-            .ok_or(Kind::KeyInvalid)?
-            .to_owned(),
+        Some(value) => {
+            let key = value
+                .to_str()
+                .ok()
+                .filter(|key| is_key(key))
+                .ok_or(Kind::KeyInvalid)?;
+            // The log keeps it for ever, and a client may have put anything into it.
+            BASE64.encode(state.bodies.sign(&[b"idempotency-key", key.as_bytes()]))
+        }
     };
     let route = parts
         .extensions
@@ -105,13 +111,35 @@ async fn take(request: Request, state: &ApiState) -> Result<(Asked, HeaderMap, B
             key,
         },
         body_hash: state.bodies.sign(&asked),
+        // Likewise: an id that is no UUID stays in the answer and in the access log.
         correlation: parts
             .extensions
             .get::<RequestId>()
+            .filter(|id| id.0.parse::<Uuid>().is_ok())
             .map(|id| id.0.to_string()),
         cause: None,
     };
     Ok((Asked { who, command }, parts.headers, body))
+}
+
+/// A language tag as BCP 47 forms it: subtags of letters and digits, so that no other text hides in one.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "garde passes its context so"
+)]
+fn language_tag(tag: &str, (): &()) -> garde::Result {
+    let mut subtags = tag.split('-');
+    let language = subtags.next().unwrap_or_default();
+    let fine = tag.len() <= LANGUAGE_MAX
+        && (2..=3).contains(&language.len())
+        && language.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && subtags.all(|sub| {
+            (1..=8).contains(&sub.len()) && sub.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+    if fine {
+        return Ok(());
+    }
+    Err(garde::Error::new("is a language tag, e.g. es or pt-BR"))
 }
 
 fn is_key(key: &str) -> bool {

@@ -35,7 +35,7 @@ pub(crate) struct NewPost {
     #[schema(max_items = 10)]
     assets: Vec<Uuid>,
     /// The text's language, BCP 47; detected when absent.
-    #[garde(inner(length(chars, min = 2, max = 35)))]
+    #[garde(inner(custom(super::language_tag)))]
     language: Option<String>,
     /// Where it was written, in words.
     #[garde(inner(length(chars, min = 1, max = 200)))]
@@ -58,7 +58,7 @@ pub(crate) struct PostChange {
     #[garde(inner(length(chars, min = 1, max = 200)))]
     place: Option<String>,
     /// The text's language.
-    #[garde(inner(length(chars, min = 2, max = 35)))]
+    #[garde(inner(custom(super::language_tag)))]
     language: Option<String>,
     /// Who may see it.
     #[garde(skip)]

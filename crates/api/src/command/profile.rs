@@ -28,7 +28,7 @@ pub(crate) struct ProfileChange {
     #[garde(inner(length(chars, max = 200)))]
     place: Option<String>,
     /// Preferred language, BCP 47.
-    #[garde(inner(length(chars, min = 2, max = 35)))]
+    #[garde(inner(custom(super::language_tag)))]
     language: Option<String>,
     /// Whether followers must be let in one by one.
     #[garde(skip)]

@@ -307,7 +307,11 @@ pub(crate) async fn complete(
     let decide = |streams: &Streams| {
         Ok(Emit::all(
             &key,
-            decide::asset::complete_upload(&streams.get(&key), completed.clone())?,
+            decide::asset::complete_upload(
+                &streams.get(&key),
+                completed.clone(),
+                state.clock.now(),
+            )?,
         ))
     };
     let done = state.execute(&asked, &[&key], decide).await?;

@@ -14,6 +14,9 @@ use crate::cursor::{Page, PageQuery, Paging};
 use crate::problem::Problem;
 use crate::state::ApiState;
 
+/// Matches, and the names of those in them.
+const READS: &[&str] = &["pairing", "graph"];
+
 /// A match.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Match {
@@ -32,7 +35,7 @@ pub(crate) async fn matches(
     paging: Paging,
 ) -> Result<Response, Problem> {
     let after = paging.after(&state)?;
-    let mut view = reader.view(&state, pairing::READS).await?;
+    let mut view = reader.view(&state, READS).await?;
     let page = pairing::matches(&mut view.tx, view.viewer, after, paging.limit).await?;
     let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
     let people = view.people(&users).await?;
@@ -54,7 +57,7 @@ pub(crate) async fn candidates(
     paging: Paging,
 ) -> Result<Response, Problem> {
     let after = paging.after(&state)?;
-    let mut view = reader.view(&state, pairing::READS).await?;
+    let mut view = reader.view(&state, READS).await?;
     let page = pairing::candidates(&mut view.tx, view.viewer, after, paging.limit).await?;
     let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
     let people = view.people(&users).await?;

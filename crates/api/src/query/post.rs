@@ -19,7 +19,7 @@ use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
 /// What a post is read from.
-pub(crate) const READS: &[&str] = &["feed", "engagement"];
+pub(crate) const READS: &[&str] = &["feed", "engagement", "graph", "media"];
 
 /// A post.
 #[derive(Serialize, ToSchema)]

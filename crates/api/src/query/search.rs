@@ -17,6 +17,9 @@ use crate::cursor::{Page, PageQuery, Paging};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
+/// What is searched, and what hits are shown from.
+const READS: &[&str] = &["search", "feed", "engagement", "graph", "media"];
+
 /// What is looked for.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -64,7 +67,7 @@ pub(crate) async fn search(
 ) -> Result<Response, Problem> {
     let search = query.parse()?;
     let after = paging.after(&state)?;
-    let mut view = reader.view(&state, model::READS).await?;
+    let mut view = reader.view(&state, READS).await?;
     let page = model::search(&mut view.tx, view.viewer, &search, after, paging.limit).await?;
     let of_kind = |kind: model::Kind| {
         page.items

@@ -1,4 +1,4 @@
-//! The topics: made once, with settings that keep the log whole; never silently used with other ones.
+//! The topics: made once, with settings that keep the log whole; never used with another number of partitions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -224,14 +224,20 @@ fn read(document: &mut DocumentRow) {
     language::of_text(document.claimed.as_deref(), body).clone_into(&mut document.language);
 }
 
-/// Words behind a `#`, each once, in the order of the alphabet.
+/// The longest word that counts as a hashtag, characters; an index takes no entry of thousands.
+const HASHTAG_MAX: usize = 100;
+/// The most hashtags of one post.
+const HASHTAGS_MAX: usize = 30;
+
+/// The first words behind a `#`, each once, in the order of the alphabet.
 fn hashtags(text: &str) -> Vec<String> {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let mut tags: Vec<String> = text
         .split('#')
         .skip(1)
         .map(|rest| &rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())])
-        .filter(|tag| !tag.is_empty())
+        .filter(|tag| (1..=HASHTAG_MAX).contains(&tag.chars().count()))
+        .take(HASHTAGS_MAX)
         .map(hashtag_key)
         .collect();
     tags.sort();
@@ -251,5 +257,12 @@ mod tests {
         );
         assert_eq!(hashtags("sin etiquetas"), Vec::<String>::new());
         assert_eq!(hashtags("#camión#rojo"), ["camión", "rojo"]);
+    }
+
+    #[test]
+    fn a_hashtag_is_not_a_text() {
+        assert_eq!(hashtags(&format!("#{} #gato", "x".repeat(5000))), ["gato"]);
+        let many: String = (0..2000).map(|n| format!("#{n} ")).collect();
+        assert_eq!(hashtags(&many).len(), HASHTAGS_MAX);
     }
 }

@@ -221,7 +221,9 @@ impl History {
             media_type: "video/mp4".to_owned(),
             profiles: vec!["fast@1".to_owned()],
         };
-        self.decide(&key, |state| asset::complete_upload(state, completed));
+        self.decide(&key, |state| {
+            asset::complete_upload(state, completed, chrono::DateTime::UNIX_EPOCH)
+        });
     }
 
     /// Ends the asset's job, well or badly, or deletes the asset.

@@ -11,7 +11,7 @@ pub(super) const FETCH_LIMIT: Duration = Duration::from_hours(1);
 /// How long storing a job's outputs may take.
 pub(super) const STORE_LIMIT: Duration = Duration::from_hours(1);
 /// A job that was begun more often than this ended its workers, or they ended for reasons that do not go away.
-pub(super) const MOST_ATTEMPTS: i32 = 10;
+pub(super) const MOST_ATTEMPTS: i32 = 24;
 
 /// Attempts at a job that fails in a certain way, and the wait between them.
 struct Policy {
@@ -24,7 +24,8 @@ struct Policy {
 const POLICIES: [Policy; 3] = [
     Policy {
         kind: Kind::Infra,
-        attempts: 6,
+        // An hour and more: a store that is away for a while fails nobody's upload.
+        attempts: 20,
         first: Duration::from_secs(2),
         most: Duration::from_mins(5),
     },

@@ -152,7 +152,7 @@ impl World {
         })
         .await;
         self.execute("complete", asset, |state| {
-            complete_upload(state, completed.clone())
+            complete_upload(state, completed.clone(), chrono::DateTime::UNIX_EPOCH)
         })
         .await;
         asset
