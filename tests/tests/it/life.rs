@@ -268,7 +268,11 @@ impl Life {
         self.decide(owner, &key, &[], |state: &AssetState, _| {
             match (state.owner, state.jobs.keys().next().copied()) {
                 (None, _) => asset::request_upload(state, requested(asset, owner)),
-                (Some(_), None) => asset::complete_upload(state, completed(asset, owner)),
+                (Some(_), None) => asset::complete_upload(
+                    state,
+                    completed(asset, owner),
+                    chrono::DateTime::UNIX_EPOCH,
+                ),
                 (Some(_), Some(_)) if doomed => asset::delete(state, asset, owner),
                 (Some(_), Some(job)) => {
                     let made = vec![RenditionCompleted {
