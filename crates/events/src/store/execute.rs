@@ -13,10 +13,12 @@ use crate::decide::{self, Refusal, State};
 use crate::envelope::{Meta, Recorded};
 use crate::fact::Fact;
 use crate::id::{CommandId, EventId, Lane, Position, StreamKey};
-use crate::seal;
+use crate::seal::{self, Personal};
 
 /// How often a command is decided anew when others change the same streams.
 const MAX_TRIES: usize = 16;
+/// Why a text is refused that Postgres could not hold.
+const NUL: &str = "a text holds the character NUL";
 /// What an envelope takes besides payload, meta, stream and subject, as Kafka headers; generously.
 const HEADER_BYTES: usize = 1024;
 
@@ -234,6 +236,13 @@ impl Log {
                 &fact,
             );
             draft.record(command, write, &meta, event_id, fact.clone());
+            // Sealed, it would pass every later check and then stop the read models.
+            let nul = |(_, text): &(_, &mut Personal)| {
+                text.text().is_some_and(|text| text.contains('\0'))
+            };
+            if fact.personal().iter().any(nul) {
+                return Err(ExecuteError::Unrepresentable(NUL.to_owned()));
+            }
             if !fact.personal().is_empty() {
                 let key = self
                     .keys
@@ -354,9 +363,7 @@ fn check(payload: &str, meta: &str, stream: &StreamKey) -> Result<(), ExecuteErr
         });
     }
     if has_nul(payload) || has_nul(meta) {
-        return Err(ExecuteError::Unrepresentable(
-            "a text holds the character NUL".to_owned(),
-        ));
+        return Err(ExecuteError::Unrepresentable(NUL.to_owned()));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ pub(super) const FETCH_LIMIT: Duration = Duration::from_hours(1);
 /// How long storing a job's outputs may take.
 pub(super) const STORE_LIMIT: Duration = Duration::from_hours(1);
 /// A job that was begun more often than this ended its workers, or they ended for reasons that do not go away.
-pub(super) const MOST_ATTEMPTS: i32 = 24;
+pub(super) const MOST_ATTEMPTS: i32 = 10;
 
 /// Attempts at a job that fails in a certain way, and the wait between them.
 struct Policy {
@@ -24,8 +24,7 @@ struct Policy {
 const POLICIES: [Policy; 3] = [
     Policy {
         kind: Kind::Infra,
-        // An hour and more: a store that is away for a while fails nobody's upload.
-        attempts: 20,
+        attempts: 6,
         first: Duration::from_secs(2),
         most: Duration::from_mins(5),
     },
