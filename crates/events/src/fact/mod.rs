@@ -1,4 +1,4 @@
-//! What can happen. A new fact is one struct in its subject's file, one line in [`facts!`] below, and its generated
+//! What can happen. A new fact is one struct in its subject's file, one line in `facts!` below, and its generated
 //! schema in `schemas/events/`.
 
 pub mod asset;
