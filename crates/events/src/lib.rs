@@ -24,6 +24,8 @@ pub mod source;
 
 pub mod subscription;
 
+pub mod verify;
+
 pub mod failpoint;
 
 pub mod metrics;

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod page;
 pub mod registry;
+pub mod verify;
 
 pub mod engagement;
 pub mod feed;

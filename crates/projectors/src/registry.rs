@@ -79,6 +79,50 @@ pub async fn fresh_generation(owner: &PgPool, projection: &dyn Projection) -> sq
     Ok(schema(projection.name(), generation))
 }
 
+/// Drops a generation that nobody reads, and its subscription.
+pub async fn drop_generation(
+    owner: &PgPool,
+    projection: &dyn Projection,
+    generation: &str,
+) -> sqlx::Result<()> {
+    let mut tx = owner.begin().await?;
+    lock(&mut tx).await?;
+    let dropped = sqlx::query(
+        "DELETE FROM projection.generations WHERE projection = $1 AND projection || '_g' || generation = $2 AND NOT live",
+    )
+    .bind(projection.name())
+    .bind(generation)
+    .execute(&mut *tx)
+    .await?;
+    if dropped.rows_affected() == 1 {
+        execute(&mut tx, format!("DROP SCHEMA {generation} CASCADE")).await?;
+        for table in ["checkpoints", "leases", "members"] {
+            sqlx::query(AssertSqlSafe(format!(
+                "DELETE FROM subscription.{table} WHERE subscription = $1"
+            )))
+            .bind(generation)
+            .execute(&mut *tx)
+            .await?;
+        }
+    }
+    tx.commit().await
+}
+
+/// The live generation of a read model, if it is of this version of the code.
+pub(crate) async fn live_of_version(
+    pool: &PgPool,
+    projection: &dyn Projection,
+) -> sqlx::Result<Option<String>> {
+    let generation: Option<i32> = sqlx::query_scalar(
+        "SELECT generation FROM projection.generations WHERE projection = $1 AND version = $2 AND live",
+    )
+    .bind(projection.name())
+    .bind(projection.version())
+    .fetch_optional(pool)
+    .await?;
+    Ok(generation.map(|generation| schema(projection.name(), generation)))
+}
+
 /// The generations that are read, by read model: `feed` → `feed_g1`. A generation's name is its subscription's.
 pub async fn live(pool: &PgPool) -> sqlx::Result<BTreeMap<String, String>> {
     let live: Vec<(String, i32)> =
@@ -144,15 +188,8 @@ pub async fn table_hashes(
     pool: &PgPool,
     generation: &str,
 ) -> sqlx::Result<BTreeMap<String, String>> {
-    let tables: Vec<String> = sqlx::query_scalar(
-        "SELECT relname::text FROM pg_class
-        WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND obj_description(oid) IS DISTINCT FROM 'cache'",
-    )
-    .bind(generation)
-    .fetch_all(pool)
-    .await?;
     let mut hashes = BTreeMap::new();
-    for table in tables {
+    for table in tables(pool, generation).await? {
         let hash = sqlx::query_scalar(AssertSqlSafe(format!(
             "SELECT count(*) || ':' || coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)
             FROM {generation}.{table} t"
@@ -162,6 +199,18 @@ pub async fn table_hashes(
         hashes.insert(table, hash);
     }
     Ok(hashes)
+}
+
+/// The tables of a generation, without caches.
+pub(crate) async fn tables(pool: &PgPool, generation: &str) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "SELECT relname::text FROM pg_class
+        WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND obj_description(oid) IS DISTINCT FROM 'cache'
+        ORDER BY relname",
+    )
+    .bind(generation)
+    .fetch_all(pool)
+    .await
 }
 
 fn schema(projection: &str, generation: i32) -> String {

@@ -1,22 +1,19 @@
 //! Projectors and relays are killed with `kill -9` again and again while people go on; then nothing may be missing,
 //! doubled or different from what a rebuild from zero gives.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use events::seal::Key;
-use events::source::Source;
-use events::store::{Keys, Log, Wake};
-use events::subscription::{Lag, Options, Runner, lag};
+use events::store::{Keys, Log};
+use events::subscription::{Lag, lag};
 use projectors::config::Config;
-use projectors::registry::{self, Generation};
+use projectors::registry;
 use rustix::process::Signal;
 use service::db::Role;
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use testing::db::Database;
-use testing::process::Child;
+use testing::process::{Child, Finished};
 use testing::{kafka, wait};
 
 use crate::life::Life;
@@ -37,8 +34,6 @@ const FEED: Config = Config {
 struct World {
     database: Database,
     owner: PgPool,
-    projector: PgPool,
-    keys: Keys,
     life: Life,
     environment: Vec<(&'static str, String)>,
     shutdown: Shutdown,
@@ -51,7 +46,7 @@ impl World {
         let owner = database.pool(Role::Owner).await;
         registry::prepare(&owner).await.unwrap();
         let (shutdown, keys) = (Shutdown::new(), Keys::new(Key::from_bytes([7; 32])));
-        let log = Log::open(database.pool(Role::Api).await, keys.clone(), &shutdown)
+        let log = Log::open(database.pool(Role::Api).await, keys, &shutdown)
             .await
             .unwrap();
         let mut environment = vec![
@@ -67,23 +62,21 @@ impl World {
             environment.push(("TOPIC_PREFIX", prefix.to_owned()));
         }
         Self {
-            projector: database.pool(Role::Projector).await,
             life: Life::begin(log, 1).await,
             database,
             owner,
-            keys,
             environment,
             shutdown,
         }
     }
 
-    fn start(&self, command: &str) -> Child {
+    fn start(&self, command: &[&str]) -> Child {
         let environment: Vec<_> = self
             .environment
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        cinelog(&[command], &environment)
+        cinelog(command, &environment)
     }
 
     /// People go on while the programs work; those are killed once checkpoints have been seen to move `moves` times.
@@ -118,52 +111,15 @@ impl World {
         .await;
     }
 
-    /// Builds every read model once more, from the first fact in Postgres on, and compares.
-    async fn equals_a_rebuild(&self) {
-        let live = registry::live(&self.projector).await.unwrap();
-        let mut rebuilt = BTreeMap::new();
-        for projection in registry::all(&FEED) {
-            let fresh = registry::fresh_generation(&self.owner, projection.as_ref())
-                .await
-                .unwrap();
-            let wake = Wake::start(self.projector.clone(), &self.shutdown);
-            let runner = Runner::new(
-                Arc::new(Generation::new(fresh.clone(), Arc::clone(&projection))),
-                self.projector.clone(),
-                Source::postgres(self.projector.clone(), wake),
-                self.keys.clone(),
-                Options::default(),
-            );
-            let end = self.shutdown.clone();
-            self.shutdown.spawn(async move { runner.run(&end).await });
-            rebuilt.insert(projection.name(), fresh);
-        }
-        wait::until_true(LIMIT, "the rebuild has begun", async || {
-            let begun: i64 = sqlx::query_scalar(
-                "SELECT count(DISTINCT subscription) FROM subscription.checkpoints WHERE subscription = ANY ($1)",
-            )
-            .bind(rebuilt.values().cloned().collect::<Vec<_>>())
-            .fetch_one(&self.owner)
-            .await
-            .unwrap();
-            usize::try_from(begun) == Ok(rebuilt.len())
-        })
-        .await;
-        self.caught_up().await;
-        for (model, fresh) in &rebuilt {
-            assert_ne!(&live[*model], fresh);
-            let hashes = async |generation: &str| {
-                registry::table_hashes(&self.projector, generation)
-                    .await
-                    .unwrap()
-            };
-            let (was, is) = (hashes(&live[*model]).await, hashes(fresh).await);
-            assert_eq!(was, is, "{model}: what survived the kills, and a rebuild");
-            assert!(
-                was.values().any(|hash| !hash.starts_with("0:")),
-                "{model} knows nothing"
-            );
-        }
+    /// Compares log, topic and every read model with what they are made from.
+    async fn is_whole(&self) {
+        let looked = self.verify().await;
+        assert!(looked.status.success(), "{looked:?}");
+        assert!(looked.stdout.contains("no differences"), "{looked:?}");
+    }
+
+    async fn verify(&self) -> Finished {
+        self.start(&["verify", "--rebuild"]).finish(LIMIT).await
     }
 
     /// Lets what runs now catch up and end in order, then checks every read model.
@@ -173,7 +129,7 @@ impl World {
         projectors.signal(Signal::TERM);
         let ended = projectors.finish(LIMIT).await;
         assert!(ended.status.success(), "{ended:?}");
-        self.equals_a_rebuild().await;
+        self.is_whole().await;
         let api = self.database.pool(Role::Api).await;
         let seen = feed::equals_the_posts(&api, self.life.tenant(), Life::people()).await;
         assert!(seen > 0, "somebody's feed shows something");
@@ -194,11 +150,13 @@ async fn killed_projectors_lose_and_double_nothing() {
     let mut world = World::new(None).await;
     world.life.go_on(200).await;
     for projectors in [1, 1, 2, 1] {
-        let victims: Vec<_> = (0..projectors).map(|_| world.start("projectors")).collect();
+        let victims: Vec<_> = (0..projectors)
+            .map(|_| world.start(&["projectors"]))
+            .collect();
         let moves = 1 + world.life.chance().below(12);
         world.kill_in_the_middle(&victims, moves).await;
     }
-    let last = world.start("projectors");
+    let last = world.start(&["projectors"]);
     world.settle(last).await;
 }
 
@@ -208,14 +166,50 @@ async fn killed_relays_and_projectors_lose_and_double_nothing() {
     let mut world = World::new(Some(&prefix)).await;
     world.life.go_on(200).await;
     for _ in 0..3 {
-        let victims = [world.start("relay"), world.start("projectors")];
+        let victims = [world.start(&["relay"]), world.start(&["projectors"])];
         let moves = 1 + world.life.chance().below(12);
         world.kill_in_the_middle(&victims, moves).await;
     }
-    let (relay, projectors) = (world.start("relay"), world.start("projectors"));
+    let (relay, projectors) = (world.start(&["relay"]), world.start(&["projectors"]));
     world.settle(projectors).await;
     topic::equals_the_log(&prefix, &world.owner).await;
     relay.signal(Signal::TERM);
     let ended = relay.finish(LIMIT).await;
     assert!(ended.status.success(), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_sees_nothing_in_a_living_log_and_what_was_tampered_with() {
+    let mut world = World::new(None).await;
+    world.life.go_on(150).await;
+    let projectors = world.start(&["projectors"]);
+    world.caught_up().await;
+    // Facts and projectors go on while read models are built once more and compared.
+    let looked = world.start(&["verify", "--rebuild"]).finish(LIMIT);
+    let looked = tokio::select! {
+        looked = looked => looked,
+        () = world.life.go_on(usize::MAX) => unreachable!("it goes on"),
+    };
+    assert!(looked.status.success(), "{looked:?}");
+    world.caught_up().await;
+    projectors.signal(Signal::TERM);
+    projectors.finish(LIMIT).await;
+
+    let post = "UPDATE feed_g1.post SET place = 'elsewhere' WHERE position = (SELECT min(position) FROM feed_g1.post)";
+    sqlx::query(post).execute(&world.owner).await.unwrap();
+    let looked = world.verify().await;
+    assert_eq!(looked.status.code(), Some(1), "{looked:?}");
+    let told = "feed_g1.post: 1 rows that a rebuild does not have, 1 that it has besides";
+    assert!(looked.stdout.contains(told), "{looked:?}");
+    assert!(
+        looked.stderr.ends_with("error: 1 difference\n"),
+        "{looked:?}"
+    );
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM projection.generations WHERE NOT live")
+            .fetch_one(&world.owner)
+            .await
+            .unwrap();
+    assert_eq!(left, 0, "what was built for comparing is gone");
+    assert!(world.shutdown.finish(LIMIT).await);
 }

@@ -8,6 +8,7 @@ mod projectors;
 mod relay;
 mod token;
 pub mod up;
+mod verify;
 
 use service::shutdown::Shutdown;
 use service::telemetry;
@@ -45,6 +46,8 @@ pub enum Command {
     Migrate(migrate::Migrate),
     /// Look at the log.
     Log(log::Log),
+    /// Prove that the log is whole: positions, streams, the topic, read models.
+    Verify(verify::Verify),
     /// Make a token for local use.
     Token(token::Token),
     /// Run three users through the whole chain, report, and stop.
@@ -61,6 +64,7 @@ impl Command {
             Self::Projectors(projectors) => Box::pin(projectors.run(shutdown)).await,
             Self::Migrate(migrate) => Box::pin(migrate.run()).await,
             Self::Log(log) => Box::pin(log.run()).await,
+            Self::Verify(verify) => Box::pin(verify.run()).await,
             Self::Token(token) => Box::pin(token.run()).await,
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }

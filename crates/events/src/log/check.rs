@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::OwnedMessage;
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::marker::Marker;
@@ -101,7 +101,7 @@ pub enum Refusal {
 
 /// A marker that does not read.
 #[derive(Clone, Copy, Debug)]
-struct Garbled;
+pub(crate) struct Garbled;
 
 /// What the brokers hold.
 #[derive(Debug, Default)]
@@ -123,8 +123,7 @@ impl Survey {
             .create_with_context(Readers)?;
         let mut survey = Self::default();
         if let Some(record) = last_record(&reader, &kafka.relay_topic(), 0)? {
-            let text = record.payload().unwrap_or_default();
-            survey.marker = Some(serde_json::from_slice(text).map_err(|_| Garbled));
+            survey.marker = Some(Marker::read(&record));
         }
         let facts = kafka.facts_topic();
         let lanes = Lane::all().map(|lane| lane.number().into());
@@ -208,7 +207,7 @@ impl Survey {
 
 /// The last committed record of a partition. The last offsets may hold none: commits take an offset each, and
 /// compaction and aborted transactions leave holes. So it looks at ever longer stretches before the end.
-fn last_record(
+pub(super) fn last_record(
     reader: &BaseConsumer<Readers>,
     topic: &str,
     partition: i32,

@@ -9,6 +9,7 @@ mod marker;
 mod producer;
 mod record;
 mod relay;
+mod scan;
 mod tail;
 mod topic;
 
@@ -28,6 +29,8 @@ pub use record::{RecordError, from_record, to_headers};
 pub use relay::{Relay, RelayError};
 pub use tail::{KafkaTail, TailError};
 pub use topic::{TopicError, ensure};
+
+pub(crate) use scan::{Found, marker, scan};
 
 /// How long one question to the brokers may take.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
@@ -197,7 +200,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// Like [`blocking`], for work that can fail as Kafka does.
-async fn asking<T: Send + 'static>(
+pub(crate) async fn asking<T: Send + 'static>(
     work: impl FnOnce() -> KafkaResult<T> + Send + 'static,
 ) -> KafkaResult<T> {
     blocking(work).await

@@ -19,7 +19,7 @@ pub use execute::{Accepted, Command, Emit, Streams};
 pub use keys::{Config as KeysConfig, Keys};
 pub use wake::Wake;
 
-pub(crate) use read::{open as read_open, stretch as read_stretch};
+pub(crate) use read::{COLUMNS, open as read_open, sealed_from, stretch as read_stretch};
 
 use crate::decide::{Refusal, State};
 use crate::id::TenantId;

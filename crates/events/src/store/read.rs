@@ -17,11 +17,11 @@ use crate::metrics::FACTS_SKIPPED;
 use crate::upcast::{self, ReadError};
 
 /// The columns that `sealed_from` reads, of `log.events e`.
-const COLUMNS: &str = "e.position, e.lane, e.tenant, e.stream_id, e.version, e.subject, e.type, \
+pub(crate) const COLUMNS: &str = "e.position, e.lane, e.tenant, e.stream_id, e.version, e.subject, e.type, \
      e.schema_version, e.payload::text AS payload, e.meta, e.event_id, e.recorded_at";
 
 /// A fact from a row of [`COLUMNS`].
-fn sealed_from(row: &PgRow) -> Result<Sealed, sqlx::Error> {
+pub(crate) fn sealed_from(row: &PgRow) -> Result<Sealed, sqlx::Error> {
     let lane: i16 = row.try_get("lane")?;
     Ok(Sealed {
         position: row.try_get("position")?,

@@ -1,9 +1,11 @@
 //! How far a subscription has come.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
+use crate::envelope::Sealed;
 use crate::id::{LANES, Lane, Position};
 use crate::source::LaneStart;
 
@@ -57,6 +59,24 @@ pub(super) struct Step {
     pub(super) offset: i64,
 }
 
+/// The steps that `facts`, with their offsets, are for lanes that stand `at` these positions.
+pub(super) fn steps<'a>(
+    at: &BTreeMap<Lane, Position>,
+    facts: impl Iterator<Item = (&'a Sealed, i64)>,
+) -> Vec<Step> {
+    let mut steps: BTreeMap<Lane, Step> = BTreeMap::new();
+    for (fact, offset) in facts {
+        let step = steps.entry(fact.lane).or_insert(Step {
+            lane: fact.lane,
+            from: at.get(&fact.lane).copied().unwrap_or_default(),
+            to: fact.position,
+            offset,
+        });
+        (step.to, step.offset) = (fact.position, offset);
+    }
+    steps.into_values().collect()
+}
+
 /// Moves the checkpoints, if all of them still are where this process believes; false: someone else moved one.
 pub(super) async fn advance(
     tx: &mut PgConnection,
@@ -96,6 +116,23 @@ pub async fn reached(
     .fetch_optional(connection)
     .await?;
     Ok(reached.unwrap_or(false))
+}
+
+/// Where every lane of `subscription` is, held there until the transaction of `connection` ends.
+pub async fn held(
+    connection: &mut PgConnection,
+    subscription: &str,
+) -> Result<BTreeMap<Lane, Position>, sqlx::Error> {
+    let rows: Vec<(i16, Position)> = sqlx::query_as(
+        "SELECT lane, position FROM subscription.checkpoints WHERE subscription = $1 ORDER BY lane FOR UPDATE",
+    )
+    .bind(subscription)
+    .fetch_all(connection)
+    .await?;
+    let lanes = rows
+        .into_iter()
+        .filter_map(|(lane, position)| Some((Lane::new(lane.into())?, position)));
+    Ok(lanes.collect())
 }
 
 /// How far behind a subscription is.

@@ -5,13 +5,15 @@
 //! however many processes believed the lane was theirs.
 
 mod checkpoint;
+mod fill;
 mod lease;
 mod runner;
 
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
-pub use checkpoint::{Lag, lag, reached};
+pub use checkpoint::{Lag, held, lag, reached};
+pub use fill::{FillError, fill};
 pub use runner::{Options, Runner};
 
 use crate::envelope::Recorded;

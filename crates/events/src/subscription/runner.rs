@@ -153,26 +153,14 @@ impl Runner {
     }
 
     async fn apply(&mut self, batch: Vec<(Sealed, i64)>) -> Result<(), BatchError> {
-        let steps = self.steps(&batch);
+        let facts = batch.iter().map(|(fact, offset)| (fact, *offset));
+        let steps = checkpoint::steps(&self.at, facts);
         let count = batch.len() as u64;
-        let mut tx = self.pool.begin().await?;
-        // Checkpoint and rows share the transaction: losing its tail in a crash loses both.
-        sqlx::query("SELECT set_config('synchronous_commit', 'off', true), set_config('search_path', $1, true)")
-            .bind(self.subscriber.schema().map_or_else(|| "public".to_owned(), |schema| format!("{schema}, public")))
-            .execute(&mut *tx)
-            .await?;
-        if !checkpoint::advance(&mut tx, self.subscriber.name(), &steps).await? {
+        let stored = batch.into_iter().map(|(fact, _)| fact).collect();
+        let subscriber = self.subscriber.as_ref();
+        if !apply(subscriber, &self.pool, &self.keys, &steps, stored).await? {
             return Err(BatchError::Lost);
         }
-        let stored = batch.into_iter().map(|(fact, _)| fact).collect();
-        let mut facts = read_open(&self.keys, &mut tx, stored).await?;
-        facts.retain(|fact| self.subscriber.handles(&fact.fact));
-        if !facts.is_empty() {
-            self.subscriber.apply(&facts, &mut tx).await?;
-        }
-        failpoint::hit("subscription.before_commit");
-        tx.commit().await?;
-        failpoint::hit("subscription.after_commit");
         self.most = (self.most * 2).min(self.options.batch);
         self.at
             .extend(steps.iter().map(|step| (step.lane, step.to)));
@@ -185,27 +173,39 @@ impl Runner {
             .increment(count);
         Ok(())
     }
+}
 
-    fn steps(&self, batch: &[(Sealed, i64)]) -> Vec<Step> {
-        let mut steps: BTreeMap<Lane, Step> = BTreeMap::new();
-        for (fact, offset) in batch {
-            let from = self.at.get(&fact.lane).copied().unwrap_or_default();
-            let step = Step {
-                lane: fact.lane,
-                from,
-                to: fact.position,
-                offset: *offset,
-            };
-            steps
-                .entry(fact.lane)
-                .and_modify(|known| {
-                    *known = Step {
-                        from: known.from,
-                        ..step
-                    }
-                })
-                .or_insert(step);
-        }
-        steps.into_values().collect()
+/// One batch, one transaction: the checkpoints first, then what the facts mean. False: a checkpoint was not where it was
+/// believed to be, and nothing happened.
+pub(super) async fn apply(
+    subscriber: &dyn Subscriber,
+    pool: &PgPool,
+    keys: &Keys,
+    steps: &[Step],
+    stored: Vec<Sealed>,
+) -> Result<bool, LogError> {
+    let mut tx = pool.begin().await?;
+    // Checkpoint and rows share the transaction: losing its tail in a crash loses both.
+    sqlx::query(
+        "SELECT set_config('synchronous_commit', 'off', true), set_config('search_path', $1, true)",
+    )
+    .bind(
+        subscriber
+            .schema()
+            .map_or_else(|| "public".to_owned(), |schema| format!("{schema}, public")),
+    )
+    .execute(&mut *tx)
+    .await?;
+    if !checkpoint::advance(&mut tx, subscriber.name(), steps).await? {
+        return Ok(false);
     }
+    let mut facts = read_open(keys, &mut tx, stored).await?;
+    facts.retain(|fact| subscriber.handles(&fact.fact));
+    if !facts.is_empty() {
+        subscriber.apply(&facts, &mut tx).await?;
+    }
+    failpoint::hit("subscription.before_commit");
+    tx.commit().await?;
+    failpoint::hit("subscription.after_commit");
+    Ok(true)
 }

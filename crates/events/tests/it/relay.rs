@@ -4,6 +4,7 @@ mod broker;
 mod check;
 mod crash;
 mod tail;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,0 +1,170 @@
+//! `cinelog verify`.
+
+use std::io::IsTerminal;
+
+use anyhow::{Context, bail};
+use events::id::Position;
+use events::log::Kafka;
+use events::store::KeysConfig;
+use events::verify::{self, Report};
+use indicatif::{ProgressBar, ProgressStyle};
+use projectors::verify::Outcome;
+use projectors::{registry, verify as read_models};
+use service::db::Role;
+
+use crate::out::say;
+use crate::stack::{self, Database};
+
+/// Proves that the log is whole, or says what is not; exits 1 on any difference. Looks only; may run beside everything.
+///
+/// Compares positions with 1, 2, 3…, every stream's versions and state with its facts, and, where there are brokers, the
+/// topic with Postgres, lane by lane.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Verify {
+    /// Look only at facts from this position on, and at the streams they are in.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    from: i64,
+    /// Also build every read model once more and compare each table. Needs the master key.
+    #[arg(long)]
+    rebuild: bool,
+    #[command(flatten)]
+    database: Database,
+    #[command(flatten)]
+    kafka: events::log::Config,
+    #[command(flatten)]
+    keys: KeysConfig,
+    #[command(flatten)]
+    projectors: projectors::config::Config,
+}
+
+const EXAMPLES: &str = "Examples:
+  cinelog verify                     the whole log, and the topic when KAFKA_BROKERS is set
+  cinelog verify --from 9000000      what came since the last time
+  cinelog verify --rebuild           and every read model against a rebuild from zero";
+
+impl Verify {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let mut differences = self.log().await?;
+        if self.rebuild {
+            differences += self.read_models().await?;
+        }
+        match differences {
+            0 => {
+                say("no differences");
+                Ok(())
+            }
+            1 => bail!("1 difference"),
+            many => bail!("{many} differences"),
+        }
+    }
+
+    async fn log(&self) -> anyhow::Result<u64> {
+        let pool = self.database.pool(Role::Owner).await?;
+        let mut connection = pool.acquire().await?;
+        let kafka = Kafka::from_config(&self.kafka);
+        let bar = bar("facts");
+        let from = Position(self.from.max(1));
+        let report = verify::log(&mut connection, kafka.as_ref(), from, &|read| {
+            bar.set_position(read);
+        })
+        .await?;
+        bar.finish_and_clear();
+        tell(&report, &self.kafka);
+        Ok(report.differences.count)
+    }
+
+    async fn read_models(&self) -> anyhow::Result<u64> {
+        let keys = stack::keys(&self.keys).context("--rebuild opens facts")?;
+        let owner = self.database.pool(Role::Owner).await?;
+        let projector = self.database.pool(Role::Projector).await?;
+        let mut differences = 0;
+        for projection in registry::all(&self.projectors) {
+            let bar = bar(projection.name());
+            let progress = |at: Position| bar.set_position(at.0.unsigned_abs());
+            let outcome =
+                read_models::against_a_rebuild(&projection, &owner, &projector, &keys, &progress)
+                    .await?;
+            bar.finish_and_clear();
+            match outcome {
+                Some(outcome) => differences += tell_model(&outcome),
+                None => say(format_args!(
+                    "{:<12} not compared: what is live was made by another version",
+                    projection.name()
+                )),
+            }
+        }
+        Ok(differences)
+    }
+}
+
+/// Progress, at a terminal.
+fn bar(what: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg} {pos} ({per_sec})");
+    ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+        .with_message(what.to_owned())
+}
+
+fn tell(report: &Report, kafka: &events::log::Config) {
+    say(format_args!(
+        "positions    {} to {}: {} facts read",
+        report.first, report.head, report.facts
+    ));
+    if report.unknown > 0 {
+        say(format_args!(
+            "             {} of types that this program does not know: use a newer one to check them",
+            report.unknown
+        ));
+    }
+    say(format_args!(
+        "streams      {} compared with what their facts fold to",
+        report.streams
+    ));
+    if report.archived_streams > 0 {
+        say(format_args!(
+            "             {} of them only by version: they begin in the archive",
+            report.archived_streams
+        ));
+    }
+    if let Some(topic) = report.topic {
+        say(format_args!(
+            "topic        {}.facts: {} records; up to position {} compared in {} stretches of lanes, {} not relayed yet",
+            kafka.topic_prefix,
+            topic.records,
+            topic.upto,
+            topic.stretches,
+            (report.head.0 - topic.upto.0).max(0)
+        ));
+    }
+    for difference in &report.differences.first {
+        say(format_args!("  {difference}"));
+    }
+    let untold = report.differences.count - report.differences.first.len() as u64;
+    if untold > 0 {
+        say(format_args!("  and {untold} more"));
+    }
+}
+
+fn tell_model(outcome: &Outcome) -> u64 {
+    let rows: i64 = outcome.tables.iter().map(|table| table.rows).sum();
+    say(format_args!(
+        "{:<12} compared with a rebuild up to position {}: {} rows in {} tables",
+        outcome.live,
+        outcome.upto,
+        rows,
+        outcome.tables.len()
+    ));
+    let differing = outcome.tables.iter().filter(|table| !table.equal());
+    differing
+        .map(|table| {
+            say(format_args!(
+                "  {}.{}: {} rows that a rebuild does not have, {} that it has besides",
+                outcome.live, table.table, table.only_live, table.only_rebuilt
+            ));
+        })
+        .count() as u64
+}

@@ -1,0 +1,74 @@
+//! Filling a subscriber by hand: from its checkpoints to given positions, in this process alone, from the log in Postgres.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgPool;
+
+use super::checkpoint;
+use super::{Subscriber, runner};
+use crate::envelope::Sealed;
+use crate::id::{Lane, Position};
+use crate::store::{Keys, LogError, read_stretch};
+
+/// Positions looked at for one transaction.
+const BATCH: i64 = 2_000;
+
+/// Why filling ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum FillError {
+    /// The log cannot be read, or a batch cannot be applied.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Another process works on the same subscription.
+    #[error("something else moves the checkpoints of {0}: stop it first")]
+    Rival(String),
+}
+
+impl From<sqlx::Error> for FillError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// Applies to `subscriber` every fact behind its checkpoints, in each lane up to the position given for it; lanes that are
+/// not named stay where they are. Can be repeated and goes on where it was. `progress` is told the position reached.
+pub async fn fill(
+    subscriber: &dyn Subscriber,
+    pool: &PgPool,
+    keys: &Keys,
+    upto: &BTreeMap<Lane, Position>,
+    progress: &(dyn Fn(Position) + Sync),
+) -> Result<(), FillError> {
+    checkpoint::prepare(pool, subscriber.name()).await?;
+    let lanes: Vec<Lane> = upto.keys().copied().collect();
+    let mut at: BTreeMap<Lane, Position> = checkpoint::load(pool, subscriber.name(), &lanes)
+        .await?
+        .into_iter()
+        .map(|start| (start.lane, start.after))
+        .collect();
+    let behind = |at: &BTreeMap<Lane, Position>, lane: &Lane| at.get(lane) < upto.get(lane);
+    let first = lanes.iter().filter(|lane| behind(&at, lane));
+    let Some(mut seen) = first.filter_map(|lane| at.get(lane)).min().copied() else {
+        return Ok(());
+    };
+    let last = upto.values().max().copied().unwrap_or_default();
+    while seen < last {
+        let stretch = read_stretch(pool, seen, None, BATCH).await?;
+        if stretch.seen == seen {
+            return Ok(()); // Less is there than was asked for.
+        }
+        let due = |fact: &Sealed| {
+            at.get(&fact.lane) < Some(&fact.position)
+                && upto.get(&fact.lane) >= Some(&fact.position)
+        };
+        let facts: Vec<Sealed> = stretch.facts.into_iter().filter(due).collect();
+        let steps = checkpoint::steps(&at, facts.iter().map(|fact| (fact, 0)));
+        if !steps.is_empty() && !runner::apply(subscriber, pool, keys, &steps, facts).await? {
+            return Err(FillError::Rival(subscriber.name().to_owned()));
+        }
+        at.extend(steps.iter().map(|step| (step.lane, step.to)));
+        seen = stretch.seen;
+        progress(seen);
+    }
+    Ok(())
+}

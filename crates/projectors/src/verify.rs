@@ -1,0 +1,137 @@
+//! Is a read model what its facts say? Builds it once more beside the live one, up to the very same positions, and compares
+//! every table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use events::id::Position;
+use events::store::Keys;
+use events::subscription::{self, FillError};
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::registry::{self, Generation, Projection};
+
+/// A table of the live generation beside the same table of a rebuild.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The table.
+    pub table: String,
+    /// Rows in the live one.
+    pub rows: i64,
+    /// Rows that only the live one has.
+    pub only_live: i64,
+    /// Rows that only the rebuild has.
+    pub only_rebuilt: i64,
+}
+
+impl Compared {
+    /// Whether both hold the same rows.
+    pub fn equal(&self) -> bool {
+        self.only_live == 0 && self.only_rebuilt == 0
+    }
+}
+
+/// One read model's comparison.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The live generation.
+    pub live: String,
+    /// How far both had come when they were compared.
+    pub upto: Position,
+    /// Every table but caches.
+    pub tables: Vec<Compared>,
+}
+
+/// Compares `projection` with a rebuild. The live generation goes on meanwhile and stands still only for the comparison.
+/// `owner` makes and drops the generation, `projector` fills it. None: the live generation is of another version of the
+/// code than this.
+pub async fn against_a_rebuild(
+    projection: &Arc<dyn Projection>,
+    owner: &PgPool,
+    projector: &PgPool,
+    keys: &Keys,
+    progress: &(dyn Fn(Position) + Sync),
+) -> Result<Option<Outcome>, FillError> {
+    let live = registry::live_of_version(owner, projection.as_ref()).await?;
+    let Some(live) = live else { return Ok(None) };
+    let fresh = registry::fresh_generation(owner, projection.as_ref()).await?;
+    let rebuild = Rebuild {
+        live: &live,
+        generation: Generation::new(fresh.clone(), Arc::clone(projection)),
+        projector,
+        keys,
+        progress,
+    };
+    let outcome = rebuild.compare(&fresh).await;
+    registry::drop_generation(owner, projection.as_ref(), &fresh).await?;
+    outcome.map(Some)
+}
+
+struct Rebuild<'a> {
+    live: &'a str,
+    generation: Generation,
+    projector: &'a PgPool,
+    keys: &'a Keys,
+    progress: &'a (dyn Fn(Position) + Sync),
+}
+
+impl Rebuild<'_> {
+    async fn compare(&self, fresh: &str) -> Result<Outcome, FillError> {
+        // Most of the way without holding anything up.
+        let near = {
+            let mut tx = self.projector.begin().await?;
+            subscription::held(&mut tx, self.live).await?
+        };
+        self.fill(&near).await?;
+        let mut tx = self.projector.begin().await?;
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .execute(&mut *tx)
+            .await?;
+        let barrier = subscription::held(&mut tx, self.live).await?;
+        self.fill(&barrier).await?;
+        let mut tables = vec![];
+        for table in registry::tables(self.projector, self.live).await? {
+            tables.push(self.table(table, fresh).await?);
+        }
+        // Should the connection have died, the lanes were not held and nothing was compared.
+        tx.commit().await?;
+        Ok(Outcome {
+            live: self.live.to_owned(),
+            upto: barrier.values().max().copied().unwrap_or_default(),
+            tables,
+        })
+    }
+
+    async fn fill(&self, upto: &BTreeMap<events::id::Lane, Position>) -> Result<(), FillError> {
+        subscription::fill(
+            &self.generation,
+            self.projector,
+            self.keys,
+            upto,
+            self.progress,
+        )
+        .await
+    }
+
+    async fn table(&self, table: String, fresh: &str) -> Result<Compared, sqlx::Error> {
+        let live = self.live;
+        // Rows as texts: some columns' types have no order of their own.
+        let sql = format!(
+            "WITH live AS (SELECT t::text AS r, count(*) AS n FROM {live}.{table} t GROUP BY 1),
+                  fresh AS (SELECT t::text AS r, count(*) AS n FROM {fresh}.{table} t GROUP BY 1)
+             SELECT COALESCE(sum(l.n), 0)::bigint,
+                    COALESCE(sum(greatest(COALESCE(l.n, 0) - COALESCE(f.n, 0), 0)), 0)::bigint,
+                    COALESCE(sum(greatest(COALESCE(f.n, 0) - COALESCE(l.n, 0), 0)), 0)::bigint
+             FROM live l FULL JOIN fresh f USING (r)"
+        );
+        let (rows, only_live, only_rebuilt) = sqlx::query_as(AssertSqlSafe(sql))
+            .fetch_one(self.projector)
+            .await?;
+        Ok(Compared {
+            table,
+            rows,
+            only_live,
+            only_rebuilt,
+        })
+    }
+}
