@@ -11,11 +11,11 @@ use service::retry::Backoff;
 use service::shutdown::Shutdown;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::ExecuteError;
+use super::{ExecuteError, room};
 use crate::failpoint;
 use crate::id::{CommandId, EventId, Lane, Position, StreamKey};
 use crate::metrics::{APPEND_BATCH, APPEND_OVERLOADED, APPEND_SECONDS};
@@ -131,6 +131,7 @@ impl Writer {
         let end = shutdown.clone();
         shutdown.spawn(
             Task {
+                head: room::keep(pool.clone(), shutdown),
                 pool,
                 connection: None,
                 queue: receiver,
@@ -167,6 +168,8 @@ impl Writer {
 struct Task {
     pool: PgPool,
     connection: Option<PoolConnection<Postgres>>,
+    /// A position that the log has reached, as far as this connection has seen.
+    head: watch::Sender<Position>,
     queue: mpsc::Receiver<Waiting>,
     /// A command whose id is in the batch just gathered: it waits for the next, to find the first one's outcome.
     held: Option<Waiting>,
@@ -226,7 +229,10 @@ impl Task {
         let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
         loop {
             let error = match tokio::time::timeout(TRY, self.try_once(commands)).await {
-                Ok(Ok(verdicts)) => return verdicts.into_iter().map(Ok).collect(),
+                Ok(Ok(verdicts)) => {
+                    self.reached(commands, &verdicts);
+                    return verdicts.into_iter().map(Ok).collect();
+                }
                 Ok(Err(error)) => error,
                 Err(_) => sqlx::Error::PoolTimedOut,
             };
@@ -244,7 +250,10 @@ impl Task {
                     if let Some(mut connection) = self.connection.take() {
                         connection.close_on_drop();
                     }
+                    // The next one may lead to a server that has come less far.
+                    self.head.send_replace(Position::START);
                 }
+                Failure::NoRoom => self.make_room(commands).await,
                 Failure::Repeat => {}
             }
             if Instant::now() > deadline {
@@ -263,14 +272,41 @@ impl Task {
             Some(connection) => connection,
             none => none.insert(self.pool.acquire().await?),
         };
+        let known = *self.head.borrow();
         failpoint::hit("append.before_send");
-        let verdicts = append(connection, commands).await;
+        let verdicts = append(connection, commands, known).await;
         failpoint::hit("append.after_commit");
         verdicts
+    }
+
+    fn reached(&self, commands: &[Prepared], verdicts: &[Verdict]) {
+        let last = |(command, verdict): (&Prepared, &Verdict)| match verdict {
+            Verdict::Accepted { first, .. } => {
+                i64::try_from(command.facts.len()).map(|facts| Position(first.0 + facts - 1))
+            }
+            _ => Ok(Position::START),
+        };
+        let last = commands.iter().zip(verdicts).flat_map(last).max();
+        self.head.send_if_modified(|head| {
+            let further = last.filter(|last| *last > *head);
+            further.map(|last| *head = last).is_some()
+        });
+    }
+
+    /// Positions have run into the end of the last partition: whoever makes them ahead of time was not there.
+    async fn make_room(&mut self, commands: &[Prepared]) {
+        let facts = commands.iter().map(|command| command.facts.len()).sum();
+        if let Some(connection) = &mut self.connection
+            && let Err(error) = room::make(&mut **connection, facts).await
+        {
+            tracing::warn!(%error, "no partition could be made");
+        }
     }
 }
 
 enum Failure {
+    /// No partition holds the next position.
+    NoRoom,
     /// A value that Postgres does not take: class 22 and 23.
     Data,
     /// A deadlock or a serialization failure: the same again.
@@ -281,12 +317,13 @@ enum Failure {
 
 impl Failure {
     fn of(error: &sqlx::Error) -> Self {
-        let code = error
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code)
-            .unwrap_or_default();
-        match code.as_ref() {
+        let Some(error) = error.as_database_error() else {
+            return Self::Other;
+        };
+        match error.code().unwrap_or_default().as_ref() {
             "40P01" | "40001" => Self::Repeat,
+            // A check without a name is that of the partitions.
+            "23514" if error.constraint().is_none() => Self::NoRoom,
             code if code.starts_with("22") || code.starts_with("23") => Self::Data,
             _ => Self::Other,
         }
@@ -296,10 +333,12 @@ impl Failure {
 /// What `log.append` says of one command: verdict, first and last position, time.
 type VerdictRow = (String, Option<i64>, Option<i64>, Option<DateTime<Utc>>);
 
-/// One call of `log.append`, as the transaction that `connection` is in or as its own.
+/// One call of `log.append`, as the transaction that `connection` is in or as its own. `known` is a position that the log
+/// has reached for certain: the end is looked for above it.
 pub(crate) async fn append(
     connection: &mut PgConnection,
     commands: &[Prepared],
+    known: Position,
 ) -> Result<Vec<Verdict>, sqlx::Error> {
     let args = Arguments::of(commands);
     let rows: Vec<VerdictRow> = sqlx::query_as(
@@ -326,7 +365,7 @@ pub(crate) async fn append(
     .bind(args.f_payload)
     .bind(args.f_meta)
     .bind(args.f_event)
-    .bind(0_i64)
+    .bind(known)
     .fetch_all(connection)
     .await?;
     let verdicts: Option<Vec<_>> = rows.into_iter().map(verdict).collect();

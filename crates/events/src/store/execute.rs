@@ -173,7 +173,13 @@ impl Log {
             });
         }
         let draft = self.draft(&mut tx, command, &looked.streams, emits).await?;
-        match append::append(&mut tx, std::slice::from_ref(&draft.prepared)).await?[..] {
+        match append::append(
+            &mut tx,
+            std::slice::from_ref(&draft.prepared),
+            Position::START,
+        )
+        .await?[..]
+        {
             [Verdict::Accepted { first, at }] => {
                 tx.commit().await?;
                 Ok(recorded(draft.facts, first, at))

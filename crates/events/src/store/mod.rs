@@ -4,6 +4,7 @@ mod append;
 mod execute;
 mod keys;
 mod read;
+mod room;
 mod wake;
 
 use std::time::Duration;

@@ -315,3 +315,71 @@ async fn two_bodies_under_one_key_leave_no_empty_stream() {
         .unwrap();
     assert_eq!(streams, [1]);
 }
+
+/// Makes partitions of `rows` positions, in place of the first ones, which nobody has used yet.
+async fn partitions_of(world: &World, rows: i64) {
+    for sql in [
+        format!("UPDATE log.log SET partition_rows = {rows}"),
+        "DROP TABLE log.events_0, log.events_1".to_owned(),
+        "SELECT log.make_room(0)".to_owned(),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .execute(&world.owner().await)
+            .await
+            .unwrap();
+    }
+}
+
+async fn partitions(world: &World) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM pg_inherits WHERE inhparent = 'log.events'::regclass")
+        .fetch_one(&world.owner().await)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn partitions_are_made_before_positions_reach_them() {
+    let world = World::new().await;
+    partitions_of(&world, 10).await;
+    assert_eq!(partitions(&world).await, 2, "two ahead of an empty log");
+    for n in 0..45_u128 {
+        world
+            .react(&format!("k{n}"), user(n), post(n), "like")
+            .await
+            .unwrap();
+    }
+    testing::wait::until_true(
+        std::time::Duration::from_secs(20),
+        "there is room ahead",
+        async || partitions(&world).await >= 6,
+    )
+    .await;
+    let read = world.log.read(Position::START, 100).await.unwrap();
+    assert_eq!(read.len(), 45);
+    // A partition made later is as unchangeable, and as unique, as the first ones.
+    for refused in [
+        "UPDATE log.events SET version = 9 WHERE position = 41",
+        "TRUNCATE log.events_at_41",
+        "INSERT INTO log.events SELECT 50, lane, tenant, stream_id, version, type, schema_version, subject, payload, meta,
+             gen_random_uuid(), recorded_at FROM log.events WHERE position = 41",
+    ] {
+        let outcome = sqlx::query(refused).execute(&world.owner().await).await;
+        assert!(outcome.is_err(), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_finds_no_partition_makes_one() {
+    let world = World::new().await;
+    partitions_of(&world, 2).await;
+    // More at once than lies ahead.
+    let keys: Vec<String> = (0..60).map(|n| format!("k{n}")).collect();
+    let all = keys
+        .iter()
+        .enumerate()
+        .map(|(n, key)| world.react(key, user(n as u128), post(n as u128), "like"));
+    for outcome in futures::future::join_all(all).await {
+        outcome.unwrap();
+    }
+    assert_eq!(world.head().await, 60);
+}
