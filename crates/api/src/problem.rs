@@ -222,7 +222,7 @@ impl From<ExecuteError> for Problem {
                 .detail(format!("{bytes} bytes; the limit is {limit}")),
             ExecuteError::Unrepresentable(why) => Self::from(Kind::Invalid).detail(why),
             ExecuteError::Overloaded { retry_after } => Self::overloaded(retry_after),
-            ExecuteError::Contended => Self {
+            ExecuteError::Conflict { .. } | ExecuteError::Contended => Self {
                 retry_after_s: Some(1),
                 ..Kind::Contended.into()
             },

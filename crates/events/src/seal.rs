@@ -106,17 +106,28 @@ impl JsonSchema for Personal {
 pub trait PersonalField {
     /// The personal text, when the field is there.
     fn slot(&mut self) -> Option<&mut Personal>;
+
+    /// Whether the field is there.
+    fn is_there(&self) -> bool;
 }
 
 impl PersonalField for Personal {
     fn slot(&mut self) -> Option<&mut Personal> {
         Some(self)
     }
+
+    fn is_there(&self) -> bool {
+        true
+    }
 }
 
 impl PersonalField for Option<Personal> {
     fn slot(&mut self) -> Option<&mut Personal> {
         self.as_mut()
+    }
+
+    fn is_there(&self) -> bool {
+        self.is_some()
     }
 }
 

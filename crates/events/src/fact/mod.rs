@@ -84,6 +84,11 @@ macro_rules! facts {
                 })* }
             }
 
+            /// Whether there are any personal fields in it.
+            pub fn has_personal(&self) -> bool {
+                match self { $(Self::$name(_fact) => false $(|| _fact.$personal.is_there())*,)* }
+            }
+
             /// The JSON Schema of every payload, by type and version.
             pub fn schemas() -> Vec<(&'static str, i16, Schema)> {
                 vec![$(($type, $version, schemars::schema_for!($module::$name)),)*]

@@ -2,26 +2,21 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::append::{self, Expected, MAX_ENVELOPE_BYTES, NewFact, Prepared, Verdict, Write};
+use super::append::{self, Expected, Verdict};
+use super::draft::Draft;
 use super::{ExecuteError, Log, StreamRow};
-use crate::decide::{self, Refusal, State};
-use crate::envelope::{Meta, Recorded};
+use crate::decide::{Refusal, State};
+use crate::envelope::Recorded;
 use crate::fact::Fact;
-use crate::id::{CommandId, EventId, Lane, Position, StreamKey};
-use crate::seal::{self, Personal};
+use crate::id::{CommandId, Position, StreamKey};
+use crate::seal::Key;
 
 /// How often a command is decided anew when others change the same streams.
 const MAX_TRIES: usize = 16;
-/// Why a text is refused that Postgres could not hold.
-const NUL: &str = "a text holds the character NUL";
-/// What an envelope takes besides payload, meta, stream and subject, as Kafka headers; generously.
-const HEADER_BYTES: usize = 1024;
-
 /// A wish to change something, with a name so that asking again changes nothing.
 #[derive(Clone, Debug)]
 pub struct Command {
@@ -57,9 +52,20 @@ impl Emit {
     }
 }
 
+/// Facts for a stream, on condition of where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Append {
+    /// The stream.
+    pub stream: StreamKey,
+    /// Where it must stand.
+    pub expected: Expected,
+    /// The facts, in order.
+    pub facts: Vec<Fact>,
+}
+
 /// The streams that a command asked for, as they stand.
 #[derive(Clone, Debug, Default)]
-pub struct Streams(HashMap<String, StreamRow>);
+pub struct Streams(pub(super) HashMap<String, StreamRow>);
 
 impl Streams {
     /// The state of a stream; of one in which nothing happened, the state before everything.
@@ -86,21 +92,59 @@ pub struct Accepted {
 }
 
 impl Accepted {
+    fn nothing() -> Self {
+        Self {
+            facts: vec![],
+            repeated: false,
+        }
+    }
+
     /// The last of its facts: a reader that has seen it has seen them all.
     pub fn last(&self) -> Option<&Recorded> {
         self.facts.last()
     }
 }
 
-struct Looked {
-    streams: Streams,
-    /// Positions and body hash of an earlier acceptance.
-    accepted: Option<(Position, Position, Vec<u8>)>,
+enum Looked {
+    Before(Accepted),
+    Now(Streams),
+}
+
+/// Whether the log will judge all that was decided over: each stream that was looked at gets facts, and so its version is
+/// checked. Only then may it have been a remembered one.
+fn judged_by_the_log(emits: &Result<Vec<Emit>, Refusal>, streams: &[StreamKey]) -> bool {
+    let gets_facts = |emits: &[Emit], key: &StreamKey| emits.iter().any(|e| e.stream == *key);
+    emits
+        .as_ref()
+        .is_ok_and(|emits| !emits.is_empty() && streams.iter().all(|key| gets_facts(emits, key)))
+}
+
+/// The first stream that does not stand as expected.
+fn differs(known: &Streams, streams: &[StreamKey], expected: &[Expected]) -> Option<ExecuteError> {
+    streams.iter().zip(expected).find_map(|(key, expected)| {
+        let actual = known.row(key).map_or(0, |row| row.version);
+        let stands = match expected {
+            Expected::Any => true,
+            Expected::NoStream => actual == 0,
+            Expected::Exact(version) => actual == *version,
+        };
+        (!stands).then(|| ExecuteError::Conflict {
+            stream: key.stream.clone(),
+            expected: *expected,
+            actual,
+        })
+    })
+}
+
+fn personal(emits: &[Emit]) -> bool {
+    emits.iter().any(|emit| emit.fact.has_personal())
 }
 
 impl Log {
     /// Decides `command` over `streams` and appends what the decider wants; again, when others were faster. Streams
     /// that get facts must stand as they were read; the others are read without a lock.
+    ///
+    /// A caller that stops waiting does not stop the command: repeating its id tells what became of it.
     pub async fn execute<D>(
         &self,
         command: &Command,
@@ -110,37 +154,74 @@ impl Log {
     where
         D: FnMut(&Streams) -> Result<Vec<Emit>, Refusal> + Send,
     {
+        let tenant = command.id.tenant;
+        let mut remembered = self.known.all(tenant, streams).await;
         for _ in 0..MAX_TRIES {
-            let mut connection = self.pool.acquire().await?;
-            let looked = look(&mut connection, &command.id, streams).await?;
-            if let Some((first, last, hash)) = looked.accepted {
-                drop(connection);
-                return self.accepted_before(command, first, last, &hash).await;
-            }
-            let emits = decide(&looked.streams)?;
+            let (known, emits) = match remembered.take() {
+                Some(known) => {
+                    let emits = decide(&known);
+                    if !judged_by_the_log(&emits, streams) {
+                        continue;
+                    }
+                    (known, emits?)
+                }
+                None => match self.look(command, streams).await? {
+                    Looked::Before(accepted) => return Ok(accepted),
+                    Looked::Now(known) => {
+                        let emits = decide(&known)?;
+                        (known, emits)
+                    }
+                },
+            };
             if emits.is_empty() {
-                return Ok(Accepted {
-                    facts: vec![],
-                    repeated: false,
-                });
+                return Ok(Accepted::nothing());
             }
-            let draft = self
-                .draft(&mut connection, command, &looked.streams, emits)
-                .await?;
-            drop(connection);
-            match self.writer.submit(draft.prepared).await? {
-                Verdict::Accepted { first, at } => return Ok(recorded(draft.facts, first, at)),
-                Verdict::Repeated { first, last } => {
-                    return Ok(Accepted {
-                        facts: self.between(first, last).await?,
-                        repeated: true,
-                    });
-                }
-                Verdict::KeyReused => return Err(ExecuteError::KeyReused),
-                Verdict::SubjectDiffers => {
-                    return Err(Refusal::WrongState("the stream has another subject").into());
-                }
-                Verdict::Conflict => {}
+            let key = self.writing_key(command, &emits).await?;
+            let draft = Draft::new(command, &known, emits, key.as_ref())?;
+            match self.submit(command, draft).await? {
+                Some(accepted) => return Ok(accepted),
+                None => self.known.forget(tenant, streams).await,
+            }
+        }
+        Err(ExecuteError::Contended)
+    }
+
+    /// Appends facts to streams that stand as expected, all of them or none. What the facts say is not decided over: that
+    /// is the caller's.
+    pub async fn append(
+        &self,
+        command: &Command,
+        appends: Vec<Append>,
+    ) -> Result<Accepted, ExecuteError> {
+        let streams: Vec<StreamKey> = appends.iter().map(|a| a.stream.clone()).collect();
+        let expected: Vec<Expected> = appends.iter().map(|a| a.expected).collect();
+        let new = expected.iter().all(|e| *e == Expected::NoStream);
+        let mut emits = vec![];
+        for append in appends {
+            emits.extend(Emit::all(&append.stream, append.facts));
+        }
+        let key = self.writing_key(command, &emits).await?;
+        // Of a stream that must not be there, nothing needs to be known.
+        let mut remembered = if new {
+            Some(Streams::default())
+        } else {
+            self.known.all(command.id.tenant, &streams).await
+        };
+        for _ in 0..MAX_TRIES {
+            let known = match remembered.take() {
+                Some(known) if differs(&known, &streams, &expected).is_none() => known,
+                _ => match self.look(command, &streams).await? {
+                    Looked::Before(accepted) => return Ok(accepted),
+                    Looked::Now(known) => known,
+                },
+            };
+            if let Some(conflict) = differs(&known, &streams, &expected) {
+                return Err(conflict);
+            }
+            let draft = Draft::new(command, &known, emits.clone(), key.as_ref())?;
+            match self.submit(command, draft).await? {
+                Some(accepted) => return Ok(accepted),
+                None => self.known.forget(command.id.tenant, &streams).await,
             }
         }
         Err(ExecuteError::Contended)
@@ -159,35 +240,92 @@ impl Log {
     where
         D: FnOnce(&Streams) -> Result<Vec<Emit>, Refusal> + Send,
     {
-        let looked = look(&mut tx, &command.id, streams).await?;
-        if let Some((first, last, hash)) = looked.accepted {
+        let (known, accepted) = look(&mut tx, &command.id, streams).await?;
+        if let Some((first, last, hash)) = accepted {
             tx.commit().await?;
             return self.accepted_before(command, first, last, &hash).await;
         }
-        let emits = decide(&looked.streams)?;
+        let emits = decide(&known)?;
         if emits.is_empty() {
             tx.commit().await?;
-            return Ok(Accepted {
-                facts: vec![],
-                repeated: false,
-            });
+            return Ok(Accepted::nothing());
         }
-        let draft = self.draft(&mut tx, command, &looked.streams, emits).await?;
-        match append::append(
-            &mut tx,
-            std::slice::from_ref(&draft.prepared),
-            Position::START,
-        )
-        .await?[..]
-        {
+        let (tenant, actor) = (command.id.tenant, command.id.actor);
+        let key = if personal(&emits) {
+            Some(self.keys.for_writing(&mut tx, tenant, actor).await?)
+        } else {
+            None
+        };
+        let draft = Draft::new(command, &known, emits, key.as_ref())?;
+        let prepared = std::slice::from_ref(&draft.prepared);
+        match append::append(&mut tx, prepared, Position::START).await?[..] {
             [Verdict::Accepted { first, at }] => {
                 tx.commit().await?;
-                Ok(recorded(draft.facts, first, at))
+                Ok(draft.recorded(first, at))
             }
             [Verdict::KeyReused] => Err(ExecuteError::KeyReused),
             // Judged against what another writer committed meanwhile: the caller's rows must be thought over too.
             _ => Err(ExecuteError::Contended),
         }
+    }
+
+    /// Hands a draft to the writer; none: a stream was not as it was read.
+    async fn submit(
+        &self,
+        command: &Command,
+        mut draft: Draft,
+    ) -> Result<Option<Accepted>, ExecuteError> {
+        let rows = draft.rows();
+        let prepared = draft.take();
+        Ok(match self.writer.submit(prepared).await? {
+            Verdict::Accepted { first, at } => {
+                self.known.remember(command.id.tenant, rows).await;
+                Some(draft.recorded(first, at))
+            }
+            Verdict::Repeated { first, last } => Some(Accepted {
+                facts: self.between(first, last).await?,
+                repeated: true,
+            }),
+            Verdict::KeyReused => return Err(ExecuteError::KeyReused),
+            Verdict::SubjectDiffers => {
+                return Err(Refusal::WrongState("the stream has another subject").into());
+            }
+            Verdict::Conflict => None,
+        })
+    }
+
+    /// The actor's key, where `emits` have something to seal.
+    async fn writing_key(
+        &self,
+        command: &Command,
+        emits: &[Emit],
+    ) -> Result<Option<Key>, ExecuteError> {
+        if !personal(emits) {
+            return Ok(None);
+        }
+        let (tenant, actor) = (command.id.tenant, command.id.actor);
+        if let Some(key) = self.keys.cached(tenant, actor).await {
+            return Ok(Some(key));
+        }
+        let mut connection = self.pool.acquire().await?;
+        Ok(Some(
+            self.keys
+                .for_writing(&mut connection, tenant, actor)
+                .await?,
+        ))
+    }
+
+    /// What became of the command before, or the streams as they stand.
+    async fn look(&self, command: &Command, streams: &[StreamKey]) -> Result<Looked, ExecuteError> {
+        let mut connection = self.pool.acquire().await?;
+        let (known, accepted) = look(&mut connection, &command.id, streams).await?;
+        drop(connection);
+        Ok(match accepted {
+            Some((first, last, hash)) => {
+                Looked::Before(self.accepted_before(command, first, last, &hash).await?)
+            }
+            None => Looked::Now(known),
+        })
     }
 
     async fn accepted_before(
@@ -205,193 +343,17 @@ impl Log {
             repeated: true,
         })
     }
-
-    /// Names, folds, seals and measures what the decider wants.
-    async fn draft(
-        &self,
-        connection: &mut PgConnection,
-        command: &Command,
-        streams: &Streams,
-        emits: Vec<Emit>,
-    ) -> Result<Draft, ExecuteError> {
-        let tenant = command.id.tenant;
-        let meta = Meta {
-            actor: command.id.actor,
-            command: command.id.key.clone(),
-            correlation: command.correlation.clone(),
-            cause: command.cause,
-        };
-        let meta_text = serde_json::to_string(&meta).map_err(|error| unrepresentable(&error))?;
-        let mut draft = Draft {
-            prepared: Prepared {
-                id: command.id.clone(),
-                body_hash: command.body_hash,
-                writes: vec![],
-                facts: Vec::with_capacity(emits.len()),
-            },
-            facts: Vec::with_capacity(emits.len()),
-        };
-        let mut states: Vec<Value> = vec![];
-        for Emit { stream, mut fact } in emits {
-            let event_id = EventId(Uuid::now_v7());
-            let write = draft.place(command, &stream, streams, &mut states);
-            states[write] = decide::fold(
-                &stream.stream,
-                std::mem::take(&mut states[write]),
-                event_id,
-                &fact,
-            );
-            draft.record(command, write, &meta, event_id, fact.clone());
-            // Sealed, it would pass every later check and then stop the read models.
-            let nul = |(_, text): &(_, &mut Personal)| {
-                text.text().is_some_and(|text| text.contains('\0'))
-            };
-            if fact.personal().iter().any(nul) {
-                return Err(ExecuteError::Unrepresentable(NUL.to_owned()));
-            }
-            if !fact.personal().is_empty() {
-                let key = self
-                    .keys
-                    .for_writing(connection, tenant, command.id.actor)
-                    .await?;
-                seal::seal(&mut fact, event_id, &key);
-            }
-            let payload = fact.to_payload().map_err(|error| unrepresentable(&error))?;
-            check(&payload, &meta_text, &stream)?;
-            let (fact_type, schema_version) = (fact.fact_type(), fact.schema_version());
-            let meta = meta_text.clone();
-            draft.prepared.facts.push(NewFact {
-                write,
-                fact_type,
-                schema_version,
-                payload,
-                meta,
-                event_id,
-            });
-        }
-        for (write, state) in draft.prepared.writes.iter_mut().zip(states) {
-            write.state = Some(state.to_string());
-        }
-        Ok(draft)
-    }
 }
 
-/// A command on its way into the log, and its facts as they will be read.
-struct Draft {
-    prepared: Prepared,
-    facts: Vec<Recorded>,
-}
+/// First and last position of an accepted command, and the hash of its body.
+type Acceptance = (Position, Position, Vec<u8>);
 
-impl Draft {
-    /// The index of `stream` among the writes, added with its state when it is new.
-    fn place(
-        &mut self,
-        command: &Command,
-        stream: &StreamKey,
-        streams: &Streams,
-        states: &mut Vec<Value>,
-    ) -> usize {
-        let writes = &mut self.prepared.writes;
-        if let Some(place) = writes.iter().position(|write| write.key == *stream) {
-            return place;
-        }
-        let row = streams.row(stream);
-        writes.push(Write {
-            key: stream.clone(),
-            lane: Lane::of(command.id.tenant, &stream.subject),
-            expected: Expected::version(row.map_or(0, |row| row.version)),
-            state: None,
-        });
-        states.push(row.map_or(Value::Null, |row| row.state.clone()));
-        writes.len() - 1
-    }
-
-    fn record(
-        &mut self,
-        command: &Command,
-        write: usize,
-        meta: &Meta,
-        event_id: EventId,
-        fact: Fact,
-    ) {
-        let place = &self.prepared.writes[write];
-        let before = match place.expected {
-            Expected::Exact(version) => version,
-            Expected::Any | Expected::NoStream => 0,
-        };
-        let earlier = self
-            .prepared
-            .facts
-            .iter()
-            .filter(|fact| fact.write == write)
-            .count();
-        self.facts.push(Recorded {
-            position: Position::START,
-            lane: place.lane,
-            tenant: command.id.tenant,
-            stream: place.key.stream.clone(),
-            version: before + i64::try_from(earlier).unwrap_or(i64::MAX) + 1,
-            subject: place.key.subject.clone(),
-            meta: meta.clone(),
-            event_id,
-            recorded_at: DateTime::UNIX_EPOCH,
-            fact,
-        });
-    }
-}
-
-/// Gives the facts the place that the log gave them.
-fn recorded(mut facts: Vec<Recorded>, first: Position, at: DateTime<Utc>) -> Accepted {
-    let mut position = first;
-    for fact in &mut facts {
-        fact.position = position;
-        fact.recorded_at = at;
-        position = position.next();
-    }
-    Accepted {
-        facts,
-        repeated: false,
-    }
-}
-
-fn unrepresentable(error: &serde_json::Error) -> ExecuteError {
-    ExecuteError::Unrepresentable(error.to_string())
-}
-
-/// Refuses before the log what the log or Kafka could not take.
-fn check(payload: &str, meta: &str, stream: &StreamKey) -> Result<(), ExecuteError> {
-    let bytes =
-        payload.len() + meta.len() + stream.stream.len() + stream.subject.len() + HEADER_BYTES;
-    if bytes > MAX_ENVELOPE_BYTES {
-        return Err(ExecuteError::TooLarge {
-            bytes,
-            limit: MAX_ENVELOPE_BYTES,
-        });
-    }
-    if has_nul(payload) || has_nul(meta) {
-        return Err(ExecuteError::Unrepresentable(NUL.to_owned()));
-    }
-    Ok(())
-}
-
-/// Whether JSON text holds an escaped NUL, which jsonb does not take: `\u0000` behind an even number of backslashes.
-fn has_nul(json: &str) -> bool {
-    json.match_indices("\\u0000").any(|(at, _)| {
-        let backslashes = json.as_bytes()[..at]
-            .iter()
-            .rev()
-            .take_while(|b| **b == b'\\')
-            .count();
-        backslashes % 2 == 0
-    })
-}
-
-/// The command's earlier acceptance, if any, and the streams, in one round trip and one snapshot.
+/// The streams, and the command's earlier acceptance if any, in one round trip and one snapshot.
 async fn look(
     connection: &mut PgConnection,
     id: &CommandId,
     streams: &[StreamKey],
-) -> Result<Looked, sqlx::Error> {
+) -> Result<(Streams, Option<Acceptance>), sqlx::Error> {
     type Row = (
         Option<String>,
         Option<String>,
@@ -430,22 +392,5 @@ async fn look(
                 },
             ))
         });
-    Ok(Looked {
-        streams: Streams(streams.collect()),
-        accepted,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_escaped_nul_is_told_from_an_escaped_backslash() {
-        let nul = serde_json::to_string("a\0b").unwrap();
-        let text = serde_json::to_string("a\\u0000b").unwrap();
-        assert!(has_nul(&nul));
-        assert!(!has_nul(&text));
-        assert!(has_nul(&serde_json::to_string("\\\0").unwrap()));
-    }
+    Ok((Streams(streams.collect()), accepted))
 }

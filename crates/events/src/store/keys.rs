@@ -85,6 +85,11 @@ impl Keys {
         Ok(())
     }
 
+    /// The key to seal a person's fields with, if this process has used it lately.
+    pub(super) async fn cached(&self, tenant: TenantId, person: UserId) -> Option<Key> {
+        self.writing.get(&(tenant, person)).await
+    }
+
     /// The key to seal a person's fields with, made now if there is none.
     pub(crate) async fn for_writing(
         &self,
@@ -92,7 +97,7 @@ impl Keys {
         tenant: TenantId,
         person: UserId,
     ) -> Result<Key, LogError> {
-        if let Some(key) = self.writing.get(&(tenant, person)).await {
+        if let Some(key) = self.cached(tenant, person).await {
             return Ok(key);
         }
         let fresh = self.master.wrap(person.0, &Key::random());

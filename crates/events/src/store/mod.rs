@@ -1,8 +1,10 @@
 //! The log in Postgres: the one way in ([`Log::execute`]) and the ways to read.
 
 mod append;
+mod draft;
 mod execute;
 mod keys;
+mod known;
 mod read;
 mod room;
 mod wake;
@@ -16,7 +18,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use append::{Expected, MAX_BATCH, MAX_ENVELOPE_BYTES};
-pub use execute::{Accepted, Command, Emit, Streams};
+pub use execute::{Accepted, Append, Command, Emit, Streams};
 pub use keys::{Config as KeysConfig, Keys};
 pub use wake::Wake;
 
@@ -97,6 +99,16 @@ pub enum ExecuteError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// A stream does not stand where the caller expects it.
+    #[error("stream {stream} has {actual} facts, and {expected:?} was expected: read it again")]
+    Conflict {
+        /// The stream.
+        stream: String,
+        /// What was expected.
+        expected: Expected,
+        /// Its version.
+        actual: i64,
+    },
     /// Others kept changing the same thing.
     #[error("others kept changing the same thing: try again")]
     Contended,
@@ -155,6 +167,7 @@ pub struct Log {
     id: Uuid,
     pool: PgPool,
     keys: Keys,
+    known: known::Known,
     writer: append::Writer,
 }
 
@@ -169,6 +182,7 @@ impl Log {
             id,
             pool,
             keys,
+            known: known::Known::new(),
             writer,
         })
     }

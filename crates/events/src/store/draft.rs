@@ -1,0 +1,235 @@
+//! A decided command on its way into the log: facts named, folded into their streams' states, sealed and measured.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::append::{Expected, MAX_ENVELOPE_BYTES, NewFact, Prepared, Write};
+use super::execute::{Accepted, Command, Emit, Streams};
+use super::{ExecuteError, StreamRow};
+use crate::decide;
+use crate::envelope::{Meta, Recorded};
+use crate::fact::Fact;
+use crate::id::{EventId, Lane, Position, StreamKey};
+use crate::seal::{self, Key, Personal};
+
+/// Why a text is refused that Postgres could not hold.
+const NUL: &str = "a text holds the character NUL";
+/// What an envelope takes besides payload, meta, stream and subject, as Kafka headers; generously.
+const HEADER_BYTES: usize = 1024;
+
+/// A command on its way into the log, and its facts as they will be read.
+pub(super) struct Draft {
+    pub(super) prepared: Prepared,
+    facts: Vec<Recorded>,
+    /// What each stream's facts amount to, in the order of the writes.
+    states: Vec<Value>,
+}
+
+impl Draft {
+    /// Names, folds, seals and measures `emits`, decided over `streams`. `key` is the actor's; needed where a fact has
+    /// personal fields.
+    pub(super) fn new(
+        command: &Command,
+        streams: &Streams,
+        emits: Vec<Emit>,
+        key: Option<&Key>,
+    ) -> Result<Self, ExecuteError> {
+        let meta = Meta {
+            actor: command.id.actor,
+            command: command.id.key.clone(),
+            correlation: command.correlation.clone(),
+            cause: command.cause,
+        };
+        let meta_text = serde_json::to_string(&meta).map_err(|error| unrepresentable(&error))?;
+        let mut draft = Self {
+            prepared: Prepared {
+                id: command.id.clone(),
+                body_hash: command.body_hash,
+                writes: vec![],
+                facts: Vec::with_capacity(emits.len()),
+            },
+            facts: Vec::with_capacity(emits.len()),
+            states: vec![],
+        };
+        for Emit { stream, mut fact } in emits {
+            let event_id = EventId(Uuid::now_v7());
+            let write = draft.place(command, &stream, streams);
+            let before = std::mem::take(&mut draft.states[write]);
+            draft.states[write] = decide::fold(&stream.stream, before, event_id, &fact);
+            draft.record(command, write, &meta, event_id, fact.clone());
+            seal_in(&mut fact, event_id, key)?;
+            let payload = fact.to_payload().map_err(|error| unrepresentable(&error))?;
+            check(&payload, &meta_text, &stream)?;
+            let (fact_type, schema_version) = (fact.fact_type(), fact.schema_version());
+            let meta = meta_text.clone();
+            draft.prepared.facts.push(NewFact {
+                write,
+                fact_type,
+                schema_version,
+                payload,
+                meta,
+                event_id,
+            });
+        }
+        for (write, state) in draft.prepared.writes.iter_mut().zip(&draft.states) {
+            write.state = Some(state.to_string());
+        }
+        Ok(draft)
+    }
+
+    /// The streams as they stand once the command is accepted.
+    pub(super) fn rows(&self) -> Vec<(String, StreamRow)> {
+        let mut rows: Vec<_> = (self.prepared.writes.iter().zip(&self.states))
+            .map(|(write, state)| {
+                let row = StreamRow {
+                    subject: write.key.subject.clone(),
+                    version: before(write),
+                    state: state.clone(),
+                };
+                (write.key.stream.clone(), row)
+            })
+            .collect();
+        for fact in &self.prepared.facts {
+            rows[fact.write].1.version += 1;
+        }
+        rows
+    }
+
+    /// What the writer needs; the rest stays until the verdict is there.
+    pub(super) fn take(&mut self) -> Prepared {
+        Prepared {
+            id: self.prepared.id.clone(),
+            body_hash: self.prepared.body_hash,
+            writes: std::mem::take(&mut self.prepared.writes),
+            facts: std::mem::take(&mut self.prepared.facts),
+        }
+    }
+
+    /// Gives the facts the place that the log gave them.
+    pub(super) fn recorded(self, first: Position, at: DateTime<Utc>) -> Accepted {
+        let (mut facts, mut position) = (self.facts, first);
+        for fact in &mut facts {
+            fact.position = position;
+            fact.recorded_at = at;
+            position = position.next();
+        }
+        Accepted {
+            facts,
+            repeated: false,
+        }
+    }
+
+    /// The index of `stream` among the writes, added with its state when it is new.
+    fn place(&mut self, command: &Command, stream: &StreamKey, streams: &Streams) -> usize {
+        let writes = &mut self.prepared.writes;
+        if let Some(place) = writes.iter().position(|write| write.key == *stream) {
+            return place;
+        }
+        let row = streams.row(stream);
+        writes.push(Write {
+            key: stream.clone(),
+            lane: Lane::of(command.id.tenant, &stream.subject),
+            expected: Expected::version(row.map_or(0, |row| row.version)),
+            state: None,
+        });
+        self.states
+            .push(row.map_or(Value::Null, |row| row.state.clone()));
+        writes.len() - 1
+    }
+
+    fn record(
+        &mut self,
+        command: &Command,
+        write: usize,
+        meta: &Meta,
+        event_id: EventId,
+        fact: Fact,
+    ) {
+        let place = &self.prepared.writes[write];
+        let earlier = self
+            .prepared
+            .facts
+            .iter()
+            .filter(|fact| fact.write == write)
+            .count();
+        self.facts.push(Recorded {
+            position: Position::START,
+            lane: place.lane,
+            tenant: command.id.tenant,
+            stream: place.key.stream.clone(),
+            version: before(place) + i64::try_from(earlier).unwrap_or(i64::MAX) + 1,
+            subject: place.key.subject.clone(),
+            meta: meta.clone(),
+            event_id,
+            recorded_at: DateTime::UNIX_EPOCH,
+            fact,
+        });
+    }
+}
+
+/// The version of a stream before the command.
+fn before(write: &Write) -> i64 {
+    match write.expected {
+        Expected::Exact(version) => version,
+        Expected::Any | Expected::NoStream => 0,
+    }
+}
+
+fn seal_in(fact: &mut Fact, event_id: EventId, key: Option<&Key>) -> Result<(), ExecuteError> {
+    // Sealed, it would pass every later check and then stop the read models.
+    let nul = |(_, text): &(_, &mut Personal)| text.text().is_some_and(|text| text.contains('\0'));
+    if fact.personal().iter().any(nul) {
+        return Err(ExecuteError::Unrepresentable(NUL.to_owned()));
+    }
+    if let Some(key) = key {
+        seal::seal(fact, event_id, key);
+    }
+    Ok(())
+}
+
+fn unrepresentable(error: &serde_json::Error) -> ExecuteError {
+    ExecuteError::Unrepresentable(error.to_string())
+}
+
+/// Refuses before the log what the log or Kafka could not take.
+fn check(payload: &str, meta: &str, stream: &StreamKey) -> Result<(), ExecuteError> {
+    let bytes =
+        payload.len() + meta.len() + stream.stream.len() + stream.subject.len() + HEADER_BYTES;
+    if bytes > MAX_ENVELOPE_BYTES {
+        return Err(ExecuteError::TooLarge {
+            bytes,
+            limit: MAX_ENVELOPE_BYTES,
+        });
+    }
+    if has_nul(payload) || has_nul(meta) {
+        return Err(ExecuteError::Unrepresentable(NUL.to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether JSON text holds an escaped NUL, which jsonb does not take: `\u0000` behind an even number of backslashes.
+fn has_nul(json: &str) -> bool {
+    json.match_indices("\\u0000").any(|(at, _)| {
+        let backslashes = json.as_bytes()[..at]
+            .iter()
+            .rev()
+            .take_while(|b| **b == b'\\')
+            .count();
+        backslashes % 2 == 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_escaped_nul_is_told_from_an_escaped_backslash() {
+        let nul = serde_json::to_string("a\0b").unwrap();
+        let text = serde_json::to_string("a\\u0000b").unwrap();
+        assert!(has_nul(&nul));
+        assert!(!has_nul(&text));
+        assert!(has_nul(&serde_json::to_string("\\\0").unwrap()));
+    }
+}

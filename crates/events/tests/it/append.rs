@@ -1,0 +1,116 @@
+//! Appending with an expected version, and deciding over what a process remembers.
+
+use events::fact::post::ReactionAdded;
+use events::id::StreamKey;
+use events::store::{Accepted, Append, ExecuteError, Expected, Log};
+use service::db::Role;
+
+use crate::support::{World, post, user};
+
+fn like(n: u128, expected: Expected) -> Append {
+    Append {
+        stream: StreamKey::post_reaction(post(n), user(1)),
+        expected,
+        facts: vec![
+            ReactionAdded {
+                post: post(n),
+                comment: None,
+                user: user(1),
+                kind: "like".to_owned(),
+            }
+            .into(),
+        ],
+    }
+}
+
+async fn append(
+    world: &World,
+    log: &Log,
+    key: &str,
+    appends: Vec<Append>,
+) -> Result<Accepted, ExecuteError> {
+    let command = world.command(user(1), "append", key);
+    log.append(&command, appends).await
+}
+
+#[tokio::test]
+async fn a_stream_must_stand_as_expected() {
+    let world = World::new().await;
+    let log = &world.log;
+    let first = append(&world, log, "k1", vec![like(1, Expected::NoStream)])
+        .await
+        .unwrap();
+    assert_eq!((first.facts.len(), first.facts[0].version), (1, 1));
+    append(&world, log, "k2", vec![like(1, Expected::Exact(1))])
+        .await
+        .unwrap();
+    append(&world, log, "k3", vec![like(1, Expected::Any)])
+        .await
+        .unwrap();
+
+    for (key, expected) in [
+        ("k4", Expected::NoStream),
+        ("k5", Expected::Exact(2)),
+        ("k6", Expected::Exact(4)),
+    ] {
+        let refused = append(&world, log, key, vec![like(1, expected)]).await;
+        assert!(
+            matches!(refused, Err(ExecuteError::Conflict { actual: 3, .. })),
+            "{expected:?}: {refused:?}"
+        );
+    }
+    let again = append(&world, log, "k1", vec![like(1, Expected::NoStream)])
+        .await
+        .unwrap();
+    assert!(again.repeated);
+    assert_eq!(again.facts[0].event_id, first.facts[0].event_id);
+    assert_eq!(world.head().await, 3);
+}
+
+#[tokio::test]
+async fn several_streams_get_their_facts_together_or_not_at_all() {
+    let world = World::new().await;
+    let log = &world.log;
+    let both = vec![like(1, Expected::NoStream), like(2, Expected::NoStream)];
+    append(&world, log, "k1", both).await.unwrap();
+    let half = vec![like(3, Expected::NoStream), like(2, Expected::NoStream)];
+    let refused = append(&world, log, "k2", half).await;
+    assert!(
+        matches!(refused, Err(ExecuteError::Conflict { actual: 1, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(world.head().await, 2);
+    let stream = StreamKey::post_reaction(post(3), user(1)).stream;
+    assert_eq!(log.stream(world.tenant, &stream).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_a_process_remembers_never_decides_against_the_log() {
+    let world = World::new().await;
+    let other = Log::open(
+        world.database.pool(Role::Api).await,
+        world.keys.clone(),
+        &world.shutdown,
+    )
+    .await
+    .unwrap();
+    world.react("k1", user(1), post(1), "like").await.unwrap();
+    // Another process goes on with the stream that the first one remembers.
+    append(&world, &other, "o1", vec![like(1, Expected::Exact(1))])
+        .await
+        .unwrap();
+    let refused = append(&world, &world.log, "k2", vec![like(1, Expected::Exact(1))]).await;
+    assert!(
+        matches!(refused, Err(ExecuteError::Conflict { actual: 2, .. })),
+        "{refused:?}"
+    );
+    append(&world, &other, "o2", vec![like(1, Expected::Exact(2))])
+        .await
+        .unwrap();
+    // Decided over version 2, judged against version 3, decided anew.
+    let changed = world.react("k3", user(1), post(1), "love").await.unwrap();
+    assert_eq!(changed.facts.last().unwrap().version, 5, "{changed:?}");
+    let nothing = world.react("k4", user(1), post(1), "love").await.unwrap();
+    assert_eq!(nothing.facts, []);
+    assert_eq!(world.head().await, 5);
+}
