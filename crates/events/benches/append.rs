@@ -1,0 +1,218 @@
+//! How many facts a second clients append, each with the version it expects, one fact a command, 300 bytes of payload.
+//!
+//! `uniform`: each client has a thousand streams of its own. `zipf`: all clients share a thousand streams, the n-th of
+//! which is picked in proportion to 1/n, so that they meet and some must try again. The ceiling is one connection that
+//! inserts as many rows as there are clients into the same table in each commit, and checks nothing.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "its table is for people")]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use events::fact::post::ReactionAdded;
+use events::id::{CommandId, PostId, StreamKey, TenantId, UserId};
+use events::seal::Key;
+use events::store::{Append, Command, ExecuteError, Expected, Keys, Log};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use service::db::Role;
+use service::shutdown::Shutdown;
+use sqlx::PgPool;
+use testing::bench::{Row, publish};
+use testing::db::Database;
+use uuid::Uuid;
+
+const CLIENTS: [usize; 4] = [1, 8, 32, 64];
+const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(3);
+const STREAMS: usize = 1_000;
+
+#[tokio::main]
+async fn main() {
+    let database = Database::migrated().await;
+    let shutdown = Shutdown::new();
+    let keys = Keys::new(Key::from_bytes([7; 32]));
+    let log = Log::open(database.pool(Role::Api).await, keys, &shutdown)
+        .await
+        .unwrap();
+    let tenant = log.default_tenant().await.unwrap();
+    let owner = database.pool(Role::Owner).await;
+    sqlx::raw_sql("CREATE TABLE bare (LIKE log.events_0 INCLUDING ALL)")
+        .execute(&owner)
+        .await
+        .unwrap();
+    let mut rows = vec![];
+    let mut run = 0;
+    for zipf in [false, true] {
+        for clients in CLIENTS {
+            let name = if zipf { "zipf" } else { "uniform" };
+            let (mut ours, mut bare) = (vec![], vec![]);
+            for _ in 0..ROUNDS {
+                run += 1;
+                ours.push(ours_of(&log, tenant, clients, zipf, run).await);
+                bare.push(bare_of(&owner, clients).await);
+            }
+            rows.push(Row {
+                case: format!("{name} {clients}"),
+                unit: "facts/s",
+                ours,
+                peer: ("none installed", None),
+                ceiling: ("bare UNNEST insert", Some(bare)),
+            });
+        }
+    }
+    println!("{}", publish("append", &rows).unwrap());
+    shutdown.finish(Duration::from_secs(10)).await;
+}
+
+/// The version that clients believe a stream to have.
+type Versions = Arc<Mutex<HashMap<usize, i64>>>;
+
+async fn ours_of(log: &Log, tenant: TenantId, clients: usize, zipf: bool, run: u64) -> f64 {
+    let until = Instant::now() + ROUND;
+    let shared = Versions::default();
+    let begun = Instant::now();
+    let clients = (0..clients).map(|client| {
+        let (log, versions) = (
+            log.clone(),
+            if zipf {
+                shared.clone()
+            } else {
+                Versions::default()
+            },
+        );
+        let first = if zipf { 0 } else { client * STREAMS };
+        let client = Client {
+            log,
+            tenant,
+            versions,
+            first,
+            zipf,
+            run,
+            chance: SmallRng::seed_from_u64(run * 1_000 + client as u64),
+        };
+        #[expect(clippy::disallowed_methods, reason = "awaited a few lines below")]
+        tokio::spawn(client.append_until(until))
+    });
+    let mut facts = 0;
+    for client in clients.collect::<Vec<_>>() {
+        facts += client.await.unwrap();
+    }
+    facts as f64 / begun.elapsed().as_secs_f64()
+}
+
+struct Client {
+    log: Log,
+    tenant: TenantId,
+    versions: Versions,
+    first: usize,
+    zipf: bool,
+    run: u64,
+    chance: SmallRng,
+}
+
+impl Client {
+    async fn append_until(mut self, until: Instant) -> u64 {
+        let mut facts = 0;
+        while Instant::now() < until {
+            let stream = self.first + self.pick();
+            let before = self.versions.lock().unwrap().get(&stream).copied();
+            let expected = before.map_or(Expected::NoStream, Expected::Exact);
+            let version = match self.append(stream, expected).await {
+                Ok(accepted) => {
+                    facts += 1;
+                    accepted
+                }
+                Err(ExecuteError::Conflict { actual, .. }) => actual,
+                Err(error) => panic!("{error}"),
+            };
+            let mut versions = self.versions.lock().unwrap();
+            let known = versions.entry(stream).or_insert(version);
+            *known = version.max(*known);
+        }
+        facts
+    }
+
+    fn pick(&mut self) -> usize {
+        if !self.zipf {
+            return self.chance.random_range(0..STREAMS);
+        }
+        // The inverse of the harmonic sum, near enough: H(n) ~ ln n.
+        let u: f64 = self.chance.random();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 1 and the streams"
+        )]
+        let n = (u * (STREAMS as f64).ln()).exp() as usize;
+        n.clamp(1, STREAMS) - 1
+    }
+
+    async fn append(&mut self, stream: usize, expected: Expected) -> Result<i64, ExecuteError> {
+        let post = PostId(Uuid::from_u64_pair(self.run, stream as u64));
+        let user = UserId(Uuid::from_u128(1));
+        let fact = ReactionAdded {
+            post,
+            comment: None,
+            user,
+            kind: "x".repeat(186),
+        };
+        let command = Command {
+            id: CommandId {
+                tenant: self.tenant,
+                actor: user,
+                route: "bench".to_owned(),
+                key: Uuid::from_u128(self.chance.random()).to_string(),
+            },
+            body_hash: [0; 32],
+            correlation: None,
+            cause: None,
+        };
+        let append = Append {
+            stream: StreamKey::post_reaction(post, user),
+            expected,
+            facts: vec![fact.into()],
+        };
+        let accepted = self.log.append(&command, vec![append]).await?;
+        Ok(accepted.last().unwrap().version)
+    }
+}
+
+/// Rows a second that one connection inserts, `each` in a commit.
+async fn bare_of(owner: &PgPool, each: usize) -> f64 {
+    let mut connection = owner.acquire().await.unwrap();
+    let mut position: i64 = sqlx::query_scalar("SELECT COALESCE(max(position), 0) FROM bare")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    let each = i64::try_from(each).unwrap();
+    let payload = format!(
+        r#"{{"post": "{}", "user": "{}", "kind": "{}"}}"#,
+        Uuid::nil(),
+        Uuid::nil(),
+        "x".repeat(186)
+    );
+    let (begun, mut rows) = (Instant::now(), 0);
+    while begun.elapsed() < ROUND {
+        let positions: Vec<i64> = (position + 1..=position + each).collect();
+        let ids: Vec<Uuid> = positions.iter().map(|_| Uuid::now_v7()).collect();
+        let payloads = vec![payload.as_str(); positions.len()];
+        sqlx::query(
+            "INSERT INTO bare SELECT u.position, 1, $4, 'reaction-' || u.event, 1, 'reaction.added', 1, 'post-' || $4, u.payload::jsonb,
+                 jsonb_build_object('actor', $4, 'command', u.event), u.event, now()
+             FROM unnest($1::bigint[], $2::uuid[], $3::text[]) AS u(position, event, payload)",
+        )
+        .bind(positions)
+        .bind(ids)
+        .bind(payloads)
+        .bind(Uuid::nil())
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+        position += each;
+        rows += each;
+    }
+    rows as f64 / begun.elapsed().as_secs_f64()
+}
