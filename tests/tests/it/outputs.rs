@@ -18,14 +18,33 @@ pub(crate) fn check(folder: &Path) {
     starts_at_once(&fs::read(name("proxy.mp4")).unwrap());
     waveform_is_as_long_as_the_sound(&fs::read(name("waveform.dat")).unwrap());
     shows_something(&name("poster.jpg"));
+    let clip = hex::encode(Sha256::digest(fs::read(testing::clip::sample()).unwrap()));
+    let fast = ["poster.jpg", "waveform.dat", "waveform.json"];
+    lists(folder, "manifest-fast-1.json", &clip, &fast);
+    lists(folder, "manifest-proxy720-1.json", &clip, &["proxy.mp4"]);
+    let all = ["poster.jpg", "proxy.mp4", "waveform.dat", "waveform.json"];
+    lists(folder, "manifest.json", &clip, &all);
+}
+
+/// A manifest is about the clip and lists exactly these outputs, each as it lies in the folder.
+fn lists(folder: &Path, manifest: &str, clip: &str, expected: &[&str]) {
     let manifest: Value =
-        serde_json::from_slice(&fs::read(name("manifest.json")).unwrap()).unwrap();
-    let clip = fs::read(testing::clip::sample()).unwrap();
-    assert_eq!(
-        manifest["input"]["sha256"],
-        hex::encode(Sha256::digest(clip)),
-        "{manifest}"
-    );
+        serde_json::from_slice(&fs::read(folder.join(manifest)).unwrap()).unwrap();
+    assert_eq!(manifest["input"]["sha256"], clip, "{manifest}");
+    let mut listed = vec![];
+    for output in manifest["outputs"].as_array().unwrap() {
+        let name = output["name"].as_str().unwrap();
+        let bytes = fs::read(folder.join(name)).unwrap();
+        assert_eq!(output["bytes"], bytes.len(), "{name}");
+        assert_eq!(
+            output["sha256"],
+            hex::encode(Sha256::digest(bytes)),
+            "{name}"
+        );
+        listed.push(name);
+    }
+    listed.sort_unstable();
+    assert_eq!(listed, expected, "{manifest}");
 }
 
 /// The proxy is H.264 in 720p at most, with AAC, as long as the clip.

@@ -11,10 +11,15 @@ use super::client::Client;
 use super::{items, text};
 use crate::out::say;
 
-/// Fetches every rendition of `asset` into `folder`, checks it against what the API says, and reports it.
+/// What lists all of them.
+const MANIFEST: &str = "manifest.json";
+
+/// Fetches every rendition of `asset` into `folder`, checks it against what the API says, and reports it; then writes
+/// one manifest of them all.
 pub(super) async fn fetch(client: &Client, asset: &Value, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     say(format_args!("\n{:<32} {:>10}  figures", "output", "bytes"));
+    let mut manifests = vec![];
     let renditions = serde_json::json!({"items": asset["renditions"]});
     for rendition in items(&renditions) {
         let name = text(rendition, "/name")?;
@@ -33,8 +38,40 @@ pub(super) async fn fetch(client: &Client, asset: &Value, folder: &Path) -> anyh
             bytes.len(),
             figures(rendition, name, &bytes)
         ));
+        if name.starts_with("manifest-") {
+            manifests.push(serde_json::from_slice(&bytes).with_context(|| format!("read {name}"))?);
+        }
     }
+    let whole = merged(manifests).context("no output is a manifest")?;
+    let path = folder.join(MANIFEST);
+    let text = format!("{whole:#}\n");
+    fs::write(&path, &text).with_context(|| format!("write {}", path.display()))?;
+    say(format_args!(
+        "{:<32} {:>10}  of all profiles",
+        path.display(),
+        text.len()
+    ));
     Ok(())
+}
+
+/// One manifest of the jobs' own: their lists end to end, and of what each measured the most.
+fn merged(manifests: Vec<Value>) -> Option<Value> {
+    manifests.into_iter().reduce(|mut whole, mut more| {
+        for list in ["plans", "outputs", "warnings"] {
+            if let (Some(all), Some(new)) = (whole[list].as_array_mut(), more[list].as_array_mut())
+            {
+                all.append(new);
+            }
+        }
+        for (name, found) in more["measured"].as_object().into_iter().flatten() {
+            let known = whole["measured"][name].as_u64();
+            // A pass that looked at less has seen fewer frames and fewer errors.
+            if found.as_u64() > known {
+                whole["measured"][name] = found.clone();
+            }
+        }
+        whole
+    })
 }
 
 fn figures(rendition: &Value, name: &str, bytes: &[u8]) -> String {

@@ -155,6 +155,7 @@ impl Attempt<'_> {
 
     async fn keep_manifest(&self, outcome: JobOutcome) -> Result<RenditionCompleted, JobError> {
         let doing = |error: &dyn std::fmt::Display| JobError::infra("store the manifest", error);
+        let name = result::manifest_name(outcome.profile);
         let manifest = Manifest {
             version: 1,
             input: InputFile {
@@ -170,7 +171,7 @@ impl Attempt<'_> {
         };
         let text = serde_json::to_vec_pretty(&manifest).map_err(|error| doing(&error))?;
         let described = Output {
-            name: "manifest.json".to_owned(),
+            name,
             path: PathBuf::new(),
             media_type: "application/json",
             bytes: text.len() as u64,

@@ -11,6 +11,12 @@ use crate::profile::Profile;
 use crate::run::Output;
 use crate::wire::Warning;
 
+/// What a job's manifest is called, e.g. `manifest-fast-1.json`: names are an asset's, and each of its jobs has one.
+pub(super) fn manifest_name(profile: Profile) -> String {
+    // Links carry the name, so it keeps to letters that need no escape anywhere.
+    format!("manifest-{}.json", profile.name().replace('@', "-"))
+}
+
 /// An error as the log spells it.
 pub(super) fn media_error(error: &JobError) -> MediaError {
     let kind = match error.kind {

@@ -324,11 +324,11 @@ pub(super) fn outline(facts: &[Fact]) -> Vec<String> {
 pub(super) const WHOLE: [&str; 8] = [
     "asset.probed",
     "asset.ready",
-    "fast@1 manifest.json",
+    "fast@1 manifest-fast-1.json",
     "fast@1 poster.jpg",
     "fast@1 waveform.dat",
     "fast@1 waveform.json",
-    "proxy720@1 manifest.json",
+    "proxy720@1 manifest-proxy720-1.json",
     "proxy720@1 proxy.mp4",
 ];
 
