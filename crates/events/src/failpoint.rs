@@ -1,7 +1,7 @@
-//! Named points at which a test can delay or kill this process. Without the feature `failpoints` they are nothing.
+//! Named points at which a test can delay, break or kill this process. Without the feature `failpoints` they are nothing.
 //!
 //! `CINELOG_FAILPOINTS="relay.before_commit=kill@3,append.before_send=sleep:50"`: kills the process (SIGKILL) at the
-//! third time it comes by the first point, and sleeps 50 ms each time at the second.
+//! third time it comes by the first point, and sleeps 50 ms each time at the second. `=panic` panics.
 
 /// Comes by a point.
 #[cfg(not(feature = "failpoints"))]
@@ -20,6 +20,7 @@ mod armed {
     #[derive(Clone, Copy)]
     enum Act {
         Kill,
+        Panic,
         Sleep(Duration),
     }
 
@@ -47,12 +48,17 @@ mod armed {
         let act = match act.split_once(':') {
             Some(("sleep", ms)) => Act::Sleep(Duration::from_millis(ms.parse().ok()?)),
             _ if act == "kill" => Act::Kill,
+            _ if act == "panic" => Act::Panic,
             _ => return None,
         };
         Some((name.to_owned(), Point { act, at, hits: 0 }))
     }
 
     /// Comes by a point.
+    ///
+    /// # Panics
+    ///
+    /// When that is what the point is armed with.
     pub fn hit(name: &'static str) {
         let act = {
             let mut points = POINTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,6 +73,7 @@ mod armed {
         };
         match act {
             Act::Sleep(time) => std::thread::sleep(time),
+            Act::Panic => panic!("asked to at {name}"),
             Act::Kill => {
                 let me = std::process::id().to_string();
                 std::process::Command::new("kill")

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -119,6 +120,11 @@ pub struct ProbeArgs {
 }
 
 impl Command {
+    /// Whether it speaks to programs.
+    pub fn json(&self) -> bool {
+        self.shared().is_some_and(|shared| shared.json)
+    }
+
     fn shared(&self) -> Option<&Shared> {
         match self {
             Self::Run(args) => Some(&args.shared),
@@ -130,16 +136,19 @@ impl Command {
 }
 
 /// Runs a command to its end. Blocks; `cancel` ends it early.
-pub fn execute(command: &Command, cancel: &CancellationToken) -> ExitCode {
-    let json = command.shared().is_some_and(|shared| shared.json);
-    let result = match command {
+pub fn execute(command: &Command, cancel: &CancellationToken) -> Result<(), JobError> {
+    match command {
         Command::Run(args) => run(args, cancel),
         Command::Waveform(args) => waveform(args, cancel),
         Command::Probe(args) => probe(args, cancel),
         Command::Worker(_) | Command::StageChild { .. } => {
             Err(JobError::infra("start", "a child is started by its parent"))
         }
-    };
+    }
+}
+
+/// How the process ends, its last line said.
+pub fn ended(result: Result<(), JobError>, json: bool) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -178,6 +187,15 @@ fn waveform(args: &WaveformArgs, cancel: &CancellationToken) -> Result<(), JobEr
     };
     let read = || std::fs::read(&args.file).map_err(|error| no_file(&error));
     let bad = |error: &dyn std::fmt::Display| JobError::input(error.to_string());
+    let to_dat = match ending(&args.output).as_str() {
+        "dat" => true,
+        "json" => false,
+        _ => {
+            return Err(JobError::usage(
+                "the output's ending is neither .dat nor .json",
+            ));
+        }
+    };
     let made = match ending(&args.file).as_str() {
         "dat" => Waveform::from_dat(&read()?).map_err(|error| bad(&error))?,
         "json" => {
@@ -200,14 +218,10 @@ fn waveform(args: &WaveformArgs, cancel: &CancellationToken) -> Result<(), JobEr
     } else {
         made
     };
-    let bytes = match ending(&args.output).as_str() {
-        "dat" => made.to_dat(),
-        "json" => made.to_json().into_bytes(),
-        _ => {
-            return Err(JobError::input(
-                "the output's ending is neither .dat nor .json",
-            ));
-        }
+    let bytes = if to_dat {
+        made.to_dat()
+    } else {
+        made.to_json().into_bytes()
     };
     write_whole(&args.output, &bytes)
 }
@@ -234,7 +248,12 @@ fn probe(args: &ProbeArgs, cancel: &CancellationToken) -> Result<(), JobError> {
 }
 
 fn open(path: &Path) -> Result<File, JobError> {
-    File::open(path).map_err(|error| no_file(&error))
+    File::options()
+        .read(true)
+        // A pipe that nobody writes to would hold the open for ever; what is not a plain file is refused later.
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| no_file(&error))
 }
 
 fn no_file(error: &io::Error) -> JobError {
@@ -286,12 +305,15 @@ fn summary(manifest: &Manifest, out: &Path) -> String {
     text
 }
 
-#[expect(clippy::print_stdout, reason = "the command's output")]
+/// Writes to standard output. A reader that has gone away has read enough: the work goes on.
 fn say(text: &str) -> Result<(), JobError> {
-    print!("{text}");
-    io::stdout()
-        .flush()
-        .map_err(|error| JobError::infra("write to stdout", error))
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(JobError::infra("write to stdout", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the command's last line")]
@@ -333,7 +355,7 @@ impl Meter {
             bar.set_position((progress.fraction * 1000.0) as u64);
         }
         if self.json {
-            // A reader that has gone away does not stop the work.
+            // What cannot be shown does not stop the work.
             drop(say(&format!(
                 "{}\n",
                 json!({"progress": {"profile": profile, "stage": progress.stage, "fraction": progress.fraction}})

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
+    /// The command line asks for what there is not. Nothing was begun.
+    Usage,
     /// The file is not media, is corrupt, or needs what we do not have. Another try changes nothing.
     Input,
     /// The file asks for more than it may have (pixels, duration, time, bytes). Another try changes nothing.
@@ -24,6 +26,7 @@ impl Kind {
     /// The exit code of the command line for this kind.
     pub fn exit_code(self) -> u8 {
         match self {
+            Self::Usage => 2,
             Self::Input => 3,
             Self::Limit => 4,
             Self::Resource => 5,
@@ -35,6 +38,7 @@ impl Kind {
     /// The public name.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Usage => "usage",
             Self::Input => "input",
             Self::Limit => "limit",
             Self::Resource => "resource",
@@ -62,6 +66,11 @@ impl JobError {
             kind,
             message: message.into(),
         }
+    }
+
+    /// The command line is at fault.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
     }
 
     /// The input is at fault.

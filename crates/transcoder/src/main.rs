@@ -1,32 +1,36 @@
-//! The `cinelog-transcoder` binary: parse, then be a child, or run a command until it ends or Ctrl-C.
+//! The `cinelog-transcoder` binary: parse, then be a child, or run a command until it ends or a signal comes.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio_util::sync::CancellationToken;
-use transcoder::cli::{Cli, Command, execute};
+use service::shutdown::Shutdown;
+use transcoder::cli::{Cli, Command, ended, execute};
+use transcoder::error::JobError;
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Before any thread: a child confines itself first.
-    if let Command::StageChild { input_fd } = cli.command {
-        return Ok(transcoder::child::main(input_fd));
+    let json = cli.command.json();
+    match cli.command {
+        // Before any thread: a child confines itself first.
+        Command::StageChild { input_fd } => transcoder::child::main(input_fd),
+        Command::Worker(args) => ended(transcoder::worker::command::main(*args), json),
+        command => ended(until_signal(command), json),
     }
-    if let Command::Worker(args) = cli.command {
-        return transcoder::worker::command::main(*args);
-    }
+}
+
+/// Runs a command; a signal ends it early, and what it left aside is removed first.
+fn until_signal(command: Command) -> Result<(), JobError> {
+    let starting = |error: &dyn std::fmt::Display| JobError::infra("start", error);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
+        .build()
+        .map_err(|error| starting(&error))?
         .block_on(async {
-            let cancel = CancellationToken::new();
-            let token = cancel.clone();
-            let mut work = tokio::task::spawn_blocking(move || execute(&cli.command, &token));
-            tokio::select! {
-                done = &mut work => return Ok(done?),
-                stopped = tokio::signal::ctrl_c() => stopped?,
-            }
-            cancel.cancel();
-            Ok(work.await?)
+            let shutdown = Shutdown::new();
+            shutdown.on_signal().map_err(|error| starting(&error))?;
+            let cancel = shutdown.token();
+            tokio::task::spawn_blocking(move || execute(&command, &cancel))
+                .await
+                .unwrap_or_else(|error| Err(JobError::infra("run the command", error)))
         })
 }

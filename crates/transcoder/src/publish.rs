@@ -61,7 +61,8 @@ pub fn publish(
 ) -> Result<Manifest, JobError> {
     let scratch = scratch_beside(out)?;
     let (mut outcomes, mut warnings, mut first) = (Vec::new(), Vec::new(), None);
-    for profile in profiles {
+    // In their own order, each once however often it is named.
+    for profile in Profile::ALL.iter().filter(|one| profiles.contains(one)) {
         let folder = scratch.path().join(profile.name());
         fs::create_dir(&folder).map_err(|error| JobError::infra("make a scratch folder", error))?;
         match runner.run_job(

@@ -1,7 +1,6 @@
 //! `cinelog-transcoder worker`: the worker as a process, with the subscription that fills its queue.
 
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use service::telemetry;
 use storage::Store;
 
 use super::{Config, Worker};
+use crate::error::JobError;
 use crate::run::Runner;
 use crate::sandbox::Level;
 use crate::subscription::JobFold;
@@ -58,13 +58,17 @@ pub struct WorkerArgs {
 }
 
 /// Runs the worker until a signal, or until it is idle where that is asked for.
-pub fn main(args: WorkerArgs) -> anyhow::Result<ExitCode> {
+pub fn main(args: WorkerArgs) -> Result<(), JobError> {
     telemetry::init_logs(&args.telemetry);
-    tokio::runtime::Builder::new_multi_thread()
+    let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(run(args))?;
-    Ok(ExitCode::SUCCESS)
+        .build()
+        .context("start threads")
+        .and_then(|runtime| runtime.block_on(run(args)));
+    ran.map_err(|error| match error.downcast::<JobError>() {
+        Ok(error) => error,
+        Err(error) => JobError::infra("run the worker", format_args!("{error:#}")),
+    })
 }
 
 async fn run(args: WorkerArgs) -> anyhow::Result<()> {
@@ -74,7 +78,11 @@ async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         end_with_stdin(&shutdown);
     }
     let metrics = telemetry::init_metrics(&shutdown);
-    let url = args.database.database_url.context("set DATABASE_URL")?;
+    let url = args.database.database_url;
+    let url = url.ok_or_else(|| JobError::usage("set DATABASE_URL"))?;
+    if args.storage.storage_url.is_none() {
+        return Err(JobError::usage("set STORAGE_URL").into());
+    }
     let pool = db::connect(&url, Role::Transcoder, args.database.database_connections)
         .await
         .context("connect to Postgres")?;
@@ -111,7 +119,10 @@ async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     if !shutdown.finish(drain).await {
         tracing::warn!("something did not end in time");
     }
-    Ok(())
+    match shutdown.failure() {
+        Some(why) => Err(anyhow::anyhow!("{why}")),
+        None => Ok(()),
+    }
 }
 
 /// Asks for the end once nobody holds the other end of standard input any more. A thread of its own: a read of standard

@@ -122,7 +122,7 @@ impl Worker {
             if let Err(error) = slot.await {
                 // A worker that silently has fewer slots is worse than one that is started again.
                 tracing::error!(%error, "a slot broke");
-                shutdown.cancel();
+                shutdown.fail(format_args!("a slot broke: {error}"));
             }
         }
     }

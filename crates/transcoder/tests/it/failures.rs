@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use testing::clip;
@@ -152,6 +153,78 @@ fn outputs_join_what_is_in_the_folder_already() {
     assert!(
         folder.path().join("mine.txt").exists() && folder.path().join("manifest.json").exists()
     );
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.mp4");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    check(&pipe, 3, "input");
+}
+
+#[test]
+fn an_ending_that_no_waveform_has_is_wrong_usage_and_nothing_is_read() {
+    let output = transcoder()
+        .args(["waveform", "/nonexistent/song.flac", "-o", "song.wavx"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.lines().last().unwrap().starts_with("error: usage: "),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_worker_without_its_settings_is_wrong_usage() {
+    let settings = [
+        ("DATABASE_URL", "postgres:///nowhere"),
+        ("STORAGE_URL", "/nowhere"),
+    ];
+    for (given, missing) in [(0, "DATABASE_URL"), (1, "STORAGE_URL")] {
+        let mut worker = transcoder();
+        for (name, _) in settings {
+            worker.env_remove(name);
+        }
+        let output = worker
+            .arg("worker")
+            .envs(settings[..given].iter().copied())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            stderr.lines().last(),
+            Some(&*format!("error: usage: set {missing}"))
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_stop_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut run = transcoder()
+        .arg("run")
+        .arg(clip::tone(1))
+        .arg("--out")
+        .arg(&out)
+        .arg("--json")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(run.stdout.take());
+    assert!(run.wait().unwrap().success());
+    assert!(out.join("manifest.json").exists());
+}
+
+#[test]
+fn a_profile_named_twice_is_made_once() {
+    let run = Run::with(&clip::tone(1), &["--profile", "fast@1,fast@1"]).done();
+    assert_eq!(run.manifest()["plans"].as_array().unwrap().len(), 1);
 }
 
 #[test]

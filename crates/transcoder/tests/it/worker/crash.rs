@@ -121,10 +121,24 @@ async fn killed_at_any_commit_point_every_job_still_ends_once() {
     }
 }
 
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_slot_breaks_ends_as_a_failure() {
+    let world = World::new().await;
+    world.upload_for(read(&clip::tone(1)), &["fast@1"]).await;
+    let broken = world.start(&[], "worker.after_upload=panic");
+    let ended = broken.finish(LIMIT).await;
+    assert_eq!(ended.status.code(), Some(6), "{ended:?}");
+    let last = ended.stderr.lines().last().unwrap();
+    assert!(last.starts_with("error: infra: "), "{ended:?}");
+}
+
 fn children_of(process: u32) -> Vec<u32> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let children = threads.flat_map(|thread| {
-        let list = std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap();
+        // A thread may end while we look; then it has no children.
+        let list = std::fs::read_to_string(thread.unwrap().path().join("children"));
+        let list = list.unwrap_or_default();
         list.split_whitespace()
             .map(|id| id.parse().unwrap())
             .collect::<Vec<u32>>()
