@@ -9,11 +9,15 @@ use std::process::Stdio;
 
 use anyhow::{Context, bail, ensure};
 use service::secret::Secret;
+use service::shutdown::Shutdown;
 use tokio::process::Command;
 use uuid::Uuid;
 
 /// A unix socket's path may have 107 bytes; the socket's own name takes some.
 const SOCKET_PATH_MAX: usize = 85;
+
+/// Names the socket; nothing listens on a network.
+const PORT: u16 = 5432;
 
 /// A running private cluster.
 #[derive(Debug)]
@@ -25,8 +29,8 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts the cluster in `folder`, making it first when there is none. One that still runs, because its owner was
-    /// killed, is taken over.
-    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+    /// killed, is taken over. A second signal stops it too.
+    pub async fn start(folder: &Path, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let data = folder.join("data");
         let cluster = Self {
             programs: programs()?,
@@ -48,6 +52,7 @@ impl Cluster {
         if !cluster.data.join("PG_VERSION").exists() {
             cluster.init().await?;
         }
+        shutdown.on_second_signal(cluster.halt().into_std());
         if !cluster.runs().await {
             cluster.launch().await?;
         }
@@ -73,6 +78,19 @@ impl Cluster {
             .args(["-w", "-s", "-m", "fast", "-t", "30", "stop"]))
         .await?;
         Ok(())
+    }
+
+    /// Stops it without waiting and without a word; it recovers at its next start.
+    fn halt(&self) -> Command {
+        let mut halt = self.program("pg_ctl");
+        halt.arg("-D")
+            .arg(&self.data)
+            .args(["-W", "-s", "-m", "immediate", "stop"])
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        halt
     }
 
     async fn init(&self) -> anyhow::Result<()> {
@@ -104,7 +122,8 @@ impl Cluster {
 
     async fn launch(&self) -> anyhow::Result<()> {
         let options = format!(
-            "-c listen_addresses='' -c unix_socket_directories='{}'",
+            // The port too: PGPORT in our environment would name another socket.
+            "-c listen_addresses='' -c unix_socket_directories='{}' -c port={PORT}",
             self.socket.display()
         );
         let mut start = self.program("pg_ctl");
@@ -140,7 +159,7 @@ impl Cluster {
 
 fn url(socket: &Path) -> Secret {
     Secret::new(format!(
-        "postgres://postgres@localhost:5432/postgres?host={}",
+        "postgres://postgres@localhost:{PORT}/postgres?host={}",
         socket.display()
     ))
 }

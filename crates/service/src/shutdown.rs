@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +17,7 @@ pub struct Shutdown {
     token: CancellationToken,
     tasks: TaskTracker,
     failure: Arc<OnceLock<String>>,
+    last_act: Arc<Mutex<Option<Command>>>,
 }
 
 impl Shutdown {
@@ -31,6 +33,7 @@ impl Shutdown {
             token: self.token.child_token(),
             tasks: TaskTracker::new(),
             failure: Arc::default(),
+            last_act: self.last_act.clone(),
         }
     }
 
@@ -65,6 +68,11 @@ impl Shutdown {
         self.failure.get().map(String::as_str)
     }
 
+    /// Runs `command` before a second signal ends the process: what must not outlive it, and would. A short one.
+    pub fn on_second_signal(&self, command: Command) {
+        *self.last_act.lock().unwrap_or_else(PoisonError::into_inner) = Some(command);
+    }
+
     /// Starts a task that [`Shutdown::finish`] waits for.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
@@ -89,13 +97,26 @@ impl Shutdown {
         tokio::time::timeout(limit, self.tasks.wait()).await.is_ok()
     }
 
-    /// Ends on the first SIGINT or SIGTERM; a second one ends the process at once.
+    /// Ends on the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once.
     pub fn on_signal(&self) -> std::io::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let token = self.token.clone();
+        let mut hang_up = (!ignores_hang_up())
+            .then(|| signal(SignalKind::hangup()))
+            .transpose()?;
+        let (token, last_act) = (self.token.clone(), self.last_act.clone());
         let mut stop = async move || {
-            tokio::select! { _ = interrupt.recv() => 130, _ = terminate.recv() => 143 }
+            let hung_up = async {
+                match &mut hang_up {
+                    Some(signal) => signal.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = interrupt.recv() => 130,
+                _ = terminate.recv() => 143,
+                _ = hung_up => 129,
+            }
         };
         // Not tracked: it must outlive the tasks it ends, and it owns nothing that needs an orderly end.
         #[expect(
@@ -106,8 +127,28 @@ impl Shutdown {
             stop().await;
             tracing::info!("stopping; a second signal stops at once");
             token.cancel();
-            std::process::exit(stop().await);
+            let code = stop().await;
+            let command = last_act
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(mut command) = command {
+                command.status().ok();
+            }
+            std::process::exit(code);
         });
         Ok(())
     }
+}
+
+/// Whether we were started to survive the terminal, as `nohup` does it: a handler of ours would undo that. Where there is
+/// no `/proc`, a hang-up ends us.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit is that of signal 1, SIGHUP.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }

@@ -9,7 +9,7 @@ use service::db::Role;
 use tempfile::TempDir;
 use testing::db::Database;
 use testing::process::Finished;
-use testing::{clip, kafka};
+use testing::{clip, kafka, wait};
 
 use crate::program::{cinelog, running, tool};
 use crate::{outputs, topic};
@@ -65,11 +65,10 @@ async fn demo(folder: &Path, more: &[&str], environment: &[(&str, &str)]) -> Fin
         finished.stderr
     );
     // All it starts inherits TMPDIR.
-    assert_eq!(
-        running(temporary.to_str().unwrap(), group),
-        Vec::<String>::new(),
-        "it left something running"
-    );
+    wait::until_true(LIMIT, "nothing of it runs any more", async || {
+        running(temporary.to_str().unwrap(), group).is_empty()
+    })
+    .await;
     let left: Vec<_> = fs::read_dir(&temporary)
         .unwrap()
         .map(|entry| entry.unwrap().path())

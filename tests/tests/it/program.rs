@@ -29,9 +29,9 @@ pub(crate) fn cinelog(args: &[&str], environment: &[(&str, &str)]) -> Child {
 }
 
 /// Starts `cinelog` without the services that this test run has.
-pub(crate) fn alone(args: &[&str]) -> Child {
+pub(crate) fn alone(args: &[&str], environment: &[(&str, &str)]) -> Child {
     let mut command = tokio::process::Command::new(path("cinelog"));
-    command.args(args);
+    command.args(args).envs(environment.iter().copied());
     for service in ["DATABASE_URL", "KAFKA_BROKERS", "STORAGE_URL"] {
         command.env_remove(service);
     }

@@ -83,7 +83,7 @@ impl Up {
         let secret = self.fill_in(&folder)?;
         let cluster = match self.database.url() {
             Some(_) => None,
-            None => Some(Cluster::start(&folder.postgres()).await?),
+            None => Some(Cluster::start(&folder.postgres(), shutdown).await?),
         };
         if let Some(cluster) = &cluster {
             self.database = self.database.at(cluster.url());

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use testing::clip;
@@ -139,6 +139,32 @@ fn a_child_dies_with_its_parent_and_the_folder_stays_empty() {
         std::thread::yield_now();
     }
     assert!(!out.exists());
+}
+
+#[test]
+fn a_run_that_is_asked_to_end_leaves_nothing_behind() {
+    for signal in ["-TERM", "-HUP", "-INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = transcoder()
+            .arg("run")
+            .arg(clip::video(1280, 720, "25", 20))
+            .arg("--out")
+            .arg(folder.path().join("out"))
+            .args(["--json", "--profile", "proxy720@1"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = BufReader::new(run.stdout.take().unwrap());
+        told.read_line(&mut String::new()).unwrap();
+        let killed = Command::new("kill")
+            .args([signal, &run.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(killed.success());
+        assert_eq!(run.wait().unwrap().code(), Some(6), "{signal}");
+        let left = std::fs::read_dir(&folder).unwrap().count();
+        assert_eq!(left, 0, "{signal} leaves something");
+    }
 }
 
 fn children_of(pid: u32) -> Vec<String> {
