@@ -213,7 +213,7 @@ pub async fn api(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Log> {
     let pool = database.pool(Role::Api).await?;
-    let store = Store::open(storage).context("open the object store")?;
+    let store = Store::open_or_make(storage).context("open the object store")?;
     let log = Log::open(pool.clone(), keys, shutdown).await?;
     let state = ApiState::new(
         config,

@@ -53,9 +53,19 @@ pub struct OpenObject {
 }
 
 impl Folder {
+    pub(crate) fn make_at(root: PathBuf, public_url: Url) -> Result<Self, Error> {
+        std::fs::create_dir_all(root.join(ASIDE))?;
+        Self::open_at(root, public_url)
+    }
+
     pub(crate) fn open_at(root: PathBuf, public_url: Url) -> Result<Self, Error> {
         let aside = root.join(ASIDE);
-        std::fs::create_dir_all(&aside)?;
+        if !aside.is_dir() {
+            return Err(Error::Config(format!(
+                "{} is not a store: mount it, or let `cinelog api` or `cinelog up` make it",
+                root.display()
+            )));
+        }
         remove_abandoned(&aside)?;
         let objects = LocalFileSystem::new_with_prefix(&root)
             .map_err(|error| Error::Config(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! One store, whichever it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -93,14 +93,27 @@ pub(crate) enum Body<'a> {
 }
 
 impl Store {
-    /// The store that `config` names, without the means to sign a folder's URLs.
+    /// The store that `config` names, without the means to sign a folder's URLs. A folder must be a store already: one
+    /// that is not mounted yet must not pass for an empty one.
     pub fn open(config: &Config) -> Result<Self, Error> {
+        Self::find(config, Folder::open_at)
+    }
+
+    /// The same, and makes a folder that is not there: for the process that owns it.
+    pub fn open_or_make(config: &Config) -> Result<Self, Error> {
+        Self::find(config, Folder::make_at)
+    }
+
+    fn find(
+        config: &Config,
+        folder_at: impl Fn(PathBuf, Url) -> Result<Folder, Error>,
+    ) -> Result<Self, Error> {
         let url = config
             .storage_url
             .as_deref()
             .ok_or_else(|| Error::Config("set STORAGE_URL".into()))?;
         Ok(Self(match Location::parse(url)? {
-            Location::Folder(root) => Kind::Folder(Folder::open_at(root, config.public_url()?)?),
+            Location::Folder(root) => Kind::Folder(folder_at(root, config.public_url()?)?),
             Location::Bucket(at) => Kind::S3(Box::new(Bucket::open(at, config)?)),
         }))
     }

@@ -107,7 +107,7 @@ impl App {
         let arguments = ["storage", "--public-url", &url]
             .into_iter()
             .chain(storage.iter().copied());
-        let store = Store::open(&StorageArgs::parse_from(arguments).storage).unwrap();
+        let store = Store::open_or_make(&StorageArgs::parse_from(arguments).storage).unwrap();
         let state = ApiState::new(
             config,
             log.clone(),

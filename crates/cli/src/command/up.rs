@@ -123,7 +123,7 @@ impl Up {
         };
         stack::relay(&self.database, &self.kafka, shutdown).await?;
         stack::projectors(&self.database, &facts, &self.projectors, &[], shutdown).await?;
-        transcoder::keep(self.environment(folder.empty_scratch()?), shutdown);
+        let transcoder = self.environment(folder.empty_scratch()?);
         let log = stack::api(
             &self.database,
             keys,
@@ -134,6 +134,8 @@ impl Up {
             shutdown,
         )
         .await?;
+        // After the API, which makes the folder of objects.
+        transcoder::keep(transcoder, shutdown);
         Ok(Running {
             address,
             secret,

@@ -21,7 +21,7 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let store = Store::open(&config(&root.path().display().to_string())).unwrap();
+        let store = Store::open_or_make(&config(&root.path().display().to_string())).unwrap();
         Self {
             store: store.with_signing(&MacKey::new(b"secret")),
             root,

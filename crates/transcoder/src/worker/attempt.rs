@@ -79,14 +79,14 @@ impl Attempt<'_> {
         match self.store.download(&key, to, limit, &expected).await {
             Ok(_) => Ok(()),
             Err(
-                storage::Error::Missing(_)
-                | storage::Error::ChecksumDiffers(_)
+                storage::Error::ChecksumDiffers(_)
                 | storage::Error::SizeDiffers { .. }
                 | storage::Error::Changed(_)
                 | storage::Error::LimitReached { .. },
             ) => Err(JobError::input(
                 "the stored object is not what was uploaded",
             )),
+            // A missing one too: it was there when the upload was completed, so the store is at fault, or its address.
             Err(error) => Err(JobError::infra("fetch the original", error)),
         }
     }

@@ -10,6 +10,7 @@ use events::fact::Fact;
 use storage::{Checksum, Key};
 use testing::clip;
 use testing::s3::S3Server;
+use testing::wait;
 
 use self::world::{LIMIT, World, assert_whole, outline, read};
 
@@ -100,23 +101,61 @@ async fn bytes_that_are_not_those_that_were_uploaded_are_the_input_s_fault() {
     let folder = Path::new(world.storage.storage_url.as_deref().unwrap());
     let key = Key::original(world.tenant.0, asset.0);
     std::fs::write(folder.join(key.as_str()), other).unwrap();
-    let gone = world.upload_for(read(&clip::tone(3)), &["fast@1"]).await;
-    let key = Key::original(world.tenant.0, gone.0);
-    world.store.delete(&key).await.unwrap();
 
     let worker = world.work();
-    for asset in [asset, gone] {
-        let facts = world.settled(asset).await;
-        let Some(Fact::AssetFailed(failed)) = facts.last() else {
-            panic!("{facts:?}");
-        };
-        assert_eq!(failed.error.kind, "input");
-        assert_eq!(
-            failed.error.message,
-            "the stored object is not what was uploaded"
+    let facts = world.settled(asset).await;
+    let Some(Fact::AssetFailed(failed)) = facts.last() else {
+        panic!("{facts:?}");
+    };
+    assert_eq!(failed.error.kind, "input");
+    assert_eq!(
+        failed.error.message,
+        "the stored object is not what was uploaded"
+    );
+    assert!(worker.finish(LIMIT).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_original_is_tried_again_and_comes_out_whole_once_it_is_back() {
+    let world = World::new().await;
+    let bytes = read(&clip::tone(3));
+    let asset = world.upload_for(bytes.clone(), &["fast@1"]).await;
+    let key = Key::original(world.tenant.0, asset.0);
+    world.store.delete(&key).await.unwrap();
+    let worker = world.work();
+    wait::until_true(LIMIT, "the job was tried and waits", async || {
+        world.states().await == [("fast@1".to_owned(), "queued".to_owned(), 1)]
+    })
+    .await;
+    assert_eq!(world.facts(asset).await.len(), 2, "nobody is told yet");
+    world
+        .store
+        .put(&key, bytes.into(), "audio/wav")
+        .await
+        .unwrap();
+    let facts = world.settled(asset).await;
+    assert!(
+        matches!(facts.last(), Some(Fact::AssetReady(_))),
+        "{facts:?}"
+    );
+    assert!(worker.finish(LIMIT).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_is_not_mounted_is_not_taken_for_an_empty_store() {
+    let mut world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    for place in [folder.path().join("nowhere"), folder.path().to_owned()] {
+        world.storage.storage_url = place.to_str().map(str::to_owned);
+        let ended = world.start(&["--exit-when-idle"], "").finish(LIMIT).await;
+        assert_eq!(ended.status.code(), Some(6), "{ended:?}");
+        let last = ended.stderr.lines().last().unwrap();
+        assert!(
+            last.starts_with("error: infra: ") && last.contains("is not a store"),
+            "{ended:?}"
         );
     }
-    assert!(worker.finish(LIMIT).await);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

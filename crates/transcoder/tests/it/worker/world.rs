@@ -78,7 +78,7 @@ impl World {
             .unwrap();
         Self {
             tenant: log.default_tenant().await.unwrap(),
-            store: Store::open(&storage).unwrap(),
+            store: Store::open_or_make(&storage).unwrap(),
             database,
             pool,
             log,
