@@ -158,7 +158,9 @@ impl<F: DerefMut<Target = Frame>> Decoder<F> {
                 )));
             }
             let start_ns = frame.timestamp().and_then(|ts| to_ns(ts, self.base));
-            let duration_ns = to_ns(ffi::duration(&frame), self.base).unwrap_or(0).max(0);
+            let duration_ns = to_ns(frame.packet().duration, self.base)
+                .unwrap_or(0)
+                .max(0);
             each(Decoded {
                 frame,
                 start_ns,

@@ -217,7 +217,6 @@ impl AudioEncoder {
         } else {
             ChannelLayout::STEREO
         });
-        encoder.set_channels(if mono { 1 } else { 2 });
         encoder.set_bit_rate(AUDIO_BIT_RATE);
         encoder.set_time_base(AUDIO_BASE);
         let encoder = encoder

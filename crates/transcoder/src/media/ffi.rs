@@ -6,7 +6,7 @@ use std::ptr;
 use ffmpeg_next::ffi as av;
 use ffmpeg_next::format::context::{Input, StreamIo};
 use ffmpeg_next::format::stream::Stream;
-use ffmpeg_next::{Dictionary, Error, Frame, frame};
+use ffmpeg_next::{Dictionary, Error, frame};
 
 use crate::limits::Limits;
 
@@ -227,13 +227,6 @@ pub(super) fn layout_mask(audio: &frame::Audio) -> u64 {
             0
         }
     }
-}
-
-/// How long a frame is shown, in its stream's clock; zero if unknown.
-#[expect(unsafe_code, reason = "the binding has no getter")]
-pub(super) fn duration(frame: &Frame) -> i64 {
-    // SAFETY: plain field of a frame we hold.
-    unsafe { (*frame.as_ptr()).pkt_duration }
 }
 
 /// Whether a packet is decoded but not shown.

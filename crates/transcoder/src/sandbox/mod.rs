@@ -35,11 +35,15 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// Every layer there is today.
+    /// Every layer there is today, on this system.
+    #[cfg(target_os = "linux")]
     pub const ALL: [Self; 4] = [
         Self::NoNewPrivileges,
         Self::ResourceLimits,
         Self::ClosedDescriptors,
         Self::FirstToGo,
     ];
+    /// Every layer there is today, on this system: the others are calls of Linux.
+    #[cfg(not(target_os = "linux"))]
+    pub const ALL: [Self; 1] = [Self::ResourceLimits];
 }

@@ -59,6 +59,8 @@ fn start_here(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
     // SAFETY: both calls are async-signal-safe and touch nothing of the parent's memory.
     unsafe {
         command.pre_exec(move || {
+            // Elsewhere the end of its control pipe is all that tells a child of its parent's.
+            #[cfg(target_os = "linux")]
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             check(libc::fcntl(fd, libc::F_SETFD, 0))
         });
@@ -69,22 +71,32 @@ fn start_here(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
 /// Gives up rights: the first thing a child does, before any thread. Returns the layers that hold and those that failed.
 pub fn confine(input: RawFd, limits: &Limits) -> (Vec<Layer>, Vec<(Layer, io::Error)>) {
     let (mut held, mut failed) = (Vec::new(), Vec::new());
-    let attempts = [
-        (
-            Layer::FirstToGo,
-            std::fs::write("/proc/self/oom_score_adj", "1000"),
-        ),
-        (Layer::ClosedDescriptors, close_others(input)),
-        (Layer::ResourceLimits, set_limits(limits)),
-        (Layer::NoNewPrivileges, no_new_privileges()),
-    ];
-    for (layer, result) in attempts {
-        match result {
+    for layer in Layer::ALL.into_iter().rev() {
+        match apply(layer, input, limits) {
             Ok(()) => held.push(layer),
             Err(error) => failed.push((layer, error)),
         }
     }
     (held, failed)
+}
+
+#[cfg(target_os = "linux")]
+fn apply(layer: Layer, input: RawFd, limits: &Limits) -> io::Result<()> {
+    match layer {
+        Layer::FirstToGo => std::fs::write("/proc/self/oom_score_adj", "1000"),
+        Layer::ClosedDescriptors => close_others(input),
+        Layer::ResourceLimits => set_limits(limits),
+        Layer::NoNewPrivileges => no_new_privileges(),
+    }
+}
+
+/// The other layers are calls of Linux.
+#[cfg(not(target_os = "linux"))]
+fn apply(layer: Layer, _: RawFd, limits: &Limits) -> io::Result<()> {
+    match layer {
+        Layer::ResourceLimits => set_limits(limits),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// The input that the parent left open for this process.
@@ -112,6 +124,7 @@ pub fn kill_group(child: &Child) {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "no safe wrapper among our dependencies")]
 fn no_new_privileges() -> io::Result<()> {
     // SAFETY: plain system calls without pointers.
@@ -150,6 +163,7 @@ fn set_limits(limits: &Limits) -> io::Result<()> {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "closes descriptors by number")]
 fn close_others(input: RawFd) -> io::Result<()> {
     let input = u32::try_from(input).map_err(|_| io::ErrorKind::InvalidInput)?;
