@@ -1,5 +1,7 @@
 # What there is to run. Each target is a line or two; what it does is in ops/dev and in the programs.
 SHELL := /bin/bash
+# Where `make up` keeps what it is told.
+DATA ?= .cinelog/data
 .PHONY: demo demo-full up test lint docs clean bench crash fuzz
 
 # ---- use it --------------------------------------------------------------------------------------------------------
@@ -7,7 +9,7 @@ demo:      ; @ops/dev/setup && ops/dev/build && ops/dev/built cinelog demo --out
 demo-full:
 	@ops/dev/setup kafka && ops/dev/build
 	@ops/dev/with-services --kafka --s3 -- ops/dev/demo-full
-up:        ; @ops/dev/setup && ops/dev/build && ops/dev/built cinelog up --data .cinelog/data
+up:        ; @ops/dev/setup && ops/dev/build && ops/dev/built cinelog up --data "$(DATA)"
 
 # ---- work on it ----------------------------------------------------------------------------------------------------
 test:      ; @ops/dev/setup kafka && ops/dev/with-services --kafka --s3 -- ops/dev/test

@@ -33,7 +33,7 @@ impl Cluster {
     pub async fn start(folder: &Path, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let data = folder.join("data");
         let cluster = Self {
-            programs: programs()?,
+            programs: programs(&data)?,
             socket: socket_folder(folder),
             data,
         };
@@ -145,7 +145,7 @@ impl Cluster {
             let reached = run(as_server("test").arg("-w").arg(folder)).await;
             ensure!(
                 reached.is_ok(),
-                "the user `postgres` cannot reach {}: choose another --data, e.g. /var/lib/cinelog",
+                "the user `postgres` cannot reach {}: choose another --data, e.g. `make up DATA=/var/lib/cinelog`",
                 folder.display()
             );
         }
@@ -174,8 +174,34 @@ fn socket_folder(folder: &Path) -> PathBuf {
     std::env::temp_dir().join(format!("cinelog-{}", name.simple()))
 }
 
-/// The newest installed server programs.
-fn programs() -> anyhow::Result<PathBuf> {
+/// The server programs that can run the cluster in `data`: those of its own version, or for a new one the newest.
+fn programs(data: &Path) -> anyhow::Result<PathBuf> {
+    let own: Option<u32> = fs::read_to_string(data.join("PG_VERSION"))
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let installed = installed();
+    let Some(own) = own else {
+        let newest = installed.into_iter().max_by_key(|bin| version(bin));
+        return newest.or_else(on_path).context(
+            "Postgres is not installed: run ops/dev/setup, or set DATABASE_URL to a server",
+        );
+    };
+    // Programs on the PATH do not tell their version by their place; they are asked only where there are no others.
+    let found = if installed.is_empty() {
+        on_path()
+    } else {
+        installed.into_iter().find(|bin| version(bin) == own)
+    };
+    found.with_context(|| {
+        format!(
+            "the data in {} is Postgres {own}'s: install the package postgresql-{own}",
+            data.display()
+        )
+    })
+}
+
+/// Where packages put server programs.
+fn installed() -> Vec<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -186,19 +212,29 @@ fn programs() -> anyhow::Result<PathBuf> {
         "/usr/local/opt/postgresql@17/bin",
     ]
     .map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = debian
+    debian
         .chain(brew)
         .filter(|bin| bin.join("initdb").exists())
-        .max_by_key(|bin| version(bin));
-    found
-        .or_else(|| std::env::split_paths(&path).find(|bin| bin.join("initdb").exists()))
-        .context("Postgres is not installed: run ops/dev/setup, or set DATABASE_URL to a server")
+        .collect()
 }
 
+fn on_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).find(|bin| bin.join("initdb").exists())
+}
+
+/// The version of programs in `/usr/lib/postgresql/17/bin` or `…/postgresql@17/bin`.
 fn version(bin: &Path) -> u32 {
     bin.parent()
-        .and_then(|p| p.file_name()?.to_str()?.parse().ok())
+        .and_then(|folder| {
+            folder
+                .file_name()?
+                .to_str()?
+                .rsplit('@')
+                .next()?
+                .parse()
+                .ok()
+        })
         .unwrap_or_default()
 }
 
