@@ -18,7 +18,7 @@ use crate::profile::Profile;
 pub const LEASE: Duration = Duration::from_secs(30);
 /// Told when there are new jobs, or old ones again.
 pub const NEWS: &str = "cinelog_jobs";
-/// How long one statement of a running job may take: far less than the lease.
+/// How long one statement may take: far less than the lease.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which jobs come first.
@@ -122,7 +122,7 @@ impl Jobs {
     /// in the most urgent class. Jobs of profiles that this build does not know are left for a newer one.
     pub async fn claim(&self, class: Option<Class>) -> sqlx::Result<Option<Job>> {
         let known: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name()).collect();
-        sqlx::query_as(
+        let claimed = sqlx::query_as(
             "UPDATE jobs.jobs
              SET state = 'running', token = gen_random_uuid(), attempts = attempts + 1,
                  lease_until = clock_timestamp() + $1::float8 * interval '1 s'
@@ -140,22 +140,22 @@ impl Jobs {
         .bind(LEASE.as_secs_f64())
         .bind(class.map(Class::number))
         .bind(known)
-        .fetch_optional(&self.pool)
-        .await
+        .fetch_optional(&self.pool);
+        patiently(claimed).await
     }
 
     /// Whether no job of the class is left that this build could do, now or later.
     pub async fn is_empty(&self, class: Option<Class>) -> sqlx::Result<bool> {
         let known: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name()).collect();
-        sqlx::query_scalar(
+        let empty = sqlx::query_scalar(
             "SELECT NOT EXISTS (
                  SELECT FROM jobs.jobs WHERE state IN ('queued', 'running')
                      AND ($1::smallint IS NULL OR class = $1) AND profile = ANY ($2))",
         )
         .bind(class.map(Class::number))
         .bind(known)
-        .fetch_one(&self.pool)
-        .await
+        .fetch_one(&self.pool);
+        patiently(empty).await
     }
 
     /// Keeps a job for another [`LEASE`]; false: it is not ours any more.
@@ -245,11 +245,13 @@ pub async fn end(
     Ok(patiently(ended).await?.rows_affected() == 1)
 }
 
-/// A connection that hangs must not outlast the lease.
-async fn patiently<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+/// A connection that hangs must not outlast the lease, nor keep a worker from ending.
+pub(crate) async fn patiently<T, E: From<sqlx::Error>>(
+    statement: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     tokio::time::timeout(PATIENCE, statement)
         .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
 }
 
 #[cfg(test)]

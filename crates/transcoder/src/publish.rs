@@ -13,9 +13,12 @@ use crate::error::{JobError, Kind};
 use crate::plan::Plan;
 use crate::probe::{Facts, Measured};
 use crate::profile::Profile;
-use crate::run::{JobOutcome, Output, Progress, Runner, hash};
+use crate::run::{JobOutcome, NAMES, Output, Progress, Runner, hash};
 use crate::sandbox::Layer;
 use crate::wire::Warning;
+
+/// What names everything a run made.
+const MANIFEST: &str = "manifest.json";
 
 /// What `manifest.json` says.
 #[derive(Debug, Serialize)]
@@ -140,10 +143,7 @@ fn manifest(
 /// A folder on the same file system as `out`: next to it, or within it where it is a mount point.
 fn scratch_beside(out: &Path) -> Result<TempDir, JobError> {
     let make = || -> io::Result<TempDir> {
-        let parent = out
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let parent = parent_of(out);
         fs::create_dir_all(parent)?;
         let mounted = match fs::metadata(out) {
             Ok(metadata) if !metadata.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
@@ -157,34 +157,86 @@ fn scratch_beside(out: &Path) -> Result<TempDir, JobError> {
     make().map_err(|error| JobError::infra("make a scratch folder beside the outputs", error))
 }
 
-/// Renames everything into `out`, the manifest last: who sees a manifest sees all it names.
+/// Makes everything appear in `out`. Who sees a manifest sees all it names; a new folder appears with all that is in it.
 fn place(manifest: &Manifest, scratch: &Path, out: &Path) -> Result<(), JobError> {
     let doing = |error: io::Error| JobError::infra("put the outputs in place", error);
-    let written = scratch.join("manifest.json");
     let mut text = serde_json::to_vec_pretty(manifest).map_err(|error| doing(error.into()))?;
     text.push(b'\n');
-    fs::write(&written, text).map_err(doing)?;
-    fs::create_dir_all(out).map_err(doing)?;
-    let moves = manifest
-        .outputs
-        .iter()
-        .map(|output| (output.path.as_path(), output.name.as_str()));
-    let mut placed = Vec::new();
-    for (from, name) in moves.chain([(written.as_path(), "manifest.json")]) {
-        let to = out.join(name);
-        if let Err(error) = File::open(from)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| fs::rename(from, &to))
-        {
-            // Take back what is there already: all or nothing.
-            for path in &placed {
-                drop(fs::remove_file(path));
-            }
-            return Err(doing(error));
-        }
-        placed.push(to);
+    let made = scratch.join("made");
+    gather(manifest, &text, &made).map_err(doing)?;
+    if fs::symlink_metadata(out).is_ok() {
+        replace(&made, &scratch.join("old"), out).and_then(|()| sync(out))
+    } else {
+        fs::rename(&made, out).and_then(|()| sync(parent_of(out)))
     }
-    File::open(out)
-        .and_then(|folder| folder.sync_all())
-        .map_err(doing)
+    .map_err(doing)
+}
+
+/// Moves the outputs into the folder `made`, with their manifest, and all of it to the disk.
+fn gather(manifest: &Manifest, text: &[u8], made: &Path) -> io::Result<()> {
+    fs::create_dir(made)?;
+    fs::write(made.join(MANIFEST), text)?;
+    for output in &manifest.outputs {
+        fs::rename(&output.path, made.join(&output.name))?;
+    }
+    for name in names() {
+        match sync(&made.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    sync(made)
+}
+
+/// Puts what was made in the place of what an earlier run left in `out`, which comes back when that fails. The manifest
+/// goes first and comes last.
+fn replace(made: &Path, old: &Path, out: &Path) -> io::Result<()> {
+    fs::create_dir(old)?;
+    let (first, last): (Vec<_>, Vec<_>) = (names().collect(), names().rev().collect());
+    move_all(&first, out, old)?;
+    let moved = move_all(&last, made, out);
+    if moved.is_err() {
+        move_all(&last, old, out).ok();
+    }
+    moved
+}
+
+/// Every name that a run may leave, the manifest's first.
+fn names() -> impl DoubleEndedIterator<Item = &'static str> {
+    [MANIFEST]
+        .into_iter()
+        .chain(NAMES.iter().map(|(name, _)| *name))
+}
+
+/// Moves those of these files that there are, in this order: all of them or none.
+fn move_all(names: &[&str], from: &Path, to: &Path) -> io::Result<()> {
+    for (count, name) in names.iter().enumerate() {
+        if let Err(error) = move_one(name, from, to) {
+            for name in names[..count].iter().rev() {
+                move_one(name, to, from).ok();
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn move_one(name: &str, from: &Path, to: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(from.join(name)) {
+        // Not ours, and it would go with the scratch folder.
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(_) => fs::rename(from.join(name), to.join(name)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }

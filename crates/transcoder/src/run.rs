@@ -86,7 +86,7 @@ pub struct JobOutcome {
 }
 
 /// Every name a child may give a file, with its MIME type.
-const NAMES: [(&str, &str); 4] = [
+pub(crate) const NAMES: [(&str, &str); 4] = [
     ("proxy.mp4", "video/mp4"),
     ("waveform.dat", "application/octet-stream"),
     ("waveform.json", "application/json"),

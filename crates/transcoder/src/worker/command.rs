@@ -64,7 +64,12 @@ pub fn main(args: WorkerArgs) -> Result<(), JobError> {
         .enable_all()
         .build()
         .context("start threads")
-        .and_then(|runtime| runtime.block_on(run(args)));
+        .and_then(|runtime| {
+            let ran = runtime.block_on(run(args));
+            // What did not end in time ends with the process, its child too.
+            runtime.shutdown_background();
+            ran
+        });
     ran.map_err(|error| match error.downcast::<JobError>() {
         Ok(error) => error,
         Err(error) => JobError::infra("run the worker", format_args!("{error:#}")),
@@ -115,8 +120,16 @@ async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     let drain = args.worker.drain() + LAST_WORDS;
     tracing::info!("working");
     let worker = Worker::new(pool, log, store, runner, args.worker);
-    worker.run(&shutdown).await;
-    if !shutdown.finish(drain).await {
+    // A Postgres that has gone silent must not keep us: what is still ours then, its lease gives back.
+    let too_long = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    let in_time = tokio::select! {
+        () = worker.run(&shutdown) => shutdown.finish(LAST_WORDS).await,
+        () = too_long => false,
+    };
+    if !in_time {
         tracing::warn!("something did not end in time");
     }
     match shutdown.failure() {

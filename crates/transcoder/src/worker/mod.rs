@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::error::{JobError, Kind};
-use crate::job::{Class, Job, Jobs, LEASE, NEWS};
+use crate::job::{Class, Job, Jobs, LEASE, NEWS, patiently};
 use crate::metrics::{ATTEMPT_SECONDS, ATTEMPTS, SLOTS_BUSY};
 use crate::run::Runner;
 use crate::subscription::JobFold;
@@ -271,9 +271,7 @@ impl Worker {
 
     /// Whether the queue is empty and knows all that the log asks for.
     async fn is_idle(&self) -> sqlx::Result<bool> {
-        let mut connection = self.jobs.pool().acquire().await?;
-        let lags = lag(&mut connection).await?;
-        drop(connection);
+        let lags = patiently(async { lag(&mut *self.jobs.pool().acquire().await?).await }).await?;
         let caught_up = lags
             .iter()
             .any(|lag| lag.subscription == JobFold::NAME && lag.lanes_behind == 0);

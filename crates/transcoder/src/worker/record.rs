@@ -12,10 +12,13 @@ use service::retry::{Backoff, Retry};
 
 use super::{Worker, policy, result};
 use crate::error::{JobError, Kind};
-use crate::job::{self, End, Job};
+use crate::job::{self, End, Job, patiently};
 
 /// How often the ending transaction is begun anew when others change the asset, or Postgres does not answer.
 const TRIES: usize = 8;
+
+/// How long one try may take: longer than waiting for a lock may, so that only a silent connection runs into it.
+const APPEND_LIMIT: Duration = Duration::from_secs(15);
 
 /// Who the facts of jobs come from.
 fn transcoder() -> UserId {
@@ -26,7 +29,7 @@ impl Worker {
     /// The job's end, as far as the log knows it. A job that the log does not know has none of its own to wait for.
     pub(super) async fn ended(&self, job: &Job) -> Result<Option<End>, LogError> {
         let stream = StreamKey::asset(job.asset).stream;
-        let row = self.log.stream(job.tenant, &stream).await?;
+        let row = patiently(self.log.stream(job.tenant, &stream)).await?;
         let state: AssetState = row.map(|row| row.state()).unwrap_or_default();
         let Some(known) = state.jobs.get(&job.id) else {
             return Ok(Some(End::Cancelled));
@@ -45,7 +48,7 @@ impl Worker {
             let mut connection = self.jobs.pool().acquire().await?;
             job::end(&mut connection, job, end, None).await
         };
-        if let Err(error) = settled.await {
+        if let Err(error) = patiently(settled).await {
             tracing::warn!(%error, "the job was not settled; its lease will run out");
         }
         "lost"
@@ -135,10 +138,12 @@ impl Worker {
                 return Ok(false);
             }
             failpoint::hit("worker.before_append");
-            let appended = self
+            let append = self
                 .log
-                .append_in(tx, &command, std::slice::from_ref(&stream), decide)
-                .await;
+                .append_in(tx, &command, std::slice::from_ref(&stream), decide);
+            let appended = tokio::time::timeout(APPEND_LIMIT, append)
+                .await
+                .unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut)));
             failpoint::hit("worker.after_append");
             match appended {
                 Ok(_) => return Ok(true),

@@ -156,6 +156,34 @@ fn outputs_join_what_is_in_the_folder_already() {
 }
 
 #[test]
+fn a_second_run_takes_the_place_of_the_first_or_leaves_it_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |clip: &Path, out: &Path| {
+        let output = transcoder()
+            .arg("run")
+            .arg(clip)
+            .arg("--out")
+            .arg(out)
+            .output();
+        output.unwrap().status.code()
+    };
+    let out = folder.path().join("out");
+    assert_eq!(run(&clip::video(320, 180, "25", 1), &out), Some(0));
+    assert!(out.join("poster.jpg").exists());
+    assert_eq!(run(&clip::tone(1), &out), Some(0));
+    assert!(!out.join("poster.jpg").exists(), "the first run's poster");
+    let waveform = std::fs::read(out.join("waveform.dat")).unwrap();
+
+    // What is in the way is not ours to move.
+    std::fs::create_dir_all(out.join("poster.jpg/mine")).unwrap();
+    assert_eq!(run(&clip::video(320, 180, "25", 1), &out), Some(6));
+    assert!(out.join("poster.jpg/mine").exists());
+    assert!(out.join("manifest.json").exists());
+    assert_eq!(std::fs::read(out.join("waveform.dat")).unwrap(), waveform);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+}
+
+#[test]
 fn a_pipe_that_nobody_writes_to_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe.mp4");
