@@ -1,9 +1,15 @@
 //! Workers that are killed, asked to end, or on a broken machine.
 
+use std::path::Path;
 use std::process::Command as Program;
+use std::time::Duration;
 
 use events::fact::Fact;
+use rustix::process::Signal;
 use testing::{clip, wait};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
 use transcoder::worker::Config;
 
 use super::world::{LIMIT, World, assert_whole, read};
@@ -97,6 +103,58 @@ async fn a_worker_that_is_asked_to_end_gives_its_job_back_untried() {
         .await
         .unwrap();
     assert_eq!(progress, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_postgres_has_gone_silent_still_ends_when_it_is_asked_to() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let silent = CancellationToken::new();
+    let url = behind_a_proxy(&world, folder.path(), silent.clone());
+    let worker = world.start_on(&url, &["--drain-seconds", "0"], "");
+    wait::until_true(LIMIT, "the worker has asked for a job", async || {
+        silent.is_cancelled()
+    })
+    .await;
+    worker.signal(Signal::TERM);
+    let ended = worker.finish(Duration::from_secs(30)).await;
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+/// The URL of the world's database by way of a proxy in `folder`. A connection that asks for a job gets no answer any
+/// more, which `silent` tells.
+fn behind_a_proxy(world: &World, folder: &Path, silent: CancellationToken) -> String {
+    let (start, socket) = world.database.url().expose().rsplit_once("host=").unwrap();
+    let name = ".s.PGSQL.5432";
+    let (server, here) = (Path::new(socket).join(name), folder.join(name));
+    let listener = UnixListener::bind(here).unwrap();
+    let tasks = world.shutdown.child();
+    world.shutdown.spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = UnixStream::connect(&server).await.unwrap();
+            tasks.spawn(pass_on(client, server, silent.clone()));
+        }
+    });
+    format!("{start}host={}", folder.display())
+}
+
+async fn pass_on(mut client: UnixStream, mut server: UnixStream, silent: CancellationToken) {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let asking = async {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+            if String::from_utf8_lossy(&buffer[..read]).contains("SET state = 'running'") {
+                silent.cancel();
+                std::future::pending::<()>().await;
+            }
+            to_server.write_all(&buffer[..read]).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        _ = copy(&mut from_server, &mut to_client) => {}
+    }
 }
 
 #[cfg(feature = "failpoints")]

@@ -200,13 +200,17 @@ impl World {
 
     /// Starts the worker as a process of its own.
     pub(super) fn start(&self, options: &[&str], failpoints: &str) -> Child {
+        self.start_on(self.database.url().expose(), options, failpoints)
+    }
+
+    pub(super) fn start_on(&self, database: &str, options: &[&str], failpoints: &str) -> Child {
         let fixed = ["worker", "--slots", "1", "--sandbox", "best-effort"];
         let storage = self.storage.storage_url.clone().unwrap();
         Child::start(
             BINARY,
             &[&fixed[..], options].concat(),
             &[
-                ("DATABASE_URL", self.database.url().expose()),
+                ("DATABASE_URL", database),
                 ("DATABASE_CONNECTIONS", "6"),
                 ("MASTER_KEY", MASTER_KEY),
                 ("STORAGE_URL", &storage),
