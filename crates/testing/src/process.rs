@@ -125,6 +125,13 @@ impl Child {
         )
     }
 
+    /// Waits at most `limit` for its end; whether it came.
+    pub async fn ends_within(&mut self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.process.wait())
+            .await
+            .is_ok()
+    }
+
     /// Waits until it has ended and its output is complete.
     ///
     /// # Panics

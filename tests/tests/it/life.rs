@@ -339,7 +339,7 @@ fn completed(asset: AssetId, owner: UserId) -> UploadCompleted {
 }
 
 /// Numbers that follow from a seed (splitmix64).
-pub(crate) struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
     pub(crate) fn below(&mut self, limit: u64) -> u64 {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod chaos;
 mod crash;
 mod feed;
 mod life;
@@ -10,3 +11,4 @@ mod pipeline;
 mod program;
 mod topic;
 mod up;
+mod world;
