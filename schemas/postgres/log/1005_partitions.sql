@@ -25,7 +25,7 @@ BEGIN
     -- One at a time; who comes second finds nothing left to do.
     PERFORM pg_advisory_xact_lock(7157201440952);
     SELECT l.partition_rows, greatest(COALESCE((SELECT e.position FROM log.events e ORDER BY e.position DESC LIMIT 1), 0),
-                                      l.floor - 1) + greatest(2 * l.partition_rows, facts)
+                                      l.floor - 1) + greatest(2 * l.partition_rows, least(facts, 1000000))
     INTO rows, wanted FROM log.log l;
     first_free := log.room();
     WHILE first_free <= wanted LOOP

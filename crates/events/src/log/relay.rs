@@ -82,6 +82,9 @@ pub struct Relay {
     wake: Wake,
     kafka: Kafka,
     clock: Clock,
+    /// The most facts in the next transaction: halved when one fails, so that slow brokers get what they can take in its
+    /// time; doubled when one does not.
+    most: i64,
 }
 
 impl Relay {
@@ -92,6 +95,7 @@ impl Relay {
             wake,
             kafka,
             clock,
+            most: MAX_FACTS,
         }
     }
 
@@ -126,8 +130,10 @@ impl Relay {
             () = shutdown.cancelled() => Ok(()),
             started = self.start(&mut lock) => match started {
                 Ok((producer, position)) => {
-                    backoff.reset();
-                    let relayed = self.relay(&mut lock, &producer, position, shutdown).await;
+                    let relayed = self.relay(&mut lock, &producer, position, backoff, shutdown).await;
+                    if matches!(relayed, Err(RelayError::Kafka(_))) {
+                        self.most = (self.most / 2).max(1);
+                    }
                     // Ending a client waits for its threads.
                     blocking(move || drop(producer)).await;
                     relayed
@@ -163,6 +169,7 @@ impl Relay {
         lock: &mut Lock,
         producer: &Arc<Producer>,
         from: Position,
+        backoff: &mut Backoff,
         shutdown: &Shutdown,
     ) -> Result<(), RelayError> {
         let mut batch = self.read(lock, from).await?;
@@ -188,13 +195,15 @@ impl Relay {
                 self.read(lock, last).await?
             };
             at = last;
+            backoff.reset();
+            self.most = (self.most * 2).min(MAX_FACTS);
         }
         Ok(())
     }
 
     /// The facts after `after` that make one transaction; none when there are none.
     async fn read(&self, lock: &mut Lock, after: Position) -> Result<Vec<Sealed>, RelayError> {
-        let Ahead { facts, head } = lock.ahead(after, MAX_FACTS, MAX_BYTES).await?;
+        let Ahead { facts, head } = lock.ahead(after, self.most, MAX_BYTES).await?;
         #[expect(
             clippy::cast_precision_loss,
             reason = "a gauge needs no more than 52 bits"

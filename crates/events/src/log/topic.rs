@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -29,9 +29,23 @@ pub enum TopicError {
         /// Partitions it must have.
         wanted: usize,
     },
+    /// Someone made the topic with settings under which facts would be lost or refused.
+    #[error(
+        "topic {topic} has {name}={found} and must have {wanted}: change it with kafka-configs, or use another TOPIC_PREFIX"
+    )]
+    Setting {
+        /// The topic.
+        topic: String,
+        /// The setting.
+        name: &'static str,
+        /// What it is.
+        found: String,
+        /// What it must be, or must reach.
+        wanted: &'static str,
+    },
     /// The brokers refuse to make the topic.
     #[error(
-        "topic {topic} cannot be made ({code}): make it by hand with {partitions} partitions, or grant the right"
+        "topic {topic} cannot be made ({code}): grant the right, or make it by hand with {partitions} partitions and {settings}"
     )]
     Refused {
         /// The topic.
@@ -40,6 +54,8 @@ pub enum TopicError {
         code: RDKafkaErrorCode,
         /// Partitions it must have.
         partitions: usize,
+        /// Settings it must have.
+        settings: String,
     },
     /// Kafka did not answer as it should.
     #[error("Kafka: {0}")]
@@ -50,7 +66,7 @@ impl TopicError {
     /// Whether trying again can help.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Partitions { .. } | Self::Refused { .. } => Retry::Never,
+            Self::Partitions { .. } | Self::Setting { .. } | Self::Refused { .. } => Retry::Never,
             Self::Kafka(error) => retry_of(error),
         }
     }
@@ -60,23 +76,61 @@ impl TopicError {
 struct Wanted {
     name: String,
     partitions: usize,
-    settings: Vec<(&'static str, &'static str)>,
+    settings: Vec<Setting>,
+}
+
+/// A setting that a topic is made with, and when another value will do.
+#[derive(Clone, Copy)]
+struct Setting {
+    name: &'static str,
+    value: &'static str,
+    holds: Holds,
+}
+
+#[derive(Clone, Copy)]
+enum Holds {
+    /// This value and no other.
+    Exactly,
+    /// As much or more.
+    AtLeast,
+    /// Any: it is a matter of speed.
+    Anyhow,
+}
+
+const fn setting(name: &'static str, value: &'static str, holds: Holds) -> Setting {
+    Setting { name, value, holds }
+}
+
+impl Setting {
+    fn allows(self, found: &str) -> bool {
+        match self.holds {
+            Holds::Exactly => found == self.value,
+            Holds::AtLeast => found.parse::<i64>().ok() >= self.value.parse().ok(),
+            Holds::Anyhow => true,
+        }
+    }
 }
 
 impl Wanted {
     fn both(kafka: &Kafka) -> [Self; 2] {
         let facts = vec![
-            ("retention.ms", "-1"),
-            ("retention.bytes", "-1"),
-            ("max.message.bytes", MAX_RECORD_BYTES),
-            ("message.timestamp.type", "CreateTime"),
-            // A clock that is ahead must not stop the relay for good.
-            ("message.timestamp.after.max.ms", "9223372036854775807"),
+            // Compacted by their key, the subject, all but a subject's last fact would go.
+            setting("cleanup.policy", "delete", Holds::Exactly),
+            setting("retention.ms", "-1", Holds::Exactly),
+            setting("retention.bytes", "-1", Holds::Exactly),
+            setting("max.message.bytes", MAX_RECORD_BYTES, Holds::AtLeast),
+            setting("message.timestamp.type", "CreateTime", Holds::Exactly),
+            // A clock that is ahead must not stop the relay for good: ten years will do.
+            setting(
+                "message.timestamp.after.max.ms",
+                "315360000000",
+                Holds::AtLeast,
+            ),
         ];
         let relay = vec![
-            ("cleanup.policy", "compact"),
+            setting("cleanup.policy", "compact", Holds::Exactly),
             // Small segments are compacted soon: the relay reads this topic whenever it starts.
-            ("segment.bytes", "1048576"),
+            setting("segment.bytes", "1048576", Holds::Anyhow),
         ];
         [
             Self {
@@ -92,13 +146,21 @@ impl Wanted {
         ]
     }
 
+    fn spelt(&self) -> String {
+        let settings = self.settings.iter();
+        let settings: Vec<_> = settings
+            .map(|one| format!("{}={}", one.name, one.value))
+            .collect();
+        settings.join(", ")
+    }
+
     fn new_topic(&self, replication: i32) -> NewTopic<'_> {
         let partitions = i32::try_from(self.partitions).unwrap_or(i32::MAX);
         let topic = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(replication));
         let topic = self
             .settings
             .iter()
-            .fold(topic, |topic, (name, value)| topic.set(name, value));
+            .fold(topic, |topic, one| topic.set(one.name, one.value));
         if replication >= 3 {
             topic.set("min.insync.replicas", "2")
         } else {
@@ -133,14 +195,45 @@ async fn ensure_one(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
             .await
             .map_err(|_| late())??;
     }
-    if found == wanted.partitions {
-        return Ok(());
+    if found != wanted.partitions {
+        return Err(TopicError::Partitions {
+            topic: wanted.name.clone(),
+            found,
+            wanted: wanted.partitions,
+        });
     }
-    Err(TopicError::Partitions {
-        topic: wanted.name.clone(),
-        found,
-        wanted: wanted.partitions,
-    })
+    check_settings(kafka, wanted).await
+}
+
+/// Refuses a topic under whose settings facts would be lost. Settings that these brokers do not know are passed over.
+async fn check_settings(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
+    let admin: AdminClient<DefaultClientContext> = kafka.client().create()?;
+    let options = AdminOptions::new().request_timeout(Some(ASK_LIMIT));
+    let topic = ResourceSpecifier::Topic(&wanted.name);
+    let described = admin.describe_configs([&topic], &options).await?;
+    let entries = match described.into_iter().next() {
+        Some(Ok(resource)) => resource.entries,
+        Some(Err(code)) => {
+            tracing::warn!(topic = wanted.name, %code, "the topic's settings cannot be seen, and are not checked");
+            return Ok(());
+        }
+        None => return Ok(()),
+    };
+    for setting in &wanted.settings {
+        let entry = entries.iter().find(|entry| entry.name == setting.name);
+        let Some(found) = entry.and_then(|entry| entry.value.as_deref()) else {
+            continue;
+        };
+        if !setting.allows(found) {
+            return Err(TopicError::Setting {
+                topic: wanted.name.clone(),
+                name: setting.name,
+                found: found.to_owned(),
+                wanted: setting.value,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The first offset of each partition and the one after its last committed record, by partition. Blocks; asks each
@@ -212,6 +305,7 @@ async fn create(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
                     topic,
                     code,
                     partitions: wanted.partitions,
+                    settings: wanted.spelt(),
                 });
             }
         }

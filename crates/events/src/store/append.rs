@@ -11,10 +11,12 @@ use service::retry::Backoff;
 use service::shutdown::Shutdown;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::known::Known;
 use super::{ExecuteError, room};
 use crate::failpoint;
 use crate::id::{CommandId, EventId, Lane, Position, StreamKey};
@@ -30,7 +32,7 @@ const MAX_WAITING: usize = 4096;
 pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
 /// How long one try may take: longer than waiting for a lock may, so that only a silent connection runs into it.
 const TRY: Duration = Duration::from_secs(15);
-/// How long the writer repeats a batch whose outcome it does not know.
+/// How long the writer repeats a batch whose outcome it does not know; once in any case.
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// What a command expects of a stream.
@@ -122,17 +124,18 @@ struct Waiting {
 
 /// The way to this process's writer.
 #[derive(Clone, Debug)]
-pub(crate) struct Writer(mpsc::Sender<Waiting>);
+pub(super) struct Writer(mpsc::Sender<Waiting>);
 
 impl Writer {
     /// Starts the writer. After `shutdown` it answers what waits and ends.
-    pub(crate) fn start(pool: PgPool, shutdown: &Shutdown) -> Self {
+    pub(super) fn start(pool: PgPool, known: Known, shutdown: &Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let end = shutdown.clone();
         shutdown.spawn(
             Task {
                 head: room::keep(pool.clone(), shutdown),
                 pool,
+                known,
                 connection: None,
                 queue: receiver,
                 held: None,
@@ -143,13 +146,17 @@ impl Writer {
     }
 
     /// Hands a command to the writer and waits for its verdict. A caller that stops waiting does not stop the command.
-    pub(crate) async fn submit(&self, command: Prepared) -> Answer {
+    pub(super) async fn submit(&self, command: Prepared) -> Answer {
         let (answer, verdict) = oneshot::channel();
-        let full = |_| {
-            counter!(APPEND_OVERLOADED).increment(1);
-            ExecuteError::Overloaded {
-                retry_after: Duration::from_secs(1),
+        let refused = |error| match error {
+            TrySendError::Full(_) => {
+                counter!(APPEND_OVERLOADED).increment(1);
+                ExecuteError::Overloaded {
+                    retry_after: Duration::from_secs(1),
+                }
             }
+            // This process is ending, or its writer died.
+            TrySendError::Closed(_) => ExecuteError::Unavailable(sqlx::Error::WorkerCrashed),
         };
         self.0
             .try_send(Waiting {
@@ -157,7 +164,7 @@ impl Writer {
                 since: Instant::now(),
                 answer,
             })
-            .map_err(full)?;
+            .map_err(refused)?;
         // A writer that ended mid-way leaves the outcome open; repeating the command id settles it.
         verdict
             .await
@@ -168,6 +175,8 @@ impl Writer {
 struct Task {
     pool: PgPool,
     connection: Option<PoolConnection<Postgres>>,
+    /// The streams that this process remembers.
+    known: Known,
     /// A position that the log has reached, as far as this connection has seen.
     head: watch::Sender<Position>,
     queue: mpsc::Receiver<Waiting>,
@@ -227,7 +236,7 @@ impl Task {
     async fn settle(&mut self, commands: &[Prepared]) -> Vec<Answer> {
         let deadline = Instant::now() + SETTLE;
         let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
-        loop {
+        for tries in 1.. {
             let error = match tokio::time::timeout(TRY, self.try_once(commands)).await {
                 Ok(Ok(verdicts)) => {
                     self.reached(commands, &verdicts);
@@ -246,17 +255,11 @@ impl Task {
                     answers.extend(Box::pin(self.settle(right)).await);
                     return answers;
                 }
-                Failure::Other => {
-                    if let Some(mut connection) = self.connection.take() {
-                        connection.close_on_drop();
-                    }
-                    // The next one may lead to a server that has come less far.
-                    self.head.send_replace(Position::START);
-                }
+                Failure::Other => self.disconnect(),
                 Failure::NoRoom => self.make_room(commands).await,
                 Failure::Repeat => {}
             }
-            if Instant::now() > deadline {
+            if tries > 1 && Instant::now() > deadline {
                 tracing::error!(%error, commands = commands.len(), "the log does not answer");
                 return commands
                     .iter()
@@ -265,6 +268,7 @@ impl Task {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
+        unreachable!("it is tried until there is an answer or no time")
     }
 
     async fn try_once(&mut self, commands: &[Prepared]) -> Result<Vec<Verdict>, sqlx::Error> {
@@ -277,6 +281,16 @@ impl Task {
         let verdicts = append(connection, commands, known).await;
         failpoint::hit("append.after_commit");
         verdicts
+    }
+
+    /// Gives the connection up, and with it what is only known through it: the next one may lead to a server that has come
+    /// less far.
+    fn disconnect(&mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            connection.close_on_drop();
+        }
+        self.head.send_replace(Position::START);
+        self.known.forget_all();
     }
 
     fn reached(&self, commands: &[Prepared], verdicts: &[Verdict]) {
@@ -296,10 +310,14 @@ impl Task {
     /// Positions have run into the end of the last partition: whoever makes them ahead of time was not there.
     async fn make_room(&mut self, commands: &[Prepared]) {
         let facts = commands.iter().map(|command| command.facts.len()).sum();
-        if let Some(connection) = &mut self.connection
-            && let Err(error) = room::make(&mut **connection, facts).await
-        {
-            tracing::warn!(%error, "no partition could be made");
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        match tokio::time::timeout(TRY, room::make(&mut **connection, facts)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "no partition could be made"),
+            // An answer may still come, to whoever asks next on this connection.
+            Err(_) => self.disconnect(),
         }
     }
 }
@@ -324,6 +342,8 @@ impl Failure {
             "40P01" | "40001" => Self::Repeat,
             // A check without a name is that of the partitions.
             "23514" if error.constraint().is_none() => Self::NoRoom,
+            // What an index cannot hold is the command's fault, as a value out of range is.
+            "54000" => Self::Data,
             code if code.starts_with("22") || code.starts_with("23") => Self::Data,
             _ => Self::Other,
         }

@@ -186,13 +186,18 @@ impl Log {
         Err(ExecuteError::Contended)
     }
 
-    /// Appends facts to streams that stand as expected, all of them or none. What the facts say is not decided over: that
-    /// is the caller's.
+    /// Appends facts to streams that stand as expected, all of them or none; each stream must get one at least. What the
+    /// facts say is not decided over: that is the caller's.
     pub async fn append(
         &self,
         command: &Command,
         appends: Vec<Append>,
     ) -> Result<Accepted, ExecuteError> {
+        if appends.is_empty() || appends.iter().any(|append| append.facts.is_empty()) {
+            return Err(ExecuteError::Unrepresentable(
+                "every stream of an append needs a fact".to_owned(),
+            ));
+        }
         let streams: Vec<StreamKey> = appends.iter().map(|a| a.stream.clone()).collect();
         let expected: Vec<Expected> = appends.iter().map(|a| a.expected).collect();
         let new = expected.iter().all(|e| *e == Expected::NoStream);
@@ -308,11 +313,12 @@ impl Log {
             return Ok(Some(key));
         }
         let mut connection = self.pool.acquire().await?;
-        Ok(Some(
-            self.keys
-                .for_writing(&mut connection, tenant, actor)
-                .await?,
-        ))
+        let key = self
+            .keys
+            .for_writing(&mut connection, tenant, actor)
+            .await?;
+        self.keys.cache(tenant, actor, key.clone()).await;
+        Ok(Some(key))
     }
 
     /// What became of the command before, or the streams as they stand.

@@ -110,8 +110,12 @@ impl Keys {
         let key = self
             .master
             .unwrap(person.0, &kept.ok_or(SealError::Erased)?)?;
-        self.writing.insert((tenant, person), key.clone()).await;
         Ok(key)
+    }
+
+    /// Keeps a key that is stored for certain: one whose transaction may yet be rolled back must not be kept.
+    pub(super) async fn cache(&self, tenant: TenantId, person: UserId, key: Key) {
+        self.writing.insert((tenant, person), key).await;
     }
 
     /// The keys of `persons` as they are at this moment; a person without one is erased, or never wrote.

@@ -34,6 +34,11 @@ impl Known {
         }
     }
 
+    /// What the log itself may have forgotten.
+    pub(super) fn forget_all(&self) {
+        self.0.invalidate_all();
+    }
+
     /// Someone else has been there.
     pub(super) async fn forget(&self, tenant: TenantId, streams: &[StreamKey]) {
         for key in streams {

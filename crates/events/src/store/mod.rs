@@ -177,12 +177,13 @@ impl Log {
     pub async fn open(pool: PgPool, keys: Keys, shutdown: &Shutdown) -> Result<Self, LogError> {
         let id = read::log_id(&pool).await?;
         keys.check(&pool).await?;
-        let writer = append::Writer::start(pool.clone(), shutdown);
+        let known = known::Known::new();
+        let writer = append::Writer::start(pool.clone(), known.clone(), shutdown);
         Ok(Self {
             id,
             pool,
             keys,
-            known: known::Known::new(),
+            known,
             writer,
         })
     }

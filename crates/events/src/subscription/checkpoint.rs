@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgPool};
 
 use crate::envelope::Sealed;
-use crate::id::{LANES, Lane, Position};
+use crate::id::{EventId, LANES, Lane, Position};
 use crate::source::LaneStart;
 
 /// Makes a new subscription's rows; does nothing when they are there.
@@ -56,6 +56,8 @@ pub(super) struct Step {
     pub(super) lane: Lane,
     pub(super) from: Position,
     pub(super) to: Position,
+    /// The fact at `to`.
+    pub(super) event: EventId,
     pub(super) offset: i64,
 }
 
@@ -70,19 +72,45 @@ pub(super) fn steps<'a>(
             lane: fact.lane,
             from: at.get(&fact.lane).copied().unwrap_or_default(),
             to: fact.position,
+            event: fact.event_id,
             offset,
         });
-        (step.to, step.offset) = (fact.position, offset);
+        (step.to, step.event, step.offset) = (fact.position, fact.event_id, offset);
     }
     steps.into_values().collect()
 }
 
-/// Moves the checkpoints, if all of them still are where this process believes; false: someone else moved one.
+/// What moving checkpoints came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advance {
+    /// All moved.
+    Done,
+    /// One was not where this process believed: someone else moved it.
+    Lost,
+    /// The log in Postgres does not hold this fact, which the topic does.
+    Ahead(Position),
+}
+
+/// Moves the checkpoints, if all of them still are where this process believes. They may only come to stand at facts
+/// that Postgres holds: after a restore the topic may be ahead, and what takes its place would be skipped.
 pub(super) async fn advance(
     tx: &mut PgConnection,
     subscription: &str,
     steps: &[Step],
-) -> Result<bool, sqlx::Error> {
+) -> Result<Advance, sqlx::Error> {
+    let ahead: Option<Position> = sqlx::query_scalar(
+        "SELECT u.position FROM unnest($1::bigint[], $2::uuid[]) AS u(position, event), log.log l
+         WHERE u.position >= l.floor AND NOT EXISTS (
+             SELECT FROM log.events e WHERE e.position = u.position AND e.event_id = u.event)
+         ORDER BY u.position LIMIT 1",
+    )
+    .bind(steps.iter().map(|s| s.to.0).collect::<Vec<_>>())
+    .bind(steps.iter().map(|s| s.event.0).collect::<Vec<_>>())
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(position) = ahead {
+        return Ok(Advance::Ahead(position));
+    }
     let moved = sqlx::query(
         "UPDATE subscription.checkpoints c SET position = u.moved, kafka_offset = u.kafka_offset
          FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS u(lane, known, moved, kafka_offset)
@@ -95,7 +123,11 @@ pub(super) async fn advance(
     .bind(steps.iter().map(|s| s.offset).collect::<Vec<_>>())
     .execute(tx)
     .await?;
-    Ok(moved.rows_affected() == steps.len() as u64)
+    Ok(if moved.rows_affected() == steps.len() as u64 {
+        Advance::Done
+    } else {
+        Advance::Lost
+    })
 }
 
 /// Whether `subscription` has taken in every fact of `lane` up to `position`. Lanes without news need no checkpoint.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::PgPool;
 
-use super::checkpoint;
+use super::checkpoint::{self, Advance};
 use super::{Subscriber, runner};
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
@@ -63,7 +63,9 @@ pub async fn fill(
         };
         let facts: Vec<Sealed> = stretch.facts.into_iter().filter(due).collect();
         let steps = checkpoint::steps(&at, facts.iter().map(|fact| (fact, 0)));
-        if !steps.is_empty() && !runner::apply(subscriber, pool, keys, &steps, facts).await? {
+        if !steps.is_empty()
+            && runner::apply(subscriber, pool, keys, &steps, facts).await? != Advance::Done
+        {
             return Err(FillError::Rival(subscriber.name().to_owned()));
         }
         at.extend(steps.iter().map(|step| (step.lane, step.to)));

@@ -10,7 +10,7 @@ use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use tokio::sync::watch;
 
-use super::checkpoint::{self, Step};
+use super::checkpoint::{self, Advance, Step};
 use super::{Subscriber, lease};
 use crate::envelope::Sealed;
 use crate::failpoint;
@@ -42,6 +42,11 @@ impl Default for Options {
 enum BatchError {
     #[error("another process moved a checkpoint")]
     Lost,
+    #[error(
+        "the topic holds a fact at position {0} that Postgres does not: a restored backup? Nothing is applied until \
+         Postgres has it, or TOPIC_PREFIX names a topic of this log"
+    )]
+    TopicAhead(Position),
     #[error("the batch took too long")]
     TooSlow,
     #[error(transparent)]
@@ -158,8 +163,10 @@ impl Runner {
         let count = batch.len() as u64;
         let stored = batch.into_iter().map(|(fact, _)| fact).collect();
         let subscriber = self.subscriber.as_ref();
-        if !apply(subscriber, &self.pool, &self.keys, &steps, stored).await? {
-            return Err(BatchError::Lost);
+        match apply(subscriber, &self.pool, &self.keys, &steps, stored).await? {
+            Advance::Done => {}
+            Advance::Lost => return Err(BatchError::Lost),
+            Advance::Ahead(position) => return Err(BatchError::TopicAhead(position)),
         }
         self.most = (self.most * 2).min(self.options.batch);
         self.at
@@ -175,15 +182,15 @@ impl Runner {
     }
 }
 
-/// One batch, one transaction: the checkpoints first, then what the facts mean. False: a checkpoint was not where it was
-/// believed to be, and nothing happened.
+/// One batch, one transaction: the checkpoints first, then what the facts mean. When the checkpoints do not move, nothing
+/// has happened.
 pub(super) async fn apply(
     subscriber: &dyn Subscriber,
     pool: &PgPool,
     keys: &Keys,
     steps: &[Step],
     stored: Vec<Sealed>,
-) -> Result<bool, LogError> {
+) -> Result<Advance, LogError> {
     let mut tx = pool.begin().await?;
     // Checkpoint and rows share the transaction: losing its tail in a crash loses both.
     sqlx::query(
@@ -196,8 +203,9 @@ pub(super) async fn apply(
     )
     .execute(&mut *tx)
     .await?;
-    if !checkpoint::advance(&mut tx, subscriber.name(), steps).await? {
-        return Ok(false);
+    let advance = checkpoint::advance(&mut tx, subscriber.name(), steps).await?;
+    if advance != Advance::Done {
+        return Ok(advance);
     }
     let mut facts = read_open(keys, &mut tx, stored).await?;
     facts.retain(|fact| subscriber.handles(&fact.fact));
@@ -207,5 +215,5 @@ pub(super) async fn apply(
     failpoint::hit("subscription.before_commit");
     tx.commit().await?;
     failpoint::hit("subscription.after_commit");
-    Ok(true)
+    Ok(Advance::Done)
 }

@@ -1,8 +1,9 @@
 //! Appending with an expected version, and deciding over what a process remembers.
 
-use events::fact::post::ReactionAdded;
-use events::id::StreamKey;
-use events::store::{Accepted, Append, ExecuteError, Expected, Log};
+use events::fact::Fact;
+use events::fact::post::{PostPublished, ReactionAdded, Visibility};
+use events::id::{Position, StreamKey};
+use events::store::{Accepted, Append, Emit, ExecuteError, Expected, Log};
 use service::db::Role;
 
 use crate::support::{World, post, user};
@@ -113,4 +114,73 @@ async fn what_a_process_remembers_never_decides_against_the_log() {
     let nothing = world.react("k4", user(1), post(1), "love").await.unwrap();
     assert_eq!(nothing.facts, []);
     assert_eq!(world.head().await, 5);
+}
+
+#[tokio::test]
+async fn an_append_without_a_fact_is_refused() {
+    let world = World::new().await;
+    let guard = Append {
+        facts: vec![],
+        ..like(1, Expected::NoStream)
+    };
+    for appends in [vec![], vec![guard, like(2, Expected::NoStream)]] {
+        let refused = append(&world, &world.log, "k", appends).await;
+        assert!(
+            matches!(refused, Err(ExecuteError::Unrepresentable(_))),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(world.head().await, 0);
+}
+
+/// A key that a rolled back transaction has made is not used by the next command.
+#[tokio::test]
+async fn a_key_that_was_never_stored_seals_nothing() {
+    let world = World::new().await;
+    let stream = StreamKey::post(post(1));
+    let published = PostPublished {
+        post: post(1),
+        author: user(1),
+        text: "Hola".into(),
+        place: None,
+        language: None,
+        assets: vec![],
+        visibility: Visibility::Public,
+    };
+    let emits = Emit::all(&stream, vec![published.into()]);
+    let command = world.command(user(1), "publish", "k1");
+    // The decider is asked, the key is made, and then the caller's transaction comes to nothing.
+    let tx = world.database.pool(Role::Api).await.begin().await.unwrap();
+    sqlx::query("CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$")
+        .execute(&world.owner().await)
+        .await
+        .unwrap();
+    sqlx::query(
+        "CREATE TRIGGER no BEFORE INSERT ON log.commands FOR EACH ROW EXECUTE FUNCTION public.no()",
+    )
+    .execute(&world.owner().await)
+    .await
+    .unwrap();
+    let streams = std::slice::from_ref(&stream);
+    let failed = world
+        .log
+        .append_in(tx, &command, streams, |_| Ok(emits.clone()))
+        .await;
+    assert!(failed.is_err(), "{failed:?}");
+    sqlx::query("DROP TRIGGER no ON log.commands")
+        .execute(&world.owner().await)
+        .await
+        .unwrap();
+
+    world
+        .log
+        .execute(&command, streams, |_| Ok(emits.clone()))
+        .await
+        .unwrap();
+    let stored = world.log.read(Position::START, 10).await.unwrap();
+    let read = world.log.open_facts(stored).await.unwrap();
+    let Fact::PostPublished(post) = &read[0].fact else {
+        panic!("{read:?}")
+    };
+    assert_eq!(post.text.text(), Some("Hola"));
 }

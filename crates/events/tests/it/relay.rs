@@ -3,6 +3,7 @@
 mod broker;
 mod check;
 mod crash;
+mod restore;
 mod tail;
 mod verify;
 

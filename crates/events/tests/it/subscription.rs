@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
+use events::log::Kafka;
 use events::source::Source;
 use events::store::Wake;
 use events::subscription::{Options, Runner, Subscriber, lag, reached};
@@ -47,9 +48,15 @@ impl Subscriber for Ledger {
 }
 
 async fn run(world: &World, batch: usize) -> Shutdown {
+    run_on(world, None, batch).await
+}
+
+/// Runs the ledger over a topic; none: over the log in Postgres.
+pub(crate) async fn run_on(world: &World, kafka: Option<&Kafka>, batch: usize) -> Shutdown {
     let shutdown = world.shutdown.child();
     let pool = world.database.pool(Role::Projector).await;
-    let source = Source::postgres(pool.clone(), Wake::start(pool.clone(), &shutdown));
+    let wake = Wake::start(pool.clone(), &shutdown);
+    let source = Source::open(kafka, &pool, &wake, world.log.id(), "ledger").unwrap();
     let options = Options {
         batch,
         ..Options::default()
@@ -60,7 +67,7 @@ async fn run(world: &World, batch: usize) -> Shutdown {
     shutdown
 }
 
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let world = World::new().await;
     let owner = world.owner().await;
     sqlx::raw_sql("CREATE TABLE public.ledger (position bigint PRIMARY KEY); GRANT ALL ON public.ledger TO cinelog_projector")
@@ -70,7 +77,7 @@ async fn world() -> World {
     world
 }
 
-async fn applied(world: &World) -> i64 {
+pub(crate) async fn applied(world: &World) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM public.ledger")
         .fetch_one(&world.owner().await)
         .await

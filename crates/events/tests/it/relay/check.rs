@@ -195,3 +195,35 @@ async fn a_topic_with_other_partitions_is_refused() {
         "{ended:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_would_lose_facts_is_refused() {
+    for (name, value) in [
+        ("cleanup.policy", "compact"),
+        ("retention.ms", "604800000"),
+        ("max.message.bytes", "1048576"),
+    ] {
+        let (world, kafka) = (World::new().await, topics());
+        let topic = kafka.facts_topic();
+        let settings = [
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+            ("max.message.bytes", "4194304"),
+        ];
+        let wrong = NewTopic::new(&topic, 64, TopicReplication::Fixed(1));
+        let wrong = settings.iter().fold(wrong, |topic, (other, good)| {
+            topic.set(other, if *other == name { value } else { good })
+        });
+        let made = admin().create_topics([&wrong], &AdminOptions::new()).await;
+        assert_eq!(made.unwrap(), [Ok(topic.clone())]);
+        let ended = Running::start(&world, &kafka).await.end().await;
+        let Err(RelayError::Topic(TopicError::Setting {
+            name: told, found, ..
+        })) = &ended
+        else {
+            panic!("{name}: {ended:?}");
+        };
+        assert_eq!((*told, found.as_str()), (name, value));
+    }
+}
