@@ -7,6 +7,7 @@ use super::{Decision, Refusal, State};
 use crate::fact::Fact;
 use crate::fact::post::{CommentAdded, CommentDeleted, CommentEdited};
 use crate::id::{CommentId, EventId, PostId, UserId};
+use crate::seal::Personal;
 
 /// What deciding about a comment needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,21 +66,23 @@ pub fn add(
             reason: "the parent is on another post",
         });
     }
-    if comment
-        .text
-        .text()
-        .is_none_or(|text| text.trim().is_empty())
-    {
+    says_something(&comment.text)?;
+    Ok(vec![comment.into()])
+}
+
+fn says_something(text: &Personal) -> Result<(), Refusal> {
+    if text.text().is_none_or(|text| text.trim().is_empty()) {
         return Err(Refusal::Invalid {
             field: "/text",
             reason: "a comment needs a text",
         });
     }
-    Ok(vec![comment.into()])
+    Ok(())
 }
 
 /// Changes a comment's text.
 pub fn edit(state: &CommentState, edit: CommentEdited) -> Decision {
+    says_something(&edit.text)?;
     match state.place()? {
         (author, post) if author == edit.author && post == edit.post => Ok(vec![edit.into()]),
         _ => Err(Refusal::Forbidden("only its author may change a comment")),
@@ -138,6 +141,22 @@ mod tests {
         given::<CommentState>([])
             .when(|s| add(s, comment(), &PostState::default(), None))
             .refused(Refusal::NotFound("post"));
+    }
+
+    #[test]
+    fn an_edit_leaves_something_said() {
+        let blank = CommentEdited {
+            comment: comment().comment,
+            post: comment().post,
+            author: user(2),
+            text: " \n".into(),
+        };
+        given::<CommentState>([comment().into()])
+            .when(|s| edit(s, blank))
+            .refused(Refusal::Invalid {
+                field: "/text",
+                reason: "a comment needs a text",
+            });
     }
 
     #[test]

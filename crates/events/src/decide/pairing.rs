@@ -16,8 +16,6 @@ pub struct PairingState {
     pub likes: [Option<LikeKind>; 2],
     /// Whether they are matched now.
     pub matched: bool,
-    /// The two, once anything happened between them.
-    pub users: Option<[UserId; 2]>,
 }
 
 fn sorted(one: UserId, other: UserId) -> [UserId; 2] {
@@ -31,14 +29,8 @@ fn side(actor: UserId, other: UserId) -> usize {
 impl State for PairingState {
     fn fold(&mut self, _: EventId, fact: &Fact) {
         match fact {
-            Fact::LikeGiven(like) => {
-                self.users = Some(sorted(like.from, like.to));
-                self.likes[side(like.from, like.to)] = Some(like.kind);
-            }
-            Fact::PassGiven(pass) => {
-                self.users = Some(sorted(pass.from, pass.to));
-                self.likes[side(pass.from, pass.to)] = None;
-            }
+            Fact::LikeGiven(like) => self.likes[side(like.from, like.to)] = Some(like.kind),
+            Fact::PassGiven(pass) => self.likes[side(pass.from, pass.to)] = None,
             Fact::MatchMade(_) => self.matched = true,
             Fact::MatchEnded(ended) => {
                 self.matched = false;
@@ -86,16 +78,14 @@ pub fn pass(state: &PairingState, from: UserId, to: UserId, target: &UserState) 
     Ok(vec![PassGiven { from, to }.into()])
 }
 
-/// Ends a match; ending it twice is ending it.
+/// Ends a match; ending it twice is ending it. Where there is none, nothing happens and nothing is told: another answer
+/// would tell whether the other has judged.
 pub fn end(state: &PairingState, by: UserId, other: UserId) -> Decision {
-    match state.users {
-        None => Err(Refusal::NotFound("match")),
-        Some(_) if !state.matched => Ok(vec![]),
-        Some(users) => {
-            debug_assert_eq!(users, sorted(by, other));
-            Ok(vec![MatchEnded { users, by }.into()])
-        }
+    if !state.matched {
+        return Ok(vec![]);
     }
+    let users = sorted(by, other);
+    Ok(vec![MatchEnded { users, by }.into()])
 }
 
 fn known(from: UserId, to: UserId, target: &UserState) -> Result<(), Refusal> {
@@ -166,6 +156,15 @@ mod tests {
         given::<PairingState>(history.into_iter().chain([ended]))
             .when(|s| like(s, user(2), user(1), LikeKind::Like, &THERE))
             .then([liked(2, 1), made()]);
+    }
+
+    #[test]
+    fn ending_no_match_does_not_tell_what_the_other_thinks() {
+        for history in [vec![], vec![liked(1, 2)]] {
+            given::<PairingState>(history)
+                .when(|s| end(s, user(2), user(1)))
+                .then([]);
+        }
     }
 
     #[test]
