@@ -8,9 +8,9 @@ use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use events::fact::asset::{MediaError, MediaFacts};
+use events::fact::asset::MediaError;
 use events::id::{AssetId, JobId};
-use projectors::media::query as media;
+use projectors::media::{self as model, query as media};
 use serde::{Deserialize, Serialize};
 use storage::Presentation;
 use utoipa::{IntoParams, ToSchema};
@@ -280,8 +280,8 @@ fn summary(asset: &media::Asset) -> AssetSummary {
     }
 }
 
-impl From<MediaFacts> for Media {
-    fn from(facts: MediaFacts) -> Self {
+impl From<model::Measured> for Media {
+    fn from(facts: model::Measured) -> Self {
         Self {
             container: facts.container,
             duration_ms: facts.duration_ms,

@@ -1,5 +1,7 @@
 //! Facts of an upload, the asset it becomes, and the renditions made from it. Stream and subject: `asset-<id>`.
 
+use std::num::NonZeroU32;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,8 +88,8 @@ pub struct MediaFacts {
     pub width: Option<u32>,
     /// Picture height as displayed, pixels.
     pub height: Option<u32>,
-    /// Frames per second.
-    pub frame_rate: Option<f64>,
+    /// Frames per second, exactly.
+    pub frame_rate: Option<FrameRate>,
     /// Codec of the chosen video track.
     pub video_codec: Option<String>,
     /// Codec of the chosen audio track.
@@ -96,6 +98,22 @@ pub struct MediaFacts {
     pub sample_rate: Option<u32>,
     /// Channels of the chosen audio track.
     pub channels: Option<u16>,
+}
+
+/// Frames per second as a fraction: 29.97 is 30000/1001, which no float is, and timecode needs it exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FrameRate {
+    /// Frames …
+    pub num: u32,
+    /// … in so many seconds.
+    pub den: NonZeroU32,
+}
+
+impl FrameRate {
+    /// Frames per second, as near as a float comes.
+    pub fn per_second(self) -> f64 {
+        f64::from(self.num) / f64::from(self.den.get())
+    }
 }
 
 /// A profile was asked for, beyond those of the upload.

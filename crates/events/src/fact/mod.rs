@@ -1,5 +1,5 @@
 //! What can happen. A new fact is one struct in its subject's file, one line in `facts!` below, and its generated
-//! schema in `schemas/events/`.
+//! schema in `schemas/events/`. A change of a released one: `docs/event-evolution.md`.
 
 pub mod asset;
 pub mod pair;
@@ -10,6 +10,7 @@ use schemars::Schema;
 use serde_json::Value;
 
 use crate::seal::{Personal, PersonalField};
+use crate::upcast::STEPS;
 
 /// Why a stored payload is not the fact it claims to be.
 #[derive(Debug, thiserror::Error)]
@@ -89,9 +90,11 @@ macro_rules! facts {
                 match self { $(Self::$name(_fact) => false $(|| _fact.$personal.is_there())*,)* }
             }
 
-            /// The JSON Schema of every payload, by type and version.
+            /// The JSON Schema of every payload that may be in a log, by type and version: today's and all older ones.
             pub fn schemas() -> Vec<(&'static str, i16, Schema)> {
-                vec![$(($type, $version, schemars::schema_for!($module::$name)),)*]
+                let older = STEPS.iter().map(|step| (step.fact_type, step.from, (step.schema)()));
+                let newest = [$(($type, $version, schemars::schema_for!($module::$name)),)*];
+                older.chain(newest).collect()
             }
         }
     };
@@ -102,7 +105,7 @@ facts! {
     asset::UploadCompleted "upload.completed" v 1 [];
     asset::UploadExpired "upload.expired" v 1 [];
     asset::UploadAborted "upload.aborted" v 1 [];
-    asset::AssetProbed "asset.probed" v 1 [];
+    asset::AssetProbed "asset.probed" v 2 [];
     asset::RenditionRequested "rendition.requested" v 1 [];
     asset::RenditionCompleted "rendition.completed" v 1 [];
     asset::RenditionFailed "rendition.failed" v 1 [];

@@ -27,7 +27,7 @@ pub(crate) use read::{COLUMNS, open as read_open, sealed_from, stretch as read_s
 use crate::decide::{Refusal, State};
 use crate::id::TenantId;
 use crate::seal::SealError;
-use crate::upcast::ReadError;
+use crate::upcast::{self, BrokenChain, ReadError};
 
 /// Why the log could not be read or opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum LogError {
     /// A stored fact does not read.
     #[error("a stored fact does not read: {0}")]
     Unreadable(#[from] ReadError),
+    /// This program cannot read all that it may find.
+    #[error(transparent)]
+    Chain(#[from] BrokenChain),
     /// A person's key does not open.
     #[error(transparent)]
     Key(#[from] SealError),
@@ -173,8 +176,9 @@ pub struct Log {
 
 impl Log {
     /// Opens the log with a pool whose role may append, and starts this process's writer. Refuses a
-    /// master key that is not this log's.
+    /// master key that is not this log's, and to work with a broken chain of upcasters.
     pub async fn open(pool: PgPool, keys: Keys, shutdown: &Shutdown) -> Result<Self, LogError> {
+        upcast::check()?;
         let id = read::log_id(&pool).await?;
         keys.check(&pool).await?;
         let known = known::Known::new();

@@ -18,6 +18,7 @@ use crate::id::{Lane, Position};
 use crate::metrics::{APPLY_FAILED, FACTS_APPLIED};
 use crate::source::{Source, SourceError};
 use crate::store::{Keys, LogError, read_open};
+use crate::upcast;
 
 /// How a runner works.
 #[derive(Clone, Debug)]
@@ -99,7 +100,7 @@ impl Runner {
     pub async fn run(mut self, shutdown: &Shutdown) {
         let name = self.subscriber.name().to_owned();
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        while let Err(error) = checkpoint::prepare(&self.pool, &name).await {
+        while let Err(error) = self.prepare(&name).await {
             tracing::warn!(subscription = name, %error, "the subscription cannot start yet");
             if !shutdown.sleep(backoff.next_wait()).await {
                 return;
@@ -125,6 +126,11 @@ impl Runner {
                 }
             }
         }
+    }
+
+    async fn prepare(&self, name: &str) -> Result<(), LogError> {
+        upcast::check()?;
+        Ok(checkpoint::prepare(&self.pool, name).await?)
     }
 
     async fn step(

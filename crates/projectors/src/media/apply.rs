@@ -4,13 +4,12 @@ use chrono::{DateTime, Utc};
 use events::decide::asset::PRIMARY;
 use events::envelope::Recorded;
 use events::fact::Fact;
-use events::fact::asset::{
-    MediaError, MediaFacts, RenditionCompleted, RenditionFailed, UploadRequested,
-};
+use events::fact::asset::{MediaError, RenditionCompleted, RenditionFailed, UploadRequested};
 use events::id::{AssetId, JobId, Position, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
+use super::Measured;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +22,7 @@ struct AssetRow {
     bytes: u64,
     sha256: String,
     storage_key: String,
-    facts: Option<MediaFacts>,
+    facts: Option<Measured>,
     error: Option<MediaError>,
     viewable: bool,
     position: Position,
@@ -203,7 +202,7 @@ impl Model {
             Fact::UploadAborted(fact) => self.state(tenant, fact.asset, "aborted"),
             Fact::AssetProbed(fact) => {
                 if let Some(asset) = self.assets.get_mut((tenant, fact.asset)) {
-                    asset.facts = Some(fact.media.clone());
+                    asset.facts = Some(fact.media.clone().into());
                 }
             }
             Fact::RenditionRequested(fact) => self.ask(recorded, fact.asset, &fact.profile),

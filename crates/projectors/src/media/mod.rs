@@ -1,7 +1,10 @@
 //! Uploads, the assets they become, their renditions and jobs.
 
 mod apply;
+mod measured;
 pub mod query;
+
+pub use measured::Measured;
 
 use events::envelope::Recorded;
 use events::fact::Fact;

@@ -1,12 +1,13 @@
 //! Assets, their renditions and jobs, as a viewer may see them: one's own, and those of posts that one may see.
 
 use chrono::{DateTime, Utc};
-use events::fact::asset::{MediaError, MediaFacts};
+use events::fact::asset::MediaError;
 use events::id::{AssetId, JobId, Position, UserId};
 use serde::Serialize;
 use service::db::TenantTx;
 use sqlx::types::Json;
 
+use super::Measured;
 use crate::feed::query::visible;
 use crate::page::{Cursor, Page, Viewer, below};
 
@@ -29,7 +30,7 @@ pub struct Asset {
     /// Size, bytes.
     pub bytes: i64,
     /// What it really is, once a job has looked.
-    pub facts: Option<Json<MediaFacts>>,
+    pub facts: Option<Json<Measured>>,
     /// Why it failed.
     pub error: Option<Json<MediaError>>,
     /// Whether there is something to look at.

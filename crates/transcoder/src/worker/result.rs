@@ -1,6 +1,8 @@
 //! What the log is told of a job: pure.
 
-use events::fact::asset::{MediaError, MediaFacts, RenditionCompleted, RenditionFailed};
+use std::num::NonZeroU32;
+
+use events::fact::asset::{FrameRate, MediaError, MediaFacts, RenditionCompleted, RenditionFailed};
 use storage::Key;
 
 use crate::error::{JobError, Kind};
@@ -9,6 +11,7 @@ use crate::plan::Plan;
 use crate::probe::{Facts, Measured};
 use crate::profile::Profile;
 use crate::run::Output;
+use crate::timeline::Rate;
 use crate::wire::Warning;
 
 /// What a job's manifest is called, e.g. `manifest-fast-1.json`: names are an asset's, and each of its jobs has one.
@@ -43,12 +46,19 @@ pub(super) fn media_facts(claimed: &Facts, measured: &Measured, plan: &Plan) -> 
             .or(claimed.duration_ms),
         width: shown.map(|picture| picture.width),
         height: shown.map(|picture| picture.height),
-        frame_rate: shown.map(|picture| picture.rate.per_second()),
+        frame_rate: shown.and_then(|picture| frame_rate(picture.rate)),
         video_codec: video.map(|track| track.codec.clone()),
         audio_codec: audio.map(|track| track.codec.clone()),
         sample_rate: sound.map(|sound| sound.rate),
         channels: sound.and_then(|sound| u16::try_from(sound.channels).ok()),
     }
+}
+
+fn frame_rate(rate: Rate) -> Option<FrameRate> {
+    Some(FrameRate {
+        num: rate.num,
+        den: NonZeroU32::new(rate.den)?,
+    })
 }
 
 /// An output that lies at `key`.

@@ -38,7 +38,8 @@ async fn an_upload_becomes_outputs_in_the_bucket_and_one_ready_asset() {
             Fact::AssetProbed(probed) => {
                 let media = &probed.media;
                 assert_eq!((media.width, media.height), (Some(320), Some(180)));
-                assert_eq!(media.frame_rate, Some(25.0));
+                let rate = media.frame_rate.map(|rate| (rate.num, rate.den.get()));
+                assert_eq!(rate, Some((25, 1)));
                 assert_eq!(media.video_codec.as_deref(), Some("h264"));
                 assert_eq!(
                     (media.audio_codec.as_deref(), media.channels),

@@ -1,0 +1,45 @@
+//! What a file really is, in the shape that the table keeps and answers show.
+
+use events::fact::asset::{FrameRate, MediaFacts};
+use serde::{Deserialize, Serialize};
+
+/// Measured properties of a media file; what it does not have is absent. The frame rate is for showing, so a float
+/// does; who must have it exactly reads the fact.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Measured {
+    /// Container format, e.g. `mov,mp4`.
+    pub container: String,
+    /// Length, milliseconds.
+    pub duration_ms: Option<u64>,
+    /// Picture width as displayed, pixels.
+    pub width: Option<u32>,
+    /// Picture height as displayed, pixels.
+    pub height: Option<u32>,
+    /// Frames per second.
+    pub frame_rate: Option<f64>,
+    /// Codec of the chosen video track.
+    pub video_codec: Option<String>,
+    /// Codec of the chosen audio track.
+    pub audio_codec: Option<String>,
+    /// Sample rate of the chosen audio track, Hz.
+    pub sample_rate: Option<u32>,
+    /// Channels of the chosen audio track.
+    pub channels: Option<u16>,
+}
+
+impl From<MediaFacts> for Measured {
+    fn from(facts: MediaFacts) -> Self {
+        Self {
+            container: facts.container,
+            duration_ms: facts.duration_ms,
+            width: facts.width,
+            height: facts.height,
+            frame_rate: facts.frame_rate.map(FrameRate::per_second),
+            video_codec: facts.video_codec,
+            audio_codec: facts.audio_codec,
+            sample_rate: facts.sample_rate,
+            channels: facts.channels,
+        }
+    }
+}
