@@ -4,6 +4,7 @@
 
 mod append;
 mod forgetting;
+mod golden;
 mod laws;
 mod log;
 mod relay;
