@@ -3,6 +3,7 @@
 //! Topic `<prefix>.facts` has one partition per lane and carries CloudEvents; the compacted `<prefix>.relay` says how
 //! far the relay has come, in the same transactions. Nothing here is ever the truth: that is the log in Postgres.
 
+mod asyncapi;
 mod check;
 mod lock;
 mod marker;
@@ -24,6 +25,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use service::retry::Retry;
 use service::secret::Secret;
 
+pub use asyncapi::asyncapi;
 pub use check::Refusal;
 pub use record::{RecordError, from_record, to_headers};
 pub use relay::{Relay, RelayError};

@@ -153,7 +153,7 @@ fn text(bytes: Option<&[u8]>) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use chrono::TimeZone;
     use proptest::prelude::*;
     use rdkafka::message::{OwnedMessage, Timestamp};
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    fn sample() -> Sealed {
+    pub(in crate::log) fn sample() -> Sealed {
         let tenant = TenantId(Uuid::from_u128(1));
         Sealed {
             position: Position(41),

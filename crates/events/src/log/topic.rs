@@ -81,9 +81,9 @@ struct Wanted {
 
 /// A setting that a topic is made with, and when another value will do.
 #[derive(Clone, Copy)]
-struct Setting {
-    name: &'static str,
-    value: &'static str,
+pub(super) struct Setting {
+    pub(super) name: &'static str,
+    pub(super) value: &'static str,
     holds: Holds,
 }
 
@@ -96,6 +96,22 @@ enum Holds {
     /// Any: it is a matter of speed.
     Anyhow,
 }
+
+/// What the topic of facts is made with.
+pub(super) const FACTS_SETTINGS: &[Setting] = &[
+    // Compacted by their key, the subject, all but a subject's last fact would go.
+    setting("cleanup.policy", "delete", Holds::Exactly),
+    setting("retention.ms", "-1", Holds::Exactly),
+    setting("retention.bytes", "-1", Holds::Exactly),
+    setting("max.message.bytes", MAX_RECORD_BYTES, Holds::AtLeast),
+    setting("message.timestamp.type", "CreateTime", Holds::Exactly),
+    // A clock that is ahead must not stop the relay for good: ten years will do.
+    setting(
+        "message.timestamp.after.max.ms",
+        "315360000000",
+        Holds::AtLeast,
+    ),
+];
 
 const fn setting(name: &'static str, value: &'static str, holds: Holds) -> Setting {
     Setting { name, value, holds }
@@ -113,20 +129,6 @@ impl Setting {
 
 impl Wanted {
     fn both(kafka: &Kafka) -> [Self; 2] {
-        let facts = vec![
-            // Compacted by their key, the subject, all but a subject's last fact would go.
-            setting("cleanup.policy", "delete", Holds::Exactly),
-            setting("retention.ms", "-1", Holds::Exactly),
-            setting("retention.bytes", "-1", Holds::Exactly),
-            setting("max.message.bytes", MAX_RECORD_BYTES, Holds::AtLeast),
-            setting("message.timestamp.type", "CreateTime", Holds::Exactly),
-            // A clock that is ahead must not stop the relay for good: ten years will do.
-            setting(
-                "message.timestamp.after.max.ms",
-                "315360000000",
-                Holds::AtLeast,
-            ),
-        ];
         let relay = vec![
             setting("cleanup.policy", "compact", Holds::Exactly),
             // Small segments are compacted soon: the relay reads this topic whenever it starts.
@@ -136,7 +138,7 @@ impl Wanted {
             Self {
                 name: kafka.facts_topic(),
                 partitions: LANES.into(),
-                settings: facts,
+                settings: FACTS_SETTINGS.to_vec(),
             },
             Self {
                 name: kafka.relay_topic(),

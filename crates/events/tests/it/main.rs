@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod append;
+mod asyncapi;
 mod forgetting;
 mod golden;
 mod laws;
