@@ -3,7 +3,7 @@
 use testing::environment;
 
 #[test]
-fn the_checked_in_document_is_the_codes_own() {
+fn the_generated_document_is_checked_in_as_it_is() {
     let file = environment::root().join("schemas/openapi.json");
     let made = api::document().to_pretty_json().unwrap() + "\n";
     if environment::optional("UPDATE").is_some() {
@@ -12,7 +12,7 @@ fn the_checked_in_document_is_the_codes_own() {
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(
         kept == made,
-        "schemas/openapi.json is not what the code says: run this test with UPDATE=1"
+        "schemas/openapi.json is not what the code says: run `make docs`"
     );
 }
 
