@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use events::envelope::Sealed;
+use events::fact::Fact;
 use events::id::{Lane, Position};
 use events::log::{Kafka, KafkaTail, TailError};
-use events::source::LaneStart;
+use events::source::{LaneStart, Source};
+use events::store::Wake;
+use service::db::Role;
 use testing::wait;
 use uuid::Uuid;
 
@@ -146,5 +149,56 @@ async fn another_logs_facts_are_refused() {
     })
     .await;
     assert!(matches!(refused, TailError::ForeignLog { .. }), "{refused}");
+    relay.stop().await;
+}
+
+/// The facts of a source, decoded.
+async fn facts_of(world: &World, mut source: Source, count: usize) -> Vec<Fact> {
+    source.assign(from_start()).await.unwrap();
+    let mut seen = vec![];
+    wait::until_true(LIMIT, "so many facts are read", async || {
+        seen.extend(source.next(10, Duration::from_millis(500)).await.unwrap());
+        seen.len() >= count
+    })
+    .await;
+    let stored = sorted(&seen);
+    let read = world.log.open_facts(stored).await.unwrap();
+    read.into_iter().map(|recorded| recorded.fact).collect()
+}
+
+#[tokio::test]
+async fn a_fact_of_an_older_version_reads_as_the_newest_from_every_source() {
+    let (world, kafka) = (World::new().await, topics());
+    append(&world, "facts", 2).await;
+    // As a release of that time would have left it, past every guard.
+    let mut owner = world.owner().await.acquire().await.unwrap();
+    for sql in [
+        "SET session_replication_role = replica",
+        r#"UPDATE log.events SET type = 'asset.probed', schema_version = 1, payload = '{
+            "asset": "0192f0c1-0000-7000-8000-000000000001", "job": "0192f0c1-0000-7000-8000-000000000002",
+            "media": {"container": "mov,mp4", "frame_rate": 29.97}}' WHERE position = 1"#,
+        "RESET session_replication_role",
+    ] {
+        sqlx::query(sql).execute(&mut *owner).await.unwrap();
+    }
+    let relay = Running::start(&world, &kafka).await;
+    relayed_exactly(&world, &kafka).await;
+
+    let pool = world.database.pool(Role::Api).await;
+    let wake = Wake::start(pool.clone(), &world.shutdown);
+    for kafka in [None, Some(&kafka)] {
+        let source = Source::open(kafka, &pool, &wake, world.log.id(), "test").unwrap();
+        let facts = facts_of(&world, source, 2).await;
+        let Fact::AssetProbed(probed) = &facts[0] else {
+            panic!("another fact: {facts:?}")
+        };
+        let rate = probed.media.frame_rate.unwrap();
+        assert_eq!((rate.num, rate.den.get()), (30_000, 1001));
+        assert!(matches!(facts[1], Fact::ReactionAdded(_)), "{facts:?}");
+    }
+    // What was stored is still what was stored.
+    let stored = world.log.read(Position::START, 1).await.unwrap();
+    assert_eq!(stored[0].schema_version, 1);
+    assert!(stored[0].payload.contains("29.97"));
     relay.stop().await;
 }
