@@ -43,3 +43,28 @@ impl From<MediaFacts> for Measured {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_table_keeps_the_frame_rate_as_a_number() {
+        let rate = FrameRate {
+            num: 30_000,
+            den: NonZeroU32::new(1001).unwrap(),
+        };
+        let facts = MediaFacts {
+            frame_rate: Some(rate),
+            ..MediaFacts::default()
+        };
+        let kept = serde_json::to_value(Measured::from(facts)).unwrap();
+        assert_eq!(kept["frame_rate"], json!(30_000.0 / 1001.0));
+        let none = serde_json::to_value(Measured::from(MediaFacts::default())).unwrap();
+        assert_eq!(none["frame_rate"], json!(null));
+    }
+}
