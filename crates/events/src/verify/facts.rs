@@ -78,7 +78,7 @@ fn look_into(fact: Sealed, report: &mut Report) {
 fn readable(fact: Sealed) -> Result<bool, String> {
     match upcast::read(fact, None) {
         Ok(_) => Ok(true),
-        Err(ReadError::Decode(DecodeError::Unknown { .. })) => Ok(false),
+        Err(ReadError::Decode(DecodeError::Unknown { .. }) | ReadError::Newer { .. }) => Ok(false),
         Err(error) => Err(error.to_string()),
     }
 }
