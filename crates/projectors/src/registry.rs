@@ -79,6 +79,51 @@ pub async fn fresh_generation(owner: &PgPool, projection: &dyn Projection) -> sq
     Ok(schema(projection.name(), generation))
 }
 
+/// What a generation that is only there to be compared says of itself.
+const FOR_COMPARING: &str = "for comparing";
+
+/// Makes an empty generation that is only there to be compared, as long as `guard` lives: one whose maker was killed is
+/// dropped by the next. Nobody keeps it true, so it must not stay.
+pub(crate) async fn generation_to_compare(
+    owner: &PgPool,
+    guard: &mut PgConnection,
+    projection: &dyn Projection,
+) -> sqlx::Result<String> {
+    let left: Vec<String> = sqlx::query_scalar(
+        "SELECT nspname::text FROM pg_namespace n JOIN projection.generations g
+             ON n.nspname = g.projection || '_g' || g.generation AND NOT g.live
+         WHERE g.projection = $1 AND obj_description(n.oid, 'pg_namespace') = $2",
+    )
+    .bind(projection.name())
+    .bind(FOR_COMPARING)
+    .fetch_all(&mut *guard)
+    .await?;
+    for generation in left {
+        if claim(guard, &generation).await? {
+            drop_generation(owner, projection, &generation).await?;
+        }
+    }
+    let mut tx = owner.begin().await?;
+    lock(&mut tx).await?;
+    let generation = schema(projection.name(), make(&mut tx, projection).await?);
+    execute(
+        &mut tx,
+        format!("COMMENT ON SCHEMA {generation} IS '{FOR_COMPARING}'"),
+    )
+    .await?;
+    claim(guard, &generation).await?;
+    tx.commit().await?;
+    Ok(generation)
+}
+
+/// Whether a generation to compare is ours from now on, as long as `guard` lives.
+async fn claim(guard: &mut PgConnection, generation: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext('cinelog comparing'), hashtext($1))")
+        .bind(generation)
+        .fetch_one(guard)
+        .await
+}
+
 /// Drops a generation that nobody reads, and its subscription.
 pub async fn drop_generation(
     owner: &PgPool,

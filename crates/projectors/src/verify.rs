@@ -7,6 +7,7 @@ use std::sync::Arc;
 use events::id::Position;
 use events::store::Keys;
 use events::subscription::{self, FillError};
+use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::registry::{self, Generation, Projection};
@@ -44,17 +45,20 @@ pub struct Outcome {
 
 /// Compares `projection` with a rebuild. The live generation goes on meanwhile and stands still only for the comparison.
 /// `owner` makes and drops the generation, `projector` fills it. None: the live generation is of another version of the
-/// code than this.
+/// code than this. What was built is dropped, also when `end` comes first.
 pub async fn against_a_rebuild(
     projection: &Arc<dyn Projection>,
     owner: &PgPool,
     projector: &PgPool,
     keys: &Keys,
     progress: &(dyn Fn(Position) + Sync),
+    end: &Shutdown,
 ) -> Result<Option<Outcome>, FillError> {
     let live = registry::live_of_version(owner, projection.as_ref()).await?;
     let Some(live) = live else { return Ok(None) };
-    let fresh = registry::fresh_generation(owner, projection.as_ref()).await?;
+    // A connection of its own: what is locked on it is free when this process dies.
+    let mut guard = owner.acquire().await?.detach();
+    let fresh = registry::generation_to_compare(owner, &mut guard, projection.as_ref()).await?;
     let rebuild = Rebuild {
         live: &live,
         generation: Generation::new(fresh.clone(), Arc::clone(projection)),
@@ -62,7 +66,10 @@ pub async fn against_a_rebuild(
         keys,
         progress,
     };
-    let outcome = rebuild.compare(&fresh).await;
+    let outcome = tokio::select! {
+        outcome = rebuild.compare(&fresh) => outcome,
+        () = end.cancelled() => Err(FillError::Stopped),
+    };
     registry::drop_generation(owner, projection.as_ref(), &fresh).await?;
     outcome.map(Some)
 }

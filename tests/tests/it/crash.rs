@@ -2,7 +2,7 @@
 //! doubled or different from what a rebuild from zero gives.
 
 use rustix::process::Signal;
-use testing::kafka;
+use testing::{kafka, wait};
 
 use crate::topic;
 use crate::world::{LIMIT, World};
@@ -73,5 +73,37 @@ async fn verify_sees_nothing_in_a_living_log_and_what_was_tampered_with() {
             .await
             .unwrap();
     assert_eq!(left, 0, "what was built for comparing is gone");
+    assert!(world.shutdown.finish(LIMIT).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_verify_has_built_is_dropped_by_the_next() {
+    let mut world = World::new(None, 3).await;
+    world.life.go_on(60).await;
+    let projectors = world.start(&["projectors"]);
+    world.caught_up().await;
+    let generations = async || -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM projection.generations WHERE NOT live")
+            .fetch_one(&world.owner)
+            .await
+            .unwrap()
+    };
+    let point = [("CINELOG_FAILPOINTS", "subscription.before_commit=kill@1")];
+    let killed = world.programs.start(&["verify", "--rebuild"], &point);
+    killed.finish(LIMIT).await;
+    assert_eq!(generations().await, 1, "it was killed in the middle");
+
+    world.is_whole().await;
+    assert_eq!(generations().await, 0);
+
+    let slow = [("CINELOG_FAILPOINTS", "subscription.before_commit=sleep:500")];
+    let stopped = world.programs.start(&["verify", "--rebuild"], &slow);
+    wait::until_true(LIMIT, "it builds", async || generations().await == 1).await;
+    stopped.signal(Signal::INT);
+    let stopped = stopped.finish(LIMIT).await;
+    assert!(!stopped.status.success(), "{stopped:?}");
+    assert_eq!(generations().await, 0, "also one that is stopped");
+    projectors.signal(Signal::TERM);
+    projectors.finish(LIMIT).await;
     assert!(world.shutdown.finish(LIMIT).await);
 }

@@ -64,7 +64,7 @@ impl Command {
             Self::Projectors(projectors) => Box::pin(projectors.run(shutdown)).await,
             Self::Migrate(migrate) => Box::pin(migrate.run()).await,
             Self::Log(log) => Box::pin(log.run()).await,
-            Self::Verify(verify) => Box::pin(verify.run()).await,
+            Self::Verify(verify) => Box::pin(verify.run(shutdown)).await,
             Self::Token(token) => Box::pin(token.run()).await,
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use projectors::verify::Outcome;
 use projectors::{registry, verify as read_models};
 use service::db::Role;
+use service::shutdown::Shutdown;
 
 use crate::out::say;
 use crate::stack::{self, Database};
@@ -44,10 +45,13 @@ const EXAMPLES: &str = "Examples:
   cinelog verify --rebuild           and every read model against a rebuild from zero";
 
 impl Verify {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
-        let mut differences = self.log().await?;
+    pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut differences = tokio::select! {
+            differences = self.log() => differences?,
+            () = shutdown.cancelled() => bail!("stopped before it was done"),
+        };
         if self.rebuild {
-            differences += self.read_models().await?;
+            differences += self.read_models(shutdown).await?;
         }
         match differences {
             0 => {
@@ -74,7 +78,7 @@ impl Verify {
         Ok(report.differences.count)
     }
 
-    async fn read_models(&self) -> anyhow::Result<u64> {
+    async fn read_models(&self, shutdown: &Shutdown) -> anyhow::Result<u64> {
         let keys = stack::keys(&self.keys).context("--rebuild opens facts")?;
         let owner = self.database.pool(Role::Owner).await?;
         let projector = self.database.pool(Role::Projector).await?;
@@ -82,9 +86,15 @@ impl Verify {
         for projection in registry::all(&self.projectors) {
             let bar = bar(projection.name());
             let progress = |at: Position| bar.set_position(at.0.unsigned_abs());
-            let outcome =
-                read_models::against_a_rebuild(&projection, &owner, &projector, &keys, &progress)
-                    .await?;
+            let outcome = read_models::against_a_rebuild(
+                &projection,
+                &owner,
+                &projector,
+                &keys,
+                &progress,
+                shutdown,
+            )
+            .await?;
             bar.finish_and_clear();
             match outcome {
                 Some(outcome) => differences += tell_model(&outcome),

@@ -1,5 +1,6 @@
 //! Reads lanes of the topic from their first record to their last, once, as they are: for comparing, not for following.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -37,13 +38,16 @@ pub(crate) fn scan(
 ) -> KafkaResult<()> {
     let (reader, topic) = (reader(kafka)?, kafka.facts_topic());
     let mut wanted = TopicPartitionList::new();
+    // A lane that grows tells its end again and again, and it must count once.
+    let mut open = BTreeSet::new();
     for lane in lanes {
-        wanted.add_partition_offset(&topic, lane.number().into(), Offset::Beginning)?;
+        let partition = lane.number().into();
+        wanted.add_partition_offset(&topic, partition, Offset::Beginning)?;
+        open.insert(partition);
     }
-    let mut open = wanted.count();
     reader.assign(&wanted)?;
     let mut deadline = Instant::now() + ASK_LIMIT;
-    while open > 0 {
+    while !open.is_empty() {
         match reader.poll(Duration::from_millis(100)) {
             Some(Ok(record)) => {
                 deadline = Instant::now() + ASK_LIMIT;
@@ -55,7 +59,9 @@ pub(crate) fn scan(
                     return Ok(());
                 }
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                open.remove(&partition);
+            }
             Some(Err(error)) => return Err(error),
             None if Instant::now() > deadline => {
                 let code = RDKafkaErrorCode::OperationTimedOut;

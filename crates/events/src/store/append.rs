@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::known::Known;
-use super::{ExecuteError, room};
+use super::{ExecuteError, Keys, room};
 use crate::failpoint;
 use crate::id::{CommandId, EventId, Lane, Position, StreamKey};
 use crate::metrics::{APPEND_BATCH, APPEND_OVERLOADED, APPEND_SECONDS};
@@ -128,7 +128,7 @@ pub(super) struct Writer(mpsc::Sender<Waiting>);
 
 impl Writer {
     /// Starts the writer. After `shutdown` it answers what waits and ends.
-    pub(super) fn start(pool: PgPool, known: Known, shutdown: &Shutdown) -> Self {
+    pub(super) fn start(pool: PgPool, known: Known, keys: Keys, shutdown: &Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let end = shutdown.clone();
         shutdown.spawn(
@@ -136,6 +136,7 @@ impl Writer {
                 head: room::keep(pool.clone(), shutdown),
                 pool,
                 known,
+                keys,
                 connection: None,
                 queue: receiver,
                 held: None,
@@ -177,6 +178,8 @@ struct Task {
     connection: Option<PoolConnection<Postgres>>,
     /// The streams that this process remembers.
     known: Known,
+    /// And the keys.
+    keys: Keys,
     /// A position that the log has reached, as far as this connection has seen.
     head: watch::Sender<Position>,
     queue: mpsc::Receiver<Waiting>,
@@ -291,6 +294,7 @@ impl Task {
         }
         self.head.send_replace(Position::START);
         self.known.forget_all();
+        self.keys.forget_all();
     }
 
     fn reached(&self, commands: &[Prepared], verdicts: &[Verdict]) {
@@ -342,8 +346,10 @@ impl Failure {
             "40P01" | "40001" => Self::Repeat,
             // A check without a name is that of the partitions.
             "23514" if error.constraint().is_none() => Self::NoRoom,
+            // Nothing that a command says collides: the numbering has met positions that this connection did not know of.
+            "23505" => Self::Other,
             // What an index cannot hold is the command's fault, as a value out of range is.
-            "54000" => Self::Data,
+            "54000" if error.message().starts_with("index row") => Self::Data,
             code if code.starts_with("22") || code.starts_with("23") => Self::Data,
             _ => Self::Other,
         }

@@ -247,6 +247,9 @@ impl Log {
     {
         let (known, accepted) = look(&mut tx, &command.id, streams).await?;
         if let Some((first, last, hash)) = accepted {
+            if hash != command.body_hash {
+                return Err(ExecuteError::KeyReused);
+            }
             tx.commit().await?;
             return self.accepted_before(command, first, last, &hash).await;
         }

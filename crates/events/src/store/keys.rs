@@ -113,6 +113,11 @@ impl Keys {
         Ok(key)
     }
 
+    /// What the key table itself may have forgotten.
+    pub(super) fn forget_all(&self) {
+        self.writing.invalidate_all();
+    }
+
     /// Keeps a key that is stored for certain: one whose transaction may yet be rolled back must not be kept.
     pub(super) async fn cache(&self, tenant: TenantId, person: UserId, key: Key) {
         self.writing.insert((tenant, person), key).await;

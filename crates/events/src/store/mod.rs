@@ -182,7 +182,7 @@ impl Log {
         let id = read::log_id(&pool).await?;
         keys.check(&pool).await?;
         let known = known::Known::new();
-        let writer = append::Writer::start(pool.clone(), known.clone(), shutdown);
+        let writer = append::Writer::start(pool.clone(), known.clone(), keys.clone(), shutdown);
         Ok(Self {
             id,
             pool,

@@ -19,6 +19,9 @@ pub enum FillError {
     /// The log cannot be read, or a batch cannot be applied.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// It was told to end.
+    #[error("stopped before it was done")]
+    Stopped,
     /// Another process works on the same subscription.
     #[error("something else moves the checkpoints of {0}: stop it first")]
     Rival(String),

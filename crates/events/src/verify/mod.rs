@@ -68,16 +68,19 @@ pub async fn log(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Report, VerifyError> {
     let mut differences = Differences::default();
+    let log_id: Uuid = sqlx::query_scalar("SELECT log_id FROM log.log")
+        .fetch_one(&mut *connection)
+        .await?;
     // Asked before the snapshot is taken: what it names, the snapshot must have.
-    let relayed = match kafka {
-        Some(kafka) => Some((kafka, topic::relayed(kafka, &mut differences).await?)),
+    let marker = match kafka {
+        Some(kafka) => topic::relayed(kafka, log_id, &mut differences).await?,
         None => None,
     };
     let mut tx = connection
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await?;
-    let (log_id, floor, head): (Uuid, Position, Position) = sqlx::query_as(
-        "SELECT log_id, floor, COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), floor - 1)
+    let (floor, head): (Position, Position) = sqlx::query_as(
+        "SELECT floor, COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), floor - 1)
          FROM log.log",
     )
     .fetch_one(&mut *tx)
@@ -88,14 +91,15 @@ pub async fn log(
         differences,
         ..Report::default()
     };
-    let upto = relayed.map_or(Position::START, |(_, upto)| upto);
+    let upto = marker.unwrap_or_default();
     let postgres = facts::scan(&mut tx, upto, &mut report, progress).await?;
     streams::scan(&mut tx, floor, &mut report, progress).await?;
-    if let Some((kafka, upto)) = relayed {
+    if let Some(kafka) = kafka {
         let topic = topic::Topic {
             kafka,
             log_id,
             first: report.first,
+            marker,
             upto,
         };
         topic.compare(&postgres, &mut tx, &mut report).await?;

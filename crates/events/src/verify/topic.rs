@@ -16,20 +16,27 @@ use crate::log::{Found, Kafka, asking, marker, scan};
 /// The most places that are looked at record by record; where more differ, the topic as a whole is wrong.
 const MOST_PLACES: usize = 16;
 
-/// How far the relay says that it has come.
+/// How far the relay says that it has come; none: it says nothing.
 pub(super) async fn relayed(
     kafka: &Kafka,
+    log_id: Uuid,
     differences: &mut Differences,
-) -> Result<Position, VerifyError> {
+) -> Result<Option<Position>, VerifyError> {
     let kafka = kafka.clone();
     Ok(match asking(move || marker(&kafka)).await? {
-        Some(Ok(marker)) => marker.position,
+        Some(Ok(marker)) => {
+            if marker.log_id != log_id {
+                let why = format!("the marker is of log {}, this is {log_id}", marker.log_id);
+                differences.add(Difference::Topic(why));
+            }
+            Some(marker.position)
+        }
         Some(Err(_)) => {
             let why = "the relay's marker does not read".to_owned();
             differences.add(Difference::Topic(why));
-            Position::START
+            None
         }
-        None => Position::START,
+        None => None,
     })
 }
 
@@ -38,6 +45,8 @@ pub(super) struct Topic<'a> {
     pub(super) kafka: &'a Kafka,
     pub(super) log_id: Uuid,
     pub(super) first: Position,
+    /// The marker's position.
+    pub(super) marker: Option<Position>,
     pub(super) upto: Position,
 }
 
@@ -63,6 +72,10 @@ impl Topic<'_> {
             )));
         }
         let (digests, records) = self.read(&mut report.differences).await?;
+        if self.marker.is_none() && records > 0 {
+            let why = "it holds records, and the relay's marker is missing".to_owned();
+            report.differences.add(Difference::Topic(why));
+        }
         report.topic = Some(TopicReport {
             upto: self.upto,
             records,
@@ -96,10 +109,24 @@ impl Topic<'_> {
         let (digests, records, strange) = asking(move || {
             let (mut digests, mut records) = (Digests::default(), 0);
             let mut strange = Differences::default();
+            let mut latest: BTreeMap<Lane, Position> = BTreeMap::new();
             scan(&kafka, Lane::all(), |Found { lane, offset, fact }| {
                 records += 1;
                 match fact {
                     Ok((log, fact)) if log == log_id => {
+                        let position = fact.position;
+                        let before = latest.entry(lane).or_default();
+                        // Within a stretch its digest tells; readers drop whatever comes late, so this is told too.
+                        if position < *before
+                            && Place::of(lane, position) != Place::of(lane, *before)
+                        {
+                            strange.add(Difference::Reordered {
+                                lane,
+                                position,
+                                offset,
+                            });
+                        }
+                        *before = position.max(*before);
                         // What the relay has added since its marker was read is looked at the next time.
                         if (first..=upto).contains(&fact.position) {
                             digests.add(&fact);
