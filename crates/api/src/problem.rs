@@ -265,8 +265,30 @@ impl From<sqlx::Error> for Problem {
             sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
                 Self::unavailable(&error)
             }
+            sqlx::Error::Database(ref refused) => {
+                match refused.code().as_deref().and_then(from_sqlstate) {
+                    Some(Kind::Unavailable) => Self::unavailable(&error),
+                    Some(kind) => kind.into(),
+                    None => Self::internal(&error),
+                }
+            }
             _ => Self::internal(&error),
         }
+    }
+}
+
+/// What an SQLSTATE means for the caller, when it is not that our statement is wrong.
+fn from_sqlstate(code: &str) -> Option<Kind> {
+    match code {
+        // A statement took longer than it may.
+        "57014" => Some(Kind::Timeout),
+        // A lock was not to be had in time.
+        "55P03" => Some(Kind::Unavailable),
+        // The connection is lost, a transaction lost to another, resources ran out, the server stops or starts.
+        _ => ["08", "40", "53", "57P"]
+            .iter()
+            .any(|class| code.starts_with(class))
+            .then_some(Kind::Unavailable),
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct App {
     pub(crate) projecting: Shutdown,
     shutdown: Shutdown,
     objects: Objects,
-    _database: Database,
+    pub(crate) database: Database,
 }
 
 impl App {
@@ -133,7 +133,7 @@ impl App {
             projecting,
             shutdown,
             objects,
-            _database: database,
+            database,
         }
     }
 

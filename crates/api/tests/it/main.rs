@@ -7,4 +7,5 @@ mod bad_input;
 mod commands;
 mod isolation;
 mod openapi;
+mod outage;
 mod uploads;
