@@ -174,7 +174,8 @@ impl Wish {
     }
 }
 
-fn known(kind: &str) -> Result<(), Problem> {
+/// Refuses what is no kind of reaction.
+pub(crate) fn known(kind: &str) -> Result<(), Problem> {
     if decide::reaction::KINDS.contains(&kind) {
         return Ok(());
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::post::{Counts, READS};
 use super::{Person, Reader, View};
+use crate::command::reaction::known;
 use crate::cursor::{Page, PageQuery, Paging};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -51,7 +52,7 @@ pub(crate) struct CommentsQuery {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReactionsQuery {
-    /// Only of this kind.
+    /// Only of this kind: like, love, laugh, wow, sad or angry.
     kind: Option<String>,
 }
 
@@ -129,6 +130,7 @@ async fn reactions(
     query: ReactionsQuery,
 ) -> Result<Response, Problem> {
     let (after, kind) = (paging.after(state)?, query.kind.as_deref());
+    kind.map_or(Ok(()), known)?;
     let page =
         engagement::reactions(&mut view.tx, view.viewer, target, kind, after, paging.limit).await?;
     let users: Vec<UserId> = page.items.iter().map(|reaction| reaction.user).collect();

@@ -223,3 +223,24 @@ async fn pages_cursors_positions_and_keys_are_checked() {
     .await;
     assert_eq!(app.head().await, 0);
 }
+
+#[tokio::test]
+async fn an_unknown_kind_of_reaction_is_named() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let written = ana.posts("/v1/posts", json!({"text": "a"})).await;
+    let path = format!("/v1/posts/{}", written["id"].as_str().unwrap());
+    let written = ana
+        .posts(&format!("{path}/comments"), json!({"text": "b"}))
+        .await;
+    let comment = format!("/v1/comments/{}", written["id"].as_str().unwrap());
+    for target in [path, comment] {
+        // Postgres takes no NUL in a text.
+        for kind in ["disgust", "%00"] {
+            let asked = format!("{target}/reactions?kind={kind}");
+            let response = ana.request(Method::GET, &asked).send().await.unwrap();
+            let problem = assert_problem(response, 422, "invalid-field").await;
+            assert_eq!(problem["errors"][0]["pointer"], "/kind", "{asked}");
+        }
+    }
+}
