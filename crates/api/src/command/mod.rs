@@ -191,6 +191,11 @@ impl Done {
         self.accepted.facts.iter().find_map(pick)
     }
 
+    /// Whether all was as wanted before, so that there are no facts to answer from.
+    pub(crate) fn changed_nothing(&self) -> bool {
+        self.accepted.facts.is_empty()
+    }
+
     /// An answer with a body.
     pub(crate) fn answer(&self, status: StatusCode, body: impl Serialize) -> Response {
         self.with_position((status, Json(body)).into_response())

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use events::decide;
+use events::decide::pairing::PairingState;
 use events::fact::Fact;
 use events::fact::pair::LikeKind;
 use events::id::{StreamKey, UserId};
@@ -55,7 +56,7 @@ pub(crate) struct NewPass {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Liked {
     user: Uuid,
-    /// Whether this like made a match.
+    /// Whether the two are matched: by this like, or when it changed nothing, before it.
     matched: bool,
 }
 
@@ -80,9 +81,13 @@ pub(crate) async fn like(
         Ok(Emit::all(&key, facts))
     };
     let done = state.execute(&asked, &[&key, &target], decide).await?;
-    let matched = done
-        .fact(|recorded| matches!(recorded.fact, Fact::MatchMade(_)).then_some(()))
-        .is_some();
+    let matched = if done.changed_nothing() {
+        let pairing: PairingState = state.peek(&asked.who, &key).await?;
+        pairing.matched
+    } else {
+        done.fact(|recorded| matches!(recorded.fact, Fact::MatchMade(_)).then_some(()))
+            .is_some()
+    };
     Ok(done.answer(
         StatusCode::CREATED,
         Liked {

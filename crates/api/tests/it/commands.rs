@@ -94,7 +94,8 @@ async fn two_likes_make_one_match() {
         user.does(Method::PATCH, "/v1/users/me", Some(json!({"bio": "Hola"})))
             .await;
     }
-    let candidate = |page: &Value| page["items"][0]["id"] == bo.id.to_string();
+    let (ana_id, bo_id) = (ana.id, bo.id);
+    let candidate = |page: &Value| page["items"][0]["id"] == bo_id.to_string();
     ana.sees(
         "/v1/matches/candidates",
         "the other is a candidate",
@@ -117,6 +118,13 @@ async fn two_likes_make_one_match() {
         bo.reads("/v1/matches").await["items"][0]["id"],
         ana.id.to_string()
     );
+    // To like again changes nothing, and they are still matched.
+    for (user, other) in [(&mut ana, bo_id), (&mut bo, ana_id)] {
+        let liked = user
+            .posts("/v1/matches/likes", json!({"user": other}))
+            .await;
+        assert_eq!(liked["matched"], true);
+    }
     bo.deletes(&format!("/v1/matches/{}", ana.id)).await;
     assert_eq!(bo.reads("/v1/matches").await["items"], json!([]));
 }
