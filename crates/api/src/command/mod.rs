@@ -196,6 +196,11 @@ impl Done {
         self.accepted.facts.is_empty()
     }
 
+    /// Whether the same was asked, and accepted, before.
+    pub(crate) fn repeated(&self) -> bool {
+        self.accepted.repeated
+    }
+
     /// An answer with a body.
     pub(crate) fn answer(&self, status: StatusCode, body: impl Serialize) -> Response {
         self.with_position((status, Json(body)).into_response())

@@ -137,7 +137,8 @@ pub(crate) struct JobRef {
 
 /// Ask to upload a file
 ///
-/// Send the bytes by the signed request, then complete the upload. A repeat with the same key is signed anew.
+/// Send the bytes by the signed request, then complete the upload. A repeat with the same key is signed anew as
+/// long as the bytes are awaited.
 #[utoipa::path(post, path = "/uploads", tag = "uploads", request_body = NewUpload,
     responses((status = 201, description = "The bytes may come", body = UploadTicket)))]
 pub(crate) async fn request(
@@ -169,6 +170,13 @@ pub(crate) async fn request(
         Fact::UploadRequested(requested) => Some(requested),
         _ => None,
     });
+    if done.repeated() {
+        // Since the first time it may have been given up or completed.
+        let upload: AssetState = state.peek(&asked.who, &key).await?;
+        if upload.phase != Phase::Requested {
+            return Err(Kind::UploadEnded.into());
+        }
+    }
     let ticket = ticket(&state, allowed.ok_or(Kind::Internal)?)?;
     Ok(done.answer(StatusCode::CREATED, ticket))
 }

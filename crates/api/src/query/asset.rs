@@ -28,7 +28,7 @@ const SIGNED_FOR: Duration = Duration::from_mins(15);
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AssetSummary {
     id: Uuid,
-    /// `waiting`, `preparing`, `ready`, `failed`, `quarantined`, `expired`, `aborted` or `deleted`.
+    /// `waiting`, `preparing`, `ready`, `failed`, `quarantined`, `expired` or `aborted`.
     state: String,
     /// The file's name; only the owner sees it.
     name: Option<String>,

@@ -154,6 +154,46 @@ async fn an_upload_given_up_has_ended() {
 }
 
 #[tokio::test]
+async fn an_upload_given_up_is_not_signed_again() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ask = async || {
+        let request = app.user("ana").request(Method::POST, "/v1/uploads");
+        let request = request.header("idempotency-key", "k1").json(&file(CLIP));
+        request.send().await.unwrap()
+    };
+    let ticket: Value = ask().await.json().await.unwrap();
+    assert_eq!(ask().await.status(), StatusCode::CREATED);
+    ana.deletes(&format!("/v1/uploads/{}", ticket["id"].as_str().unwrap()))
+        .await;
+    assert_problem(ask().await, 409, "upload-ended").await;
+}
+
+#[tokio::test]
+async fn a_deleted_asset_is_gone_for_its_owner_too() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    let id = ticket["id"].as_str().unwrap();
+    assert!(put(&app, &ticket, CLIP).await.status().is_success());
+    let done: Value = complete(&ana, &ticket).await.json().await.unwrap();
+    render(&app, &ana, id, done["job"].as_str().unwrap()).await;
+    let path = format!("/v1/assets/{id}");
+    let there = |asset: &Value| asset["renditions"] != json!([]);
+    ana.sees(&path, "the rendition is there", there).await;
+    ana.deletes(&path).await;
+    testing::wait::until_true(crate::app::SOON, "the asset is gone", async || {
+        let response = ana.request(Method::GET, &path).send().await.unwrap();
+        response.status() == StatusCode::NOT_FOUND
+    })
+    .await;
+    let get = async |path: String| ana.request(Method::GET, &path).send().await.unwrap();
+    assert_problem(get(path.clone()).await, 404, "asset-not-found").await;
+    let bytes = get(format!("{path}/waveform")).await;
+    assert_problem(bytes, 404, "rendition-not-found").await;
+}
+
+#[tokio::test]
 async fn a_rendition_redirects_to_its_bytes() {
     let app = App::start().await;
     let mut ana = app.user("ana");

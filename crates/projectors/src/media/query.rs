@@ -108,11 +108,11 @@ macro_rules! asset_columns {
     };
 }
 
-/// Whether the asset `a` of the tenant $1 may be seen by $2.
+/// Whether the asset `a` of the tenant $1 may be seen by $2. One that is deleted is gone for its owner too.
 macro_rules! asset_visible {
     () => {
         concat!(
-            "(a.owner = $2 OR (a.state <> 'deleted' AND EXISTS (
+            "(a.state <> 'deleted' AND (a.owner = $2 OR EXISTS (
                 SELECT FROM feed.carried c JOIN feed.post p ON p.tenant = $1 AND p.post = c.post
                 WHERE c.tenant = $1 AND c.asset = a.asset AND ",
             visible!(),
