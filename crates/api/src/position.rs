@@ -1,5 +1,6 @@
 //! Read your own writes: a command answers with a signed position, a read that carries it waits for the read model.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,15 +27,17 @@ pub(crate) const STALE: HeaderName = HeaderName::from_static("cinelog-stale");
 const WAIT: Duration = Duration::from_millis(250);
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(10);
-/// Log id, lane, position.
-const MESSAGE: usize = 16 + 1 + 8;
+/// A log's id.
+const LOG: usize = 16;
+/// A lane and a position in it.
+const STEP: usize = 1 + 8;
+/// A signature.
+const TAG: usize = 32;
 
-/// A place that a read wants to have been reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    lane: Lane,
-    position: Position,
-}
+/// A place that a read wants to have been reached: a position in each lane that something was written to. Read models
+/// follow the lanes one by one, so that none of them stands for another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place(BTreeMap<Lane, Position>);
 
 /// Signs and checks position tokens.
 pub(crate) struct Positions {
@@ -47,19 +50,20 @@ impl Positions {
         Self { key, log }
     }
 
-    /// The token for the place of a fact.
-    pub(crate) fn token(&self, fact: &Recorded) -> String {
-        self.seal(Place {
-            lane: fact.lane,
-            position: fact.position,
-        })
+    /// The token for the place of the last of `facts`; none without facts.
+    pub(crate) fn token(&self, facts: &[Recorded]) -> Option<String> {
+        let steps = facts.iter().map(|fact| (fact.lane, fact.position));
+        let place = Place(steps.collect());
+        (!facts.is_empty()).then(|| self.seal(&place))
     }
 
-    fn seal(&self, place: Place) -> String {
+    fn seal(&self, place: &Place) -> String {
         let mut bytes = self.log.as_bytes().to_vec();
-        // A lane is one of 64.
-        bytes.push(u8::try_from(place.lane.number()).unwrap_or_default());
-        bytes.extend(place.position.0.to_be_bytes());
+        for (lane, position) in &place.0 {
+            // A lane is one of 64.
+            bytes.push(u8::try_from(lane.number()).unwrap_or_default());
+            bytes.extend(position.0.to_be_bytes());
+        }
         bytes.extend(self.key.sign(&[&bytes]));
         BASE64.encode(bytes)
     }
@@ -67,22 +71,19 @@ impl Positions {
     fn open(&self, token: &[u8]) -> Result<Place, Problem> {
         let bytes = BASE64.decode(token).map_err(|_| Kind::PositionInvalid)?;
         let (message, tag) = bytes
-            .split_at_checked(MESSAGE)
+            .split_last_chunk::<TAG>()
             .ok_or(Kind::PositionInvalid)?;
         if !self.key.verify(&[message], tag) {
             return Err(Kind::PositionInvalid.into());
         }
-        if message[..16] != *self.log.as_bytes() {
+        let (log, steps) = message
+            .split_first_chunk::<LOG>()
+            .ok_or(Kind::PositionInvalid)?;
+        if log != self.log.as_bytes() {
             return Err(Kind::PositionGone.into());
         }
-        let lane = Lane::new(i32::from(message[16])).ok_or(Kind::PositionInvalid)?;
-        let position = message[17..]
-            .try_into()
-            .map_err(|_| Kind::PositionInvalid)?;
-        Ok(Place {
-            lane,
-            position: Position(i64::from_be_bytes(position)),
-        })
+        let steps = steps.chunks(STEP).map(step).collect::<Option<_>>();
+        Ok(Place(steps.ok_or(Kind::PositionInvalid)?))
     }
 
     /// The place that a read's headers ask for.
@@ -94,31 +95,36 @@ impl Positions {
     }
 }
 
+fn step(bytes: &[u8]) -> Option<(Lane, Position)> {
+    let (&lane, position) = bytes.split_first()?;
+    let position = i64::from_be_bytes(position.try_into().ok()?);
+    Some((Lane::new(lane.into())?, Position(position)))
+}
+
 impl ApiState {
     /// Waits until the live generations of `models` have reached `place`; false when that took too long. Holds no
     /// connection while it waits.
-    pub(crate) async fn wait_for(&self, place: Place, models: &[&str]) -> Result<bool, Problem> {
+    pub(crate) async fn wait_for(&self, place: &Place, models: &[&str]) -> Result<bool, Problem> {
         let deadline = Instant::now() + WAIT;
         for model in models {
             let subscription = self.subscription(model).await?;
-            loop {
-                let reached = {
-                    let mut connection = self.pool.acquire().await?;
-                    events::subscription::reached(
-                        &mut connection,
-                        &subscription,
-                        place.lane,
-                        place.position,
-                    )
-                    .await?
-                };
-                if reached {
-                    break;
-                }
+            while !self.reached(&subscription, place).await? {
                 if Instant::now() + EVERY > deadline {
                     return Ok(false);
                 }
                 tokio::time::sleep(EVERY).await;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn reached(&self, subscription: &str, place: &Place) -> Result<bool, Problem> {
+        let mut connection = self.pool.acquire().await?;
+        for (lane, position) in &place.0 {
+            let reached =
+                events::subscription::reached(&mut connection, subscription, *lane, *position);
+            if !reached.await? {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -147,11 +153,9 @@ mod tests {
     fn a_position_is_ours_and_of_this_log() {
         let key = MacKey::new(b"secret");
         let ours = Positions::new(key.clone(), Uuid::from_u128(1));
-        let place = Place {
-            lane: Lane::new(63).unwrap(),
-            position: Position(7),
-        };
-        let token = ours.seal(place);
+        let lanes = [(63, 7), (0, 9)].map(|(lane, n)| (Lane::new(lane).unwrap(), Position(n)));
+        let place = Place(lanes.into());
+        let token = ours.seal(&place);
         assert_eq!(ours.open(token.as_bytes()).unwrap(), place);
         let kind = |positions: &Positions, token: &str| {
             format!("{:?}", positions.open(token.as_bytes()).unwrap_err())

@@ -253,7 +253,7 @@ impl ApiState {
             self.known.insert((who.tenant, who.user), ()).await;
         }
         Ok(Done {
-            position: accepted.last().map(|fact| self.positions.token(fact)),
+            position: self.positions.token(&accepted.facts),
             accepted,
         })
     }

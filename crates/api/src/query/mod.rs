@@ -66,7 +66,7 @@ impl Reader {
 
     /// Waits for `models` as far as the reader asked to, then opens a transaction that sees what the reader may.
     pub(crate) async fn view(&self, state: &ApiState, models: &[&str]) -> Result<View, Problem> {
-        let behind = match self.place {
+        let behind = match &self.place {
             Some(place) => !state.wait_for(place, models).await?,
             None => false,
         };

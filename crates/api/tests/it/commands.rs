@@ -253,6 +253,37 @@ async fn a_read_that_cannot_wait_long_enough_says_so() {
 }
 
 #[tokio::test]
+async fn a_position_is_one_in_every_lane_that_a_command_wrote_to() {
+    let app = App::start().await;
+    assert!(app.projecting.finish(SOON).await);
+    let all = "SELECT DISTINCT ON (lane) lane, position FROM log.events
+        WHERE position > $1 ORDER BY lane, position DESC";
+    for name in ["ana", "bo", "cleo", "dan"] {
+        let mut user = app.user(name);
+        let head = app.head().await;
+        user.posts("/v1/posts", json!({"text": "first"})).await;
+        let lanes: Vec<(i16, i64)> = sqlx::query_as(all)
+            .bind(head)
+            .fetch_all(&app.owner)
+            .await
+            .unwrap();
+        // Each time the read model has taken in one lane more.
+        for (lane, position) in &lanes {
+            let read = user.request(Method::GET, "/v1/feed").send().await.unwrap();
+            assert_eq!(read.headers()["cinelog-stale"], "true", "{lanes:?}");
+            sqlx::query("UPDATE subscription.checkpoints SET position = $2 WHERE lane = $1")
+                .bind(lane)
+                .bind(position)
+                .execute(&app.owner)
+                .await
+                .unwrap();
+        }
+        let read = user.request(Method::GET, "/v1/feed").send().await.unwrap();
+        assert_eq!(read.headers().get("cinelog-stale"), None, "{lanes:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_etag_is_of_the_person_and_not_of_the_token() {
     let app = App::start().await;
     let mut ana = app.user("ana");
