@@ -19,6 +19,7 @@ mod position;
 mod problem;
 mod query;
 mod router;
+mod slots;
 mod state;
 mod storage;
 

@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::problem::{Kind, Problem};
@@ -20,6 +21,20 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const VERIFY_LIMIT: Duration = Duration::from_mins(15);
 /// How long a client may be silent while it sends a body.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long after the end of its permission the body of an upload may go on.
+const UPLOAD_GRACE: Duration = Duration::from_mins(1);
+/// Uploads to the folder in progress at once, besides all other requests; of one object, one.
+pub(crate) const UPLOADS: usize = 128;
+/// Live streams at once, in all and of one user: each looks into the read models again and again.
+pub(crate) const LIVE: (usize, usize) = (256, 8);
+/// Stored objects read through at once; of one asset, one.
+pub(crate) const VERIFICATIONS: usize = 16;
+
+/// How long the body of an upload that is allowed `until` then may take.
+pub(crate) fn upload_limit(until: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (until - now).to_std().unwrap_or_default() + UPLOAD_GRACE
+}
 
 /// Refuses what comes on top of the allowed number of requests in progress.
 pub(crate) async fn in_flight(
@@ -56,4 +71,17 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, Problem> {
         None => Kind::Malformed.into(),
     })?;
     Ok(whole.to_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_may_not_go_on_long_after_its_permission_has_ended() {
+        let now = DateTime::UNIX_EPOCH;
+        let after = |seconds| upload_limit(now + chrono::TimeDelta::seconds(seconds), now);
+        assert_eq!(after(3600), Duration::from_hours(1) + UPLOAD_GRACE);
+        assert_eq!(after(-1), UPLOAD_GRACE);
+    }
 }

@@ -13,6 +13,8 @@ use serde::Serialize;
 use service::retry::Retry;
 use utoipa::ToSchema;
 
+use crate::slots::Full;
+
 /// The media type of a problem.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -168,6 +170,14 @@ impl Problem {
         }
     }
 
+    /// Someone else changes the same thing just now.
+    pub(crate) fn contended() -> Self {
+        Self {
+            retry_after_s: Some(1),
+            ..Kind::Contended.into()
+        }
+    }
+
     /// Calls a missing `thing` by the name that the route has for it.
     pub(crate) fn renamed(mut self, thing: &'static str, name: &'static str) -> Self {
         if self.kind == Kind::NotFound(thing) {
@@ -222,12 +232,18 @@ impl From<ExecuteError> for Problem {
                 .detail(format!("{bytes} bytes; the limit is {limit}")),
             ExecuteError::Unrepresentable(why) => Self::from(Kind::Invalid).detail(why),
             ExecuteError::Overloaded { retry_after } => Self::overloaded(retry_after),
-            ExecuteError::Conflict { .. } | ExecuteError::Contended => Self {
-                retry_after_s: Some(1),
-                ..Kind::Contended.into()
-            },
+            ExecuteError::Conflict { .. } | ExecuteError::Contended => Self::contended(),
             ExecuteError::Unavailable(error) => error.into(),
             error @ (ExecuteError::Seal(_) | ExecuteError::Unreadable(_)) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::overloaded(std::time::Duration::from_secs(1)),
+            Full::Key => Self::contended(),
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use utoipa::openapi::OpenApi;
@@ -36,9 +36,11 @@ pub fn router(state: ApiState) -> Router {
         .layer(from_fn_with_state(state.clone(), cache::tag))
         .layer(CompressionLayer::new())
         // Objects are neither tagged by content nor compressed: they have entity tags and ranges of their own.
-        .route("/storage/{*key}", get(storage::get).put(storage::put))
-        .layer(DefaultBodyLimit::disable())
+        .route("/storage/{*key}", get(storage::get))
         .layer(from_fn_with_state(state.clone(), in_flight))
+        // An upload may take an hour: it has places of its own.
+        .route("/storage/{*key}", put(storage::put))
+        .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .fallback(async || Problem::from(Kind::NotFound("route")))
         .layer(from_fn(edge))

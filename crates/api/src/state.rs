@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::id::{TenantId, UserId};
+use events::id::{AssetId, TenantId, UserId};
 use events::store::Log;
 use moka::future::Cache;
 use service::clock::Clock;
@@ -12,13 +12,15 @@ use service::mac::MacKey;
 use service::secret::Secret;
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
-use storage::Store;
+use storage::{Key, Store};
 use tokio::sync::Semaphore;
 
 use crate::auth::Verifier;
 use crate::config::{Config, ConfigError};
 use crate::cursor::Cursors;
+use crate::limit::{LIVE, UPLOADS, VERIFICATIONS};
 use crate::position::Positions;
+use crate::slots::Slots;
 
 /// The shortest secret that is one.
 const SECRET_MIN: usize = 32;
@@ -47,6 +49,11 @@ pub struct Shared {
     pub(crate) known: Cache<(TenantId, UserId), ()>,
     pub(crate) generations: Cache<(), Arc<BTreeMap<String, String>>>,
     pub(crate) in_flight: Arc<Semaphore>,
+    /// Uploads to the folder, by the object's key.
+    pub(crate) uploading: Slots<Key>,
+    pub(crate) verifying: Slots<AssetId>,
+    /// Live streams, by who follows.
+    pub(crate) following: Slots<(TenantId, UserId)>,
 }
 
 impl ApiState {
@@ -77,6 +84,9 @@ impl ApiState {
                 .time_to_live(GENERATION_TTL)
                 .build(),
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
+            uploading: Slots::new(UPLOADS, 1),
+            verifying: Slots::new(VERIFICATIONS, 1),
+            following: Slots::new(LIVE.0, LIVE.1),
             config,
             log,
             pool,

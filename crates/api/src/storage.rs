@@ -10,10 +10,10 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
-use storage::{ByteRange, Folder, OpenObject, Presentation, SignatureError};
+use storage::{ByteRange, Folder, Incoming, ObjectFacts, OpenObject, Presentation, SignatureError};
 use tokio_util::io::ReaderStream;
 
-use crate::limit::SILENCE_LIMIT;
+use crate::limit::{SILENCE_LIMIT, upload_limit};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -39,13 +39,22 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     let folder = folder(&state)?;
-    let terms = folder.check_put(
-        &key,
-        &query.unwrap_or_default(),
-        &headers,
-        state.clock.now(),
-    )?;
-    let mut incoming = folder.begin_put(terms).await?;
+    let now = state.clock.now();
+    let (terms, until) = folder.check_put(&key, &query.unwrap_or_default(), &headers, now)?;
+    // The same URL again while its bytes come would only fill the disk.
+    let _alone = state.uploading.take(terms.key.clone())?;
+    let incoming = folder.begin_put(terms).await?;
+    let facts = tokio::time::timeout(upload_limit(until, now), take_in(incoming, body))
+        .await
+        .map_err(|_| Kind::Timeout)??;
+    let mut response = StatusCode::CREATED.into_response();
+    if let Some(etag) = facts.etag {
+        response.headers_mut().insert(ETAG, text(&etag)?);
+    }
+    Ok(response)
+}
+
+async fn take_in(mut incoming: Incoming, body: Body) -> Result<ObjectFacts, Problem> {
     let mut pieces = body.into_data_stream();
     while let Some(piece) = tokio::time::timeout(SILENCE_LIMIT, pieces.next())
         .await
@@ -53,12 +62,7 @@ pub(crate) async fn put(
     {
         incoming.write(&piece.map_err(|_| Kind::Malformed)?).await?;
     }
-    let facts = incoming.finish().await?;
-    let mut response = StatusCode::CREATED.into_response();
-    if let Some(etag) = facts.etag {
-        response.headers_mut().insert(ETAG, text(&etag)?);
-    }
-    Ok(response)
+    Ok(incoming.finish().await?)
 }
 
 /// Gives an object's bytes, or a range of them.

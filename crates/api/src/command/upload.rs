@@ -297,21 +297,23 @@ pub(crate) async fn complete(
     let key = StreamKey::asset(asset);
     let upload: AssetState = state.peek(&asked.who, &key).await?;
     let promise = mine(&upload, &asked.who)?;
-    // Verified once: afterwards the recorded ETag stands for the bytes.
-    let etag = match upload.phase {
-        Phase::Requested => verify(&state, promise).await?.etag,
-        _ => None,
-    };
-    let completed = UploadCompleted {
+    let mut completed = UploadCompleted {
         asset,
         owner: asked.who.user,
         storage_key: promise.storage_key.clone(),
         bytes: promise.bytes,
         sha256: promise.sha256.clone(),
-        etag,
+        etag: None,
         media_type: promise.media_type.clone(),
         profiles: PROFILES.map(str::to_owned).to_vec(),
     };
+    // What would be refused anyway is refused before anything is read.
+    decide::asset::complete_upload(&upload, completed.clone(), state.clock.now())?;
+    // Verified once: afterwards the recorded ETag stands for the bytes.
+    if upload.phase == Phase::Requested {
+        let _alone = state.verifying.take(asset)?;
+        completed.etag = verify(&state, promise).await?.etag;
+    }
     let decide = |streams: &Streams| {
         Ok(Emit::all(
             &key,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use events::id::AssetId;
+use events::id::{AssetId, TenantId, UserId};
 use futures::stream;
 use projectors::media::query::READS;
 use uuid::Uuid;
@@ -14,10 +14,14 @@ use uuid::Uuid;
 use crate::problem::Problem;
 use crate::query::Reader;
 use crate::query::asset::Asset;
+use crate::slots::Slot;
 use crate::state::ApiState;
 
 /// How often the read model is looked at.
 const EVERY: Duration = Duration::from_millis(500);
+
+/// When one may ask again for a stream that is one too many: streams are long.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Follow an asset while it is rendered
 ///
@@ -34,7 +38,12 @@ pub(crate) async fn follow(
     let asset = AssetId(id);
     // Before the stream begins an error can still be a problem.
     reader.view(&state, READS).await?.asset(asset).await?;
+    let place = state
+        .following
+        .take(reader.who())
+        .map_err(|_| Problem::overloaded(RETRY_AFTER))?;
     let watch = Watch {
+        _place: place,
         state,
         reader,
         asset,
@@ -51,6 +60,8 @@ pub(crate) async fn follow(
 }
 
 struct Watch {
+    /// Held as long as the stream is.
+    _place: Slot<(TenantId, UserId)>,
     state: ApiState,
     reader: Reader,
     asset: AssetId,

@@ -17,7 +17,7 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use events::id::UserId;
+use events::id::{TenantId, UserId};
 use projectors::graph::query as graph_model;
 use projectors::page::Viewer;
 use serde::Serialize;
@@ -57,6 +57,10 @@ impl FromRequestParts<ApiState> for Reader {
 impl Reader {
     pub(crate) fn user(&self) -> UserId {
         self.who.user
+    }
+
+    pub(crate) fn who(&self) -> (TenantId, UserId) {
+        (self.who.tenant, self.who.user)
     }
 
     /// When the reader's token ends.

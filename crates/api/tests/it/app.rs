@@ -61,9 +61,15 @@ pub(crate) struct App {
 impl App {
     /// Over a folder.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Over a folder, with these options of the API.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let url = folder.path().to_str().unwrap().to_owned();
-        Self::over(&["--storage-url", &url], Objects::Folder(folder)).await
+        let storage = ["--storage-url", &url];
+        Self::over(&storage, Objects::Folder(folder), options).await
     }
 
     /// Over an S3 server.
@@ -79,10 +85,10 @@ impl App {
             "--aws-secret-access-key",
             &secret,
         ];
-        Self::over(&arguments, Objects::Bucket(server)).await
+        Self::over(&arguments, Objects::Bucket(server), &[]).await
     }
 
-    async fn over(storage: &[&str], objects: Objects) -> Self {
+    async fn over(storage: &[&str], objects: Objects, options: &[&str]) -> Self {
         let database = Database::migrated().await;
         let owner = database.pool(Role::Owner).await;
         registry::prepare(&owner).await.unwrap();
@@ -96,14 +102,11 @@ impl App {
         project(&database, &log, &keys, &projecting).await;
         let listen = testing::port::free();
         let url = format!("http://{listen}");
-        let config = ApiArgs::parse_from([
-            "api",
-            "--secret-key",
-            SECRET,
-            "--upload-max-bytes",
-            "1000000",
-        ])
-        .api;
+        let arguments = ["api", "--secret-key", SECRET]
+            .into_iter()
+            .chain(["--upload-max-bytes", "1000000"])
+            .chain(options.iter().copied());
+        let config = ApiArgs::parse_from(arguments).api;
         let arguments = ["storage", "--public-url", &url]
             .into_iter()
             .chain(storage.iter().copied());
@@ -185,6 +188,15 @@ impl App {
         let file = root.join(key);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, bytes).unwrap();
+    }
+
+    /// How many uploads to the folder are on their way.
+    pub(crate) fn incoming(&self) -> usize {
+        let Objects::Folder(folder) = &self.objects else {
+            return 0;
+        };
+        let aside = folder.path().join(".incoming");
+        std::fs::read_dir(aside).unwrap().count()
     }
 
     /// Position of the newest fact.

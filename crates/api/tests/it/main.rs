@@ -6,6 +6,7 @@ mod app;
 mod bad_input;
 mod commands;
 mod isolation;
+mod limits;
 mod openapi;
 mod outage;
 mod uploads;

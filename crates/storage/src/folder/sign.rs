@@ -89,14 +89,15 @@ impl Folder {
         Ok(url)
     }
 
-    /// What a `PUT /storage/{key}?{query}` was allowed to put, if it still is and the headers announce just that.
+    /// What a `PUT /storage/{key}?{query}` was allowed to put and until when, if it still is and the headers announce just
+    /// that.
     pub fn check_put(
         &self,
         key: &str,
         query: &str,
         headers: &HeaderMap,
         now: DateTime<Utc>,
-    ) -> Result<PutTerms, SignatureError> {
+    ) -> Result<(PutTerms, DateTime<Utc>), SignatureError> {
         let terms = PutTerms {
             key: key.parse().map_err(|_| SignatureError::Malformed)?,
             bytes: parsed(query, "bytes")?,
@@ -116,7 +117,8 @@ impl Folder {
         if header(headers, &CONTENT_TYPE) != Some(&terms.media_type) {
             return Err(SignatureError::TypeDiffers);
         }
-        Ok(terms)
+        let until = DateTime::from_timestamp(expires, 0).ok_or(SignatureError::Malformed)?;
+        Ok((terms, until))
     }
 
     /// What a `GET` or `HEAD /storage/{key}?{query}` may read, and as what it is to be presented.

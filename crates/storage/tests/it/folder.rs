@@ -35,7 +35,7 @@ impl Home {
     /// Puts as the API does when a client sends `body` by the signed request.
     async fn put(&self, signed: &SignedRequest, body: &[u8]) -> Result<(), Error> {
         let (at, query, headers) = parts(signed);
-        let allowed = self
+        let (allowed, _) = self
             .folder()
             .check_put(&at, &query, &headers, now())
             .expect("the request is as signed");
@@ -130,7 +130,8 @@ async fn a_changed_term_is_a_forgery() {
         .unwrap();
     let (at, query, headers) = parts(&signed);
     let check = |at: &str, query: &str| home.folder().check_put(at, query, &headers, now());
-    assert!(check(&at, &query).is_ok());
+    let until = check(&at, &query).map(|(_, until)| until.timestamp());
+    assert_eq!(until, Ok(signed.expires_at.timestamp()));
     assert_eq!(check("a/c", &query), Err(SignatureError::Forged));
     let other = Checksum::of(b"other").to_string();
     let hello = Checksum::of(b"hello").to_string();
