@@ -5,9 +5,6 @@ use std::collections::BTreeSet;
 use events::id::{Position, UserId};
 use serde::{Deserialize, Serialize};
 use service::db::TenantTx;
-use sqlx::Postgres;
-use sqlx::postgres::PgArguments;
-use sqlx::query::QueryAs;
 use uuid::Uuid;
 
 use super::language;
@@ -23,6 +20,9 @@ const RANKED: i64 = 2_000;
 /// Ordered by age, so many matches are looked at for a page. Where few of them may be seen, a page is short and yet not
 /// the last.
 const WINDOW: i64 = 250;
+
+/// What the row is called that says where the candidates end.
+const EDGE: &str = "edge";
 
 /// Longest query that is looked at, characters.
 const LONGEST: usize = 400;
@@ -108,32 +108,29 @@ pub struct Hashtag {
     pub posts: i64,
 }
 
-/// The newest so many documents of the tenant $1 that may fit: $2 the union of the query's configurations, $3 kind, $4
-/// author, $5 hashtag, $6 where to go on, $7 how many. Nothing here is hard to estimate, so that a rare word is found by
-/// its index and a frequent one by walking back from the newest document.
-macro_rules! candidates {
-    ($columns:literal) => {
-        concat!(
-            "SELECT ",
-            $columns,
-            " FROM search.found d
-            WHERE d.tenant = $1 AND d.position < $6
-              AND ($2::text IS NULL OR d.words @@ $2::text::tsquery)
-              AND ($3::text IS NULL OR d.kind = $3)
-              AND ($4::uuid IS NULL OR d.author = $4)
-              AND ($5::text IS NULL OR d.hashtags @> ARRAY[$5])
-            ORDER BY d.position DESC
-            LIMIT $7"
-        )
-    };
-}
-
-/// Of the candidates, those that fit the query in their own language ($9 and $10) and that $8 may see; $11 whether to
-/// rank, $12, $13 and $14 the page.
+/// `candidates` are the newest $7 documents of the tenant $1 that may fit: $2 the union of the query's configurations, $3
+/// kind, $4 author, $5 hashtag, $6 where to go on, $9 the languages. What $8 can surely not see, or is in a language that
+/// is not asked for, must not take their places. Nothing in them is hard to estimate, so that a rare word is found by its
+/// index and a frequent one by walking back from the newest document.
+///
+/// Of them, those are `found` that fit the query in their own language ($10) and that $8 may see; $11 whether to rank,
+/// $12, $13 and $14 the page. Ordered by age, where the candidates end comes last, of kind `edge`, when there may be more
+/// of them: in the same statement, because another one would see another state of the table.
 const SEARCH: &str = concat!(
-    "WITH candidates AS (",
-    candidates!("d.*"),
-    "), found AS (
+    "WITH candidates AS (
+        SELECT d.*
+        FROM search.found d
+        WHERE d.tenant = $1 AND d.position < $6
+          AND ($2::text IS NULL OR d.words @@ $2::text::tsquery)
+          AND ($3::text IS NULL OR d.kind = $3)
+          AND ($4::uuid IS NULL OR d.author = $4)
+          AND ($5::text IS NULL OR d.hashtags @> ARRAY[$5])
+          AND d.language = ANY($9::text[])
+          AND (d.public OR d.author = $8 OR EXISTS (
+            SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $8 AND f.followee = d.author))
+        ORDER BY d.position DESC
+        LIMIT $7
+    ), found AS (
         SELECT c.kind, c.id, c.author, c.position,
             CASE WHEN $11 THEN ts_rank(c.words, a.words) ELSE 0 END::real AS rank
         FROM candidates c
@@ -143,19 +140,17 @@ const SEARCH: &str = concat!(
             SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = c.id AND ",
     visible!("$8"),
     "))
+    ), page AS (
+        SELECT kind, id, author, position, rank
+        FROM found
+        WHERE $12::real IS NULL OR (rank, position) < ($12, $13)
+        ORDER BY rank DESC, position DESC
+        LIMIT $14
     )
-    SELECT kind, id, author, position, rank
-    FROM found
-    WHERE $12::real IS NULL OR (rank, position) < ($12, $13)
-    ORDER BY rank DESC, position DESC
-    LIMIT $14"
-);
-
-/// Where the candidates end, when there may be more of them.
-const EDGE: &str = concat!(
-    "SELECT min(position) FROM (",
-    candidates!("d.position"),
-    ") AS candidates HAVING count(*) = $7"
+    SELECT kind, id, author, position, rank FROM page
+    UNION ALL
+    SELECT 'edge', $8, $8, min(position), -1 FROM candidates HAVING count(*) = $7 AND NOT $11
+    ORDER BY rank DESC, position DESC"
 );
 
 /// What the viewer may see of what fits. Words are compared in the language of each text, without accents.
@@ -184,18 +179,17 @@ pub async fn search(
         });
     }
     let best = search.order == Order::Best;
-    let candidates = Candidates {
-        viewer,
-        search,
-        hashtag,
-        union: asked.union,
-        below: after
-            .filter(|_| !best)
-            .map_or(Position(i64::MAX), |cursor| cursor.position),
-        most: if best { RANKED } else { WINDOW },
-    };
-    let found = candidates
-        .ask(sqlx::query_as(SEARCH))
+    let below = after.filter(|_| !best).map(|cursor| cursor.position);
+    // Not kept prepared: which index is right depends on the words, so each search is planned with its own.
+    let mut found: Vec<Found> = sqlx::query_as(SEARCH)
+        .persistent(false)
+        .bind(viewer.tenant)
+        .bind(asked.union)
+        .bind(search.kind.map(Kind::as_str))
+        .bind(search.author)
+        .bind(hashtag)
+        .bind(below.unwrap_or(Position(i64::MAX)))
+        .bind(if best { RANKED } else { WINDOW })
         .bind(viewer.user)
         .bind(asked.languages)
         .bind(asked.queries)
@@ -205,51 +199,19 @@ pub async fn search(
         .bind(i64::from(limit) + 1)
         .fetch_all(&mut **tx)
         .await?;
+    let edge = found.pop_if(|last| last.kind == EDGE);
     let mut page = Page::cut(found, limit, |found: &Found| SearchCursor {
         rank: found.rank,
         position: found.position,
     });
-    if page.next.is_none() && !best {
+    if page.next.is_none() {
         // The window ended before the page was full: the next page goes on behind the window.
-        let edge: Option<(Position,)> = candidates
-            .ask(sqlx::query_as(EDGE))
-            .fetch_optional(&mut **tx)
-            .await?;
-        page.next = edge.map(|(position,)| SearchCursor {
+        page.next = edge.map(|edge| SearchCursor {
             rank: 0.0,
-            position,
+            position: edge.position,
         });
     }
     Ok(page)
-}
-
-/// What both statements share.
-struct Candidates<'a> {
-    viewer: Viewer,
-    search: &'a Search,
-    hashtag: Option<String>,
-    union: Option<String>,
-    below: Position,
-    most: i64,
-}
-
-impl Candidates<'_> {
-    /// Binds the parameters of `candidates!`. Not kept prepared: which index is right depends on the words, so each search
-    /// is planned with its own.
-    fn ask<'q, T>(
-        &self,
-        query: QueryAs<'q, Postgres, T, PgArguments>,
-    ) -> QueryAs<'q, Postgres, T, PgArguments> {
-        query
-            .persistent(false)
-            .bind(self.viewer.tenant)
-            .bind(self.union.clone())
-            .bind(self.search.kind.map(Kind::as_str))
-            .bind(self.search.author)
-            .bind(self.hashtag.clone())
-            .bind(self.below)
-            .bind(self.most)
-    }
 }
 
 /// A query as each configuration understands it, and the union of all that say anything.

@@ -47,6 +47,14 @@ async fn find(models: &Models, reader: UserId, search: Search) -> Vec<Uuid> {
     }
 }
 
+/// What the first page shows.
+async fn first(models: &Models, reader: UserId, search: Search) -> Vec<Uuid> {
+    let (mut tx, viewer) = models.read(reader).await;
+    let page = query::search(&mut tx, viewer, &search, None, 2).await;
+    let page = page.expect("search");
+    page.items.iter().map(|one| one.id).collect()
+}
+
 fn words(words: &str) -> Search {
     Search {
         words: words.to_owned(),
@@ -156,12 +164,35 @@ fn only_posts_that_may_be_seen_are_found() {
 fn what_may_be_seen_is_found_behind_much_that_may_not() {
     runtime().block_on(async {
         let models = Models::create(&Config::default()).await;
-        let (mut history, [open, ..]) = cats();
+        let (mut history, [open, followers, _]) = cats();
         for _ in 0..300 {
             publish(&mut history, 0, "gato", Some("es"), Visibility::Private);
         }
         models.tell(&history.facts).await;
-        assert_eq!(find(&models, user(3), words("gatos")).await, [open]);
+        // What a stranger can surely not see takes no places; of a follower, page after page is looked through.
+        assert_eq!(first(&models, user(3), words("gatos")).await, [open]);
+        assert_eq!(
+            find(&models, user(1), words("gatos")).await,
+            [followers, open]
+        );
+    });
+}
+
+#[test]
+fn other_languages_take_no_places_in_a_search_of_one() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let (mut history, [open, ..]) = cats();
+        for _ in 0..300 {
+            publish(&mut history, 2, "#gatos", Some("en"), Visibility::Public);
+        }
+        models.tell(&history.facts).await;
+        let tagged = Search {
+            hashtag: Some("gatos".to_owned()),
+            language: Some("es".to_owned()),
+            ..words("")
+        };
+        assert_eq!(first(&models, user(3), tagged).await, [open]);
     });
 }
 
