@@ -21,7 +21,7 @@ pub struct Config {
     /// How long a permission to upload holds, seconds.
     #[arg(long, env = "UPLOAD_SECONDS", default_value_t = 3600)]
     pub upload_seconds: u32,
-    /// Requests in progress at once; what comes on top is told to try again.
+    /// Requests in progress at once, besides uploads to a folder; what comes on top is told to try again.
     #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = 1024)]
     pub max_in_flight: usize,
 }
