@@ -12,8 +12,8 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use object_store::aws::AmazonS3Builder;
 use object_store::{
-    Attribute, Attributes, ClientOptions, ObjectStore, PutMultipartOptions, RetryConfig,
-    WriteMultipart,
+    Attribute, Attributes, ClientOptions, ObjectStore, PutMultipartOptions, PutOptions,
+    RetryConfig, WriteMultipart,
 };
 use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap};
 use reqwest::{Response, StatusCode};
@@ -214,6 +214,25 @@ impl Bucket {
                 result => return result,
             }
         }
+    }
+
+    /// Puts the object whatever is there: nothing is asked of the store but that a PUT is whole or not at all.
+    pub(crate) async fn replace(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        media_type: &str,
+    ) -> Result<(), Error> {
+        let attributes = Attributes::from_iter([(Attribute::ContentType, media_type.to_owned())]);
+        let options = PutOptions {
+            attributes,
+            ..PutOptions::default()
+        };
+        let at = transfer::path(&self.prefix, key)?;
+        let put = self.objects.put_opts(&at, bytes.into(), options);
+        put.await
+            .map(drop)
+            .map_err(|error| Error::from_store(key, error))
     }
 
     async fn put_once(&self, terms: &PutTerms, body: &Body<'_>) -> Result<(), Error> {

@@ -285,6 +285,18 @@ impl Store {
         .await
     }
 
+    /// Puts a small object in the place of whatever is there. Readers see the old one or the new one, never a part. For
+    /// objects that say how far something has come; what clients and renditions put is created once.
+    pub async fn replace(&self, key: &Key, bytes: Bytes, media_type: &str) -> Result<(), Error> {
+        observed("replace", async {
+            match &self.0 {
+                Kind::Folder(folder) => folder.replace(key, bytes).await,
+                Kind::S3(bucket) => bucket.replace(key, bytes, media_type).await,
+            }
+        })
+        .await
+    }
+
     /// Deletes the object; one that is not there is as good as deleted.
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
         observed("delete", async {

@@ -1,7 +1,9 @@
 //! An object on its way into the folder.
 
+use std::io::Write;
 use std::path::Path;
 
+use bytes::Bytes;
 use object_store::ObjectStore;
 use tempfile::{NamedTempFile, TempPath};
 use tokio::fs::File;
@@ -10,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use super::{ASIDE, Folder};
 use crate::checksum::Hashing;
 use crate::error::Error;
+use crate::key::Key;
 use crate::metrics;
 use crate::store::{ObjectFacts, PutTerms};
 use crate::transfer;
@@ -47,6 +50,21 @@ impl Folder {
             hashing: Hashing::default(),
             written: 0,
         })
+    }
+}
+
+impl Folder {
+    /// Puts a small object in the place of whatever is at `key`, in one step.
+    pub(crate) async fn replace(&self, key: &Key, bytes: Bytes) -> Result<(), Error> {
+        let (root, target) = (self.root.clone(), self.file_of(key));
+        blocking(move || {
+            let mut aside = NamedTempFile::new_in(root.join(ASIDE))?;
+            aside.write_all(&bytes)?;
+            aside.as_file().sync_all()?;
+            give_name(&root, &target, || Ok(aside.persist(&target).map(drop)?))
+        })
+        .await?;
+        Ok(())
     }
 }
 
@@ -111,12 +129,20 @@ impl Incoming {
     }
 }
 
-/// Gives the file its name unless it is taken, and makes the name survive a power failure: every folder on the way may
-/// be new.
+/// Gives the file its name unless it is taken.
 fn link(aside: TempPath, root: &Path, target: &Path) -> std::io::Result<()> {
+    give_name(root, target, || Ok(aside.persist_noclobber(target)?))
+}
+
+/// Names a file by `name`, and makes the name survive a power failure: every folder on the way may be new.
+fn give_name(
+    root: &Path,
+    target: &Path,
+    name: impl FnOnce() -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let folder = target.parent().unwrap_or(root);
     std::fs::create_dir_all(folder)?;
-    aside.persist_noclobber(target)?;
+    name()?;
     for folder in folder
         .ancestors()
         .take_while(|folder| folder.starts_with(root))

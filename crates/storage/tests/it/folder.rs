@@ -11,7 +11,7 @@ use storage::{
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
-use crate::{QUARTER_HOUR, bytes, config, key, now, terms};
+use crate::{QUARTER_HOUR, bytes, config, key, now, replaces, terms};
 
 struct Home {
     root: TempDir,
@@ -431,4 +431,11 @@ async fn work_may_be_a_task_of_its_own() {
         store.delete(&at).await
     });
     task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_object_that_says_how_far_something_has_come_is_replaced() {
+    let home = Home::new();
+    replaces(&home.store).await;
+    assert_eq!(home.files().len(), 1, "nothing is left aside");
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use service::clock::Clock;
-use storage::{Checksum, Config, Key, PutTerms};
+use storage::{Checksum, Config, Key, PutTerms, Store};
 
 const QUARTER_HOUR: Duration = Duration::from_mins(15);
 
@@ -45,4 +45,15 @@ fn terms(at: &str, bytes: &[u8]) -> PutTerms {
 fn bytes(count: usize) -> Vec<u8> {
     let words = (0u64..).flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     words.take(count).collect()
+}
+
+/// What any store does: a replacement is there at once and leaves nothing of what was before; creating still is once.
+async fn replaces(store: &Store) {
+    let at = key("exports/manifest.json");
+    for text in ["the first, which is longer", "second", "second"] {
+        store.replace(&at, text.into(), "text/plain").await.unwrap();
+        assert_eq!(store.read(&at, 100).await.unwrap(), text);
+    }
+    let created = store.put(&at, "third".into(), "text/plain").await;
+    assert!(matches!(created, Err(storage::Error::Exists(_))));
 }
