@@ -26,6 +26,8 @@ pub mod subscription;
 
 pub mod verify;
 
+pub mod export;
+
 pub mod failpoint;
 
 pub mod metrics;

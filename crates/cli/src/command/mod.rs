@@ -2,6 +2,7 @@
 
 mod api;
 mod demo;
+mod export;
 mod log;
 mod migrate;
 mod projectors;
@@ -48,6 +49,8 @@ pub enum Command {
     Log(log::Log),
     /// Prove that the log is whole: positions, streams, the topic, read models.
     Verify(verify::Verify),
+    /// Export facts into files: sealed segments by position, with a manifest.
+    Export(export::Export),
     /// Make a token for local use.
     Token(token::Token),
     /// Run three users through the whole chain, report, and stop.
@@ -65,6 +68,8 @@ impl Command {
             Self::Migrate(migrate) => Box::pin(migrate.run()).await,
             Self::Log(log) => Box::pin(log.run()).await,
             Self::Verify(verify) => Box::pin(verify.run(shutdown)).await,
+            Self::Verify(verify) => Box::pin(verify.run()).await,
+            Self::Export(export) => Box::pin(export.run(shutdown)).await,
             Self::Token(token) => Box::pin(token.run()).await,
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }

@@ -1,5 +1,7 @@
 //! Reading the log: dense, in order, and never silently less than was asked for.
 
+mod page;
+
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +17,8 @@ use crate::fact::DecodeError;
 use crate::id::{EventId, Lane, Position, TenantId};
 use crate::metrics::FACTS_SKIPPED;
 use crate::upcast::{self, ReadError};
+
+pub use page::{Bounds, Filter, Limits, Page, bounds, page};
 
 /// The columns that `sealed_from` reads, of `log.events e`.
 pub(crate) const COLUMNS: &str = "e.position, e.lane, e.tenant, e.stream_id, e.version, e.subject, e.type, \

@@ -4,6 +4,7 @@
 
 mod append;
 mod asyncapi;
+mod export;
 mod forgetting;
 mod golden;
 mod laws;

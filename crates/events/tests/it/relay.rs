@@ -75,7 +75,7 @@ impl Running {
 }
 
 /// Appends `count` facts of `count` posts, three to each post.
-async fn append(world: &World, name: &str, count: usize) {
+pub(crate) async fn append(world: &World, name: &str, count: usize) {
     for chunk in 0..count.div_ceil(500) {
         let command = world.command(user(1), "append", &format!("{name}-{chunk}"));
         let facts = (chunk * 500..count.min((chunk + 1) * 500)).map(|n| {
@@ -104,13 +104,13 @@ fn uuid_of(name: &str, n: usize) -> uuid::Uuid {
 }
 
 /// Every fact of the log, as Postgres holds it.
-async fn all(world: &World) -> Vec<Sealed> {
+pub(crate) async fn all(world: &World) -> Vec<Sealed> {
     world.log.read(Position::START, 1_000_000).await.unwrap()
 }
 
 /// Waits until the topic holds as many records as the log holds facts, then compares them one by one: each fact is
 /// there once, in the partition of its lane, in the log's order, as it was.
-async fn relayed_exactly(world: &World, kafka: &Kafka) {
+pub(crate) async fn relayed_exactly(world: &World, kafka: &Kafka) {
     let facts = all(world).await;
     let topic = kafka.facts_topic();
     // The reader does not wait for a topic that is not there yet.

@@ -1,0 +1,191 @@
+//! Makes the files: the plan first, then segment after segment, each put whole and then entered in the manifest.
+//!
+//! A segment that was put and not entered is made again by the next run, from the same facts into the same bytes, which
+//! the store takes for what it has. So there is nothing to repair after a kill, at any moment.
+
+use std::fs::File;
+use std::io::BufWriter;
+
+use service::shutdown::Shutdown;
+use sqlx::PgPool;
+use storage::{Key, Store};
+use tempfile::NamedTempFile;
+
+use super::ExportError;
+use super::manifest::{self, Manifest, Segment};
+use super::ndjson::Lines;
+use super::parquet::Columns;
+use super::plan::{Format, Plan, Request, Span};
+use crate::envelope::Sealed;
+use crate::failpoint;
+use crate::id::Position;
+use crate::store::{Limits, bounds, page};
+
+/// A manifest of a million segments is smaller.
+const MANIFEST_LIMIT: u64 = 256 << 20;
+
+/// What an export tells while it runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// This is what will be there, and what of it is there already.
+    Planned(&'a Manifest),
+    /// Facts up to here have been read.
+    Read(Position),
+    /// This segment is there.
+    Sealed(&'a Segment),
+}
+
+/// Exports what `request` asks for into `store`, or goes on with what was begun there. Returns the manifest and whether
+/// all of it had been there before.
+pub async fn run(
+    pool: &PgPool,
+    store: &Store,
+    request: &Request,
+    tell: &(dyn Fn(Step<'_>) + Sync),
+    shutdown: &Shutdown,
+) -> Result<(Manifest, bool), ExportError> {
+    let mut manifest = begin(pool, store, request).await?;
+    tell(Step::Planned(&manifest));
+    if manifest.complete {
+        return Ok((manifest, true));
+    }
+    for span in manifest.missing() {
+        let file = NamedTempFile::new()?;
+        let rows = write(pool, &manifest, span, &file, tell, shutdown).await?;
+        failpoint::hit("export.before_put");
+        let segment = put(store, &manifest.plan, span, rows, &file).await?;
+        failpoint::hit("export.before_manifest");
+        tell(Step::Sealed(&segment));
+        manifest.add(segment);
+        save(store, &manifest).await?;
+        failpoint::hit("export.after_manifest");
+    }
+    manifest.complete = true;
+    save(store, &manifest).await?;
+    Ok((manifest, false))
+}
+
+/// The manifest that is there, or a new one with the log's end pinned.
+async fn begin(pool: &PgPool, store: &Store, request: &Request) -> Result<Manifest, ExportError> {
+    let log = bounds(pool).await?;
+    match store.read(&key(manifest::NAME)?, MANIFEST_LIMIT).await {
+        Ok(text) => {
+            let manifest = Manifest::parse(&text)?;
+            manifest.accepts(request, log.log_id)?;
+            Ok(manifest)
+        }
+        Err(storage::Error::Missing(_)) => {
+            let manifest = Manifest::begin(request.pin(log)?);
+            save(store, &manifest).await?;
+            Ok(manifest)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn save(store: &Store, manifest: &Manifest) -> Result<(), ExportError> {
+    let text = manifest.text().into();
+    let key = key(manifest::NAME)?;
+    Ok(store.replace(&key, text, "application/json").await?)
+}
+
+/// Writes the facts of `span` into `file`; returns how many there are.
+async fn write(
+    pool: &PgPool,
+    manifest: &Manifest,
+    span: Span,
+    file: &NamedTempFile,
+    tell: &(dyn Fn(Step<'_>) + Sync),
+    shutdown: &Shutdown,
+) -> Result<i64, ExportError> {
+    let filter = manifest.plan.filter();
+    let mut out = Writer::new(manifest.plan.format, file.reopen()?)?;
+    let (mut after, mut rows) = (Position(span.first.0 - 1), 0);
+    while after < span.last {
+        let limits = Limits {
+            positions: Limits::BULK.positions.min(span.last.0 - after.0),
+            ..Limits::BULK
+        };
+        let page = tokio::select! {
+            page = page(pool, after, &filter, limits) => page?,
+            () = shutdown.cancelled() => {
+                let segments = manifest.segments.len();
+                return Err(ExportError::Stopped { segments });
+            }
+        };
+        if page.seen == after {
+            // A log that was restored may end before the plan does.
+            return Err(ExportError::Ahead {
+                to: span.last,
+                head: page.head,
+            });
+        }
+        (after, rows) = (page.seen, rows + page.facts.len());
+        out.push(page.facts)?;
+        failpoint::hit("export.page");
+        tell(Step::Read(after));
+    }
+    out.finish()?;
+    Ok(i64::try_from(rows).unwrap_or(i64::MAX))
+}
+
+async fn put(
+    store: &Store,
+    plan: &Plan,
+    span: Span,
+    rows: i64,
+    file: &NamedTempFile,
+) -> Result<Segment, ExportError> {
+    let name = span.name(plan.format);
+    let (key, media_type) = (key(&name)?, plan.format.media_type());
+    let facts = match store.upload_file(&key, file.path(), media_type).await {
+        Err(storage::Error::Exists(_)) => {
+            return Err(ExportError::Manifest(format!(
+                "{name} is there with other bytes than this log and this program make: choose another --out"
+            )));
+        }
+        put => put?,
+    };
+    Ok(Segment {
+        name,
+        first: span.first,
+        last: span.last,
+        rows,
+        bytes: facts.bytes,
+        sha256: facts.sha256.map(|sum| sum.to_string()).unwrap_or_default(),
+    })
+}
+
+fn key(name: &str) -> Result<Key, ExportError> {
+    name.parse()
+        .map_err(|_| ExportError::Manifest(format!("{name} is no name for an object")))
+}
+
+/// A segment in the making, in either form.
+enum Writer {
+    Ndjson(Lines<File>),
+    Parquet(Box<Columns<BufWriter<File>>>),
+}
+
+impl Writer {
+    fn new(format: Format, file: File) -> Result<Self, ExportError> {
+        Ok(match format {
+            Format::Ndjson => Self::Ndjson(Lines::new(file)?),
+            Format::Parquet => Self::Parquet(Box::new(Columns::new(BufWriter::new(file))?)),
+        })
+    }
+
+    fn push(&mut self, facts: Vec<Sealed>) -> Result<(), ExportError> {
+        match self {
+            Self::Ndjson(lines) => Ok(lines.push(&facts)?),
+            Self::Parquet(columns) => Ok(columns.push(facts)?),
+        }
+    }
+
+    fn finish(self) -> Result<(), ExportError> {
+        match self {
+            Self::Ndjson(lines) => Ok(lines.finish()?),
+            Self::Parquet(columns) => Ok(columns.finish()?),
+        }
+    }
+}
