@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use tokio::io::AsyncWriteExt;
+
 /// A line for the user, or for the next program.
 #[expect(
     clippy::print_stdout,
@@ -15,4 +17,30 @@ pub fn say(line: impl Display) {
 #[expect(clippy::print_stderr, reason = "people read errors here")]
 pub fn complain(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
+}
+
+/// Much text for the next program. Does not hold the process up when that is slow to read.
+pub struct Lines(tokio::io::Stdout);
+
+impl Lines {
+    /// To standard output.
+    #[expect(
+        clippy::new_without_default,
+        reason = "there is one standard output, and nothing that would want a default of it"
+    )]
+    pub fn new() -> Self {
+        Self(tokio::io::stdout())
+    }
+
+    /// Writes all of `text`; false when the next program has closed its end, which is no failure.
+    pub async fn write(&mut self, text: &[u8]) -> std::io::Result<bool> {
+        let written = async {
+            self.0.write_all(text).await?;
+            self.0.flush().await
+        };
+        match written.await {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            written => written.map(|()| true),
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod log;
 mod migrate;
 mod projectors;
 mod relay;
+mod replay;
 mod token;
 pub mod up;
 mod verify;
@@ -51,6 +52,8 @@ pub enum Command {
     Verify(verify::Verify),
     /// Export facts into files: sealed segments by position, with a manifest.
     Export(export::Export),
+    /// Write facts as a stream, to standard output or into a Kafka topic.
+    Replay(replay::Replay),
     /// Make a token for local use.
     Token(token::Token),
     /// Run three users through the whole chain, report, and stop.
@@ -70,6 +73,7 @@ impl Command {
             Self::Verify(verify) => Box::pin(verify.run(shutdown)).await,
             Self::Verify(verify) => Box::pin(verify.run()).await,
             Self::Export(export) => Box::pin(export.run(shutdown)).await,
+            Self::Replay(replay) => Box::pin(replay.run(shutdown)).await,
             Self::Token(token) => Box::pin(token.run()).await,
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }

@@ -10,6 +10,7 @@ mod marker;
 mod producer;
 mod record;
 mod relay;
+mod replay;
 mod scan;
 mod tail;
 mod topic;
@@ -29,6 +30,7 @@ pub use asyncapi::asyncapi;
 pub use check::Refusal;
 pub use record::{RecordError, from_record, to_headers};
 pub use relay::{Relay, RelayError};
+pub use replay::{Replay, ReplayError};
 pub use tail::{KafkaTail, TailError};
 pub use topic::{TopicError, ensure};
 

@@ -19,7 +19,7 @@ pub enum TopicError {
     /// Someone made the topic with another number of partitions, so that facts would lie in other places than readers
     /// look.
     #[error(
-        "topic {topic} has {found} partitions and must have {wanted}: delete it while it is empty, or use another TOPIC_PREFIX"
+        "topic {topic} has {found} partitions and must have {wanted}: delete it while it is empty, or use another name"
     )]
     Partitions {
         /// The topic.
@@ -128,6 +128,15 @@ impl Setting {
 }
 
 impl Wanted {
+    /// A topic that holds facts.
+    fn facts(name: String) -> Self {
+        Self {
+            name,
+            partitions: LANES.into(),
+            settings: FACTS_SETTINGS.to_vec(),
+        }
+    }
+
     fn both(kafka: &Kafka) -> [Self; 2] {
         let relay = vec![
             setting("cleanup.policy", "compact", Holds::Exactly),
@@ -135,11 +144,7 @@ impl Wanted {
             setting("segment.bytes", "1048576", Holds::Anyhow),
         ];
         [
-            Self {
-                name: kafka.facts_topic(),
-                partitions: LANES.into(),
-                settings: FACTS_SETTINGS.to_vec(),
-            },
+            Self::facts(kafka.facts_topic()),
             Self {
                 name: kafka.relay_topic(),
                 partitions: 1,
@@ -177,6 +182,11 @@ pub async fn ensure(kafka: &Kafka) -> Result<(), TopicError> {
         ensure_one(kafka, &wanted).await?;
     }
     Ok(())
+}
+
+/// Makes the topic `name` as the one with the facts is, or refuses one of another shape.
+pub(super) async fn ensure_like_facts(kafka: &Kafka, name: &str) -> Result<(), TopicError> {
+    ensure_one(kafka, &Wanted::facts(name.to_owned())).await
 }
 
 async fn ensure_one(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {

@@ -4,6 +4,7 @@ mod broker;
 mod check;
 mod crash;
 mod restore;
+mod replay;
 mod tail;
 mod verify;
 
