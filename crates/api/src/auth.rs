@@ -51,6 +51,8 @@ pub(crate) struct Principal {
     pub(crate) user: UserId,
     /// What the issuer calls the user. Personal: it goes into a sealed field and nowhere else.
     pub(crate) account: String,
+    /// With which rights beyond those of every user.
+    pub(crate) roles: Vec<Role>,
     /// Until when; what streams ends then.
     pub(crate) until: DateTime<Utc>,
 }
@@ -117,6 +119,7 @@ impl Verifier {
             tenant: claims.tenant,
             user,
             account: claims.sub,
+            roles: claims.roles,
             until,
         })
     }

@@ -62,6 +62,7 @@ kinds! {
     CursorInvalid "cursor-invalid" BAD_REQUEST "The cursor is not one that this list gave out";
     PositionInvalid "position-invalid" BAD_REQUEST "The position is not one that we gave out";
     PositionGone "position-of-another-log" GONE "The position belongs to a log that is no longer this one";
+    PositionTooOld "position-too-old" GONE "The log no longer holds this position";
     FactTooLarge "fact-too-large" PAYLOAD_TOO_LARGE "This is more than one fact can hold";
     UploadEmpty "upload-empty" UNPROCESSABLE_ENTITY "An empty file cannot be media";
     UploadTooLarge "upload-too-large" UNPROCESSABLE_ENTITY "The file is larger than this installation takes";
@@ -252,6 +253,9 @@ impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Postgres(error) => error.into(),
+            LogError::TooOld { floor, .. } => Self::from(Kind::PositionTooOld).detail(format!(
+                "the log begins at {floor}: ask from there, or read an export for what was before"
+            )),
             other => Self::internal(&other),
         }
     }

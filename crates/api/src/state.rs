@@ -1,11 +1,11 @@
 //! What every handler shares.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use events::id::{AssetId, TenantId, UserId};
-use events::store::Log;
+use events::store::{Log, Wake};
 use moka::future::Cache;
 use service::clock::Clock;
 use service::mac::MacKey;
@@ -54,6 +54,7 @@ pub struct Shared {
     pub(crate) verifying: Slots<AssetId>,
     /// Live streams, by who follows.
     pub(crate) following: Slots<(TenantId, UserId)>,
+    wake: OnceLock<Wake>,
 }
 
 impl ApiState {
@@ -87,12 +88,19 @@ impl ApiState {
             uploading: Slots::new(UPLOADS, 1),
             verifying: Slots::new(VERIFICATIONS, 1),
             following: Slots::new(LIVE.0, LIVE.1),
+            wake: OnceLock::new(),
             config,
             log,
             pool,
             clock,
             shutdown,
         })))
+    }
+
+    /// Tells when the log has grown. Listens, on a connection of its own, from the first reader on who wants to know.
+    pub(crate) fn wake(&self) -> Wake {
+        let start = || Wake::start(self.pool.clone(), &self.shutdown);
+        self.wake.get_or_init(start).clone()
     }
 }
 

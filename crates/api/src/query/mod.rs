@@ -1,8 +1,9 @@
-//! Queries: routes that read. They hold no SQL; `projectors` owns both sides of a read model. One file per noun; what
-//! they share is here.
+//! Queries: routes that read. They hold no SQL; `projectors` owns both sides of a read model, and `events` the log. One
+//! file per noun; what they share is here.
 
 pub(crate) mod asset;
 pub(crate) mod comment;
+pub(crate) mod facts;
 pub(crate) mod feed;
 pub(crate) mod graph;
 pub(crate) mod pairing;

@@ -152,11 +152,22 @@ impl App {
 
     /// Someone whose token holds for `ttl`.
     pub(crate) fn user_for(&self, tenant: TenantId, name: &str, ttl: Duration) -> User<'_> {
+        self.bearer(tenant, name, &[], ttl)
+    }
+
+    /// Someone of some tenant who may more than every user may.
+    pub(crate) fn bearer(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        roles: &[api::auth::Role],
+        ttl: Duration,
+    ) -> User<'_> {
         let token = api::auth::issue(
             &Secret::new(SECRET),
             tenant,
             name,
-            &[],
+            roles,
             ttl,
             Clock::System.now(),
         );

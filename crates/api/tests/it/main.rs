@@ -5,6 +5,7 @@
 mod app;
 mod bad_input;
 mod commands;
+mod facts;
 mod isolation;
 mod limits;
 mod openapi;

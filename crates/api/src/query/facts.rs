@@ -1,0 +1,235 @@
+//! `GET /facts`: the log itself, for the data team. Facts come as stored, so personal fields stay encrypted.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use axum::extract::{Query, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, LINK};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use events::envelope::Sealed;
+use events::export::ndjson;
+use events::id::{Position, TenantId};
+use events::store::{Filter, Limits, LogError, Page, Wake};
+use futures::stream;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::auth::{Principal, Role};
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+const LIMIT_DEFAULT: i64 = 100;
+const LIMIT_MAX: i64 = 1000;
+/// Bytes of payload in an answer; a page ends early rather than grow beyond.
+const BYTES: i64 = 4 << 20;
+/// How far one answer looks for facts of rare types; there is a next page then.
+const POSITIONS: i64 = 50_000;
+
+/// No log comes so far, and sums of two such numbers are numbers.
+const POSITION_MAX: i64 = i64::MAX / 2;
+
+/// Which facts.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FactsQuery {
+    /// The first position, 1 when absent.
+    #[param(value_type = Option<i64>, minimum = 1)]
+    from: Option<String>,
+    /// Only facts of these types, separated by commas.
+    #[param(example = "post.published,post.deleted")]
+    r#type: Option<String>,
+    /// How many facts at most, 1 to 1000; 100 when absent. A live stream has no limit.
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
+}
+
+/// What is asked for, checked.
+struct Asked {
+    after: Position,
+    limit: i64,
+    filter: Filter,
+}
+
+/// Read facts in the order of the log
+///
+/// A line of JSON per fact, for the roles `data` (facts of the own tenant) and `data_global`. There is more while there
+/// is a `Link: rel="next"`; a page may be short or empty before. With `Accept: text/event-stream` the facts come as
+/// events, new ones as they happen, until the token ends; an event's id is the position, so `Last-Event-ID` goes on
+/// after it. Positions that the log no longer holds are the problem `position-too-old`, 410.
+#[utoipa::path(get, path = "/facts", tag = "facts",
+    params(FactsQuery),
+    responses((status = 200, description = "Facts, a line each, or events", content(
+        (String = "application/x-ndjson"), (String = "text/event-stream")))))]
+pub(crate) async fn read(
+    State(state): State<ApiState>,
+    who: Principal,
+    headers: HeaderMap,
+    Query(query): Query<FactsQuery>,
+) -> Result<Response, Problem> {
+    let tenant = scope(&who)?;
+    let mut asked = asked(&query, tenant)?;
+    if !wants_events(&headers) {
+        let page = page(&state, &asked).await?;
+        return answer(&asked, &page);
+    }
+    if let Some(last) = headers.get("last-event-id") {
+        let last = last.to_str().ok().and_then(|text| text.parse().ok());
+        let last = last.filter(|last| (0..POSITION_MAX).contains(last));
+        asked.after = Position(last.ok_or(Kind::PositionInvalid)?);
+    }
+    follow(state, who.until, asked).await
+}
+
+/// Whose facts may be read; none: everybody's.
+fn scope(who: &Principal) -> Result<Option<TenantId>, Problem> {
+    if who.roles.contains(&Role::DataGlobal) {
+        Ok(None)
+    } else if who.roles.contains(&Role::Data) {
+        Ok(Some(who.tenant))
+    } else {
+        Err(Problem::from(Kind::Forbidden).detail("facts are for the roles data and data_global"))
+    }
+}
+
+fn asked(query: &FactsQuery, tenant: Option<TenantId>) -> Result<Asked, Problem> {
+    let invalid = |pointer: &str, why: &str| Problem::field(Kind::Invalid, pointer, why);
+    let number = |text: &Option<String>, default: i64| match text {
+        Some(text) => text.parse().ok(),
+        None => Some(default),
+    };
+    let from = number(&query.from, 1).filter(|from| (1..POSITION_MAX).contains(from));
+    let limit = number(&query.limit, LIMIT_DEFAULT).filter(|n| (1..=LIMIT_MAX).contains(n));
+    let types: Vec<String> = match &query.r#type {
+        Some(text) => text.split(',').map(str::to_owned).collect(),
+        None => vec![],
+    };
+    let is_type = |text: &String| {
+        let fine = |byte: u8| byte.is_ascii_lowercase() || byte == b'.' || byte == b'_';
+        !text.is_empty() && text.bytes().all(fine)
+    };
+    if !types.iter().all(is_type) {
+        return Err(invalid(
+            "/type",
+            "is a list such as post.published,post.deleted",
+        ));
+    }
+    let from = from.ok_or_else(|| invalid("/from", "is a position, from 1"))?;
+    Ok(Asked {
+        after: Position(from - 1),
+        limit: limit.ok_or_else(|| invalid("/limit", "is a number from 1 to 1000"))?,
+        filter: Filter {
+            types,
+            tenant,
+            ..Filter::default()
+        },
+    })
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+async fn page(state: &ApiState, asked: &Asked) -> Result<Page, LogError> {
+    let limits = Limits {
+        positions: POSITIONS,
+        facts: asked.limit,
+        bytes: BYTES,
+    };
+    state.log.page(asked.after, &asked.filter, limits).await
+}
+
+fn answer(asked: &Asked, page: &Page) -> Result<Response, Problem> {
+    let mut lines = Vec::new();
+    for fact in &page.facts {
+        ndjson::write_line(fact, &mut lines).map_err(|error| Problem::internal(&error))?;
+    }
+    let media_type = HeaderValue::from_static("application/x-ndjson");
+    let mut response = ([(CONTENT_TYPE, media_type)], lines).into_response();
+    if page.seen < page.head {
+        let mut next = format!("/v1/facts?from={}&limit={}", page.seen.next(), asked.limit);
+        if !asked.filter.types.is_empty() {
+            next.push_str("&type=");
+            next.push_str(&asked.filter.types.join(","));
+        }
+        if let Ok(link) = HeaderValue::from_str(&format!("<{next}>; rel=\"next\"")) {
+            response.headers_mut().insert(LINK, link);
+        }
+    }
+    Ok(response)
+}
+
+async fn follow(
+    state: ApiState,
+    until: DateTime<Utc>,
+    mut asked: Asked,
+) -> Result<Response, Problem> {
+    asked.limit = LIMIT_DEFAULT;
+    // Before the stream begins an error can still be a problem.
+    let first = page(&state, &asked).await?;
+    let mut watch = Watch {
+        wake: state.wake(),
+        state,
+        until,
+        asked,
+        level: false,
+        waiting: VecDeque::new(),
+    };
+    watch.take(first);
+    let events = stream::unfold(watch, async |mut watch| {
+        let fact = watch.next().await?;
+        let event = Event::default().event("fact").id(fact.position.to_string());
+        let event = event.data(ndjson::line(&fact).ok()?);
+        Some((Ok::<_, Infallible>(event), watch))
+    });
+    Ok(Sse::new(events)
+        .keep_alive(KeepAlive::default())
+        .into_response())
+}
+
+/// A reader that stays.
+struct Watch {
+    state: ApiState,
+    wake: Wake,
+    until: DateTime<Utc>,
+    asked: Asked,
+    /// Whether the last look found the end of the log.
+    level: bool,
+    waiting: VecDeque<Sealed>,
+}
+
+impl Watch {
+    fn take(&mut self, page: Page) {
+        self.asked.after = page.seen;
+        self.level = page.seen >= page.head;
+        self.waiting = page.facts.into();
+    }
+
+    /// The next fact; none at the end of the token, of the process, or when the log does not answer: clients come again
+    /// by themselves, and are told then.
+    async fn next(&mut self) -> Option<Sealed> {
+        while self.state.clock.now() < self.until {
+            if let Some(fact) = self.waiting.pop_front() {
+                return Some(fact);
+            }
+            if self.level {
+                let left = (self.until - self.state.clock.now()).to_std().ok()?;
+                tokio::select! {
+                    () = self.wake.wait(left) => {}
+                    () = self.state.shutdown.cancelled() => return None,
+                }
+            }
+            match page(&self.state, &self.asked).await {
+                Ok(page) => self.take(page),
+                Err(error) => {
+                    tracing::warn!(%error, "a reader of facts has to come again");
+                    return None;
+                }
+            }
+        }
+        None
+    }
+}
