@@ -4,6 +4,7 @@
 
 mod chaos;
 mod crash;
+mod data;
 mod feed;
 mod life;
 mod outputs;

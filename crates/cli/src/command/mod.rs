@@ -71,7 +71,6 @@ impl Command {
             Self::Migrate(migrate) => Box::pin(migrate.run()).await,
             Self::Log(log) => Box::pin(log.run()).await,
             Self::Verify(verify) => Box::pin(verify.run(shutdown)).await,
-            Self::Verify(verify) => Box::pin(verify.run()).await,
             Self::Export(export) => Box::pin(export.run(shutdown)).await,
             Self::Replay(replay) => Box::pin(replay.run(shutdown)).await,
             Self::Token(token) => Box::pin(token.run()).await,
