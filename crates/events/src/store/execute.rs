@@ -6,9 +6,9 @@ use serde_json::Value;
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::append::{self, Expected, Verdict};
+use super::append::{Expected, Verdict};
 use super::draft::Draft;
-use super::{ExecuteError, Log, StreamRow};
+use super::{ExecuteError, Log, StreamRow, batch};
 use crate::decide::{Refusal, State};
 use crate::envelope::Recorded;
 use crate::fact::Fact;
@@ -266,7 +266,7 @@ impl Log {
         };
         let draft = Draft::new(command, &known, emits, key.as_ref())?;
         let prepared = std::slice::from_ref(&draft.prepared);
-        match append::append(&mut tx, prepared, Position::START).await?[..] {
+        match batch::append(&mut tx, prepared, Position::START).await?[..] {
             [Verdict::Accepted { first, at }] => {
                 tx.commit().await?;
                 Ok(draft.recorded(first, at))

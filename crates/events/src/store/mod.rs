@@ -1,6 +1,7 @@
 //! The log in Postgres: the one way in ([`Log::execute`]) and the ways to read.
 
 mod append;
+mod batch;
 mod draft;
 mod execute;
 mod keys;

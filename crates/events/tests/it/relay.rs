@@ -3,8 +3,8 @@
 mod broker;
 mod check;
 mod crash;
-mod restore;
 mod replay;
+mod restore;
 mod tail;
 mod verify;
 
