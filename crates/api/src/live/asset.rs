@@ -11,6 +11,7 @@ use futures::stream;
 use projectors::media::query::READS;
 use uuid::Uuid;
 
+use crate::live;
 use crate::problem::Problem;
 use crate::query::Reader;
 use crate::query::asset::Asset;
@@ -19,9 +20,6 @@ use crate::state::ApiState;
 
 /// How often the read model is looked at.
 const EVERY: Duration = Duration::from_millis(500);
-
-/// When one may ask again for a stream that is one too many: streams are long.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Follow an asset while it is rendered
 ///
@@ -38,10 +36,7 @@ pub(crate) async fn follow(
     let asset = AssetId(id);
     // Before the stream begins an error can still be a problem.
     reader.view(&state, READS).await?.asset(asset).await?;
-    let place = state
-        .following
-        .take(reader.who())
-        .map_err(|_| Problem::overloaded(RETRY_AFTER))?;
+    let place = live::place(&state, reader.who())?;
     let watch = Watch {
         _place: place,
         state,

@@ -11,14 +11,16 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use events::envelope::Sealed;
 use events::export::ndjson;
-use events::id::{Position, TenantId};
+use events::id::{Position, TenantId, UserId};
 use events::store::{Filter, Limits, LogError, Page, Wake};
 use futures::stream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::auth::{Principal, Role};
+use crate::live;
 use crate::problem::{Kind, Problem};
+use crate::slots::Slot;
 use crate::state::ApiState;
 
 const LIMIT_DEFAULT: i64 = 100;
@@ -80,7 +82,8 @@ pub(crate) async fn read(
         let last = last.filter(|last| (0..POSITION_MAX).contains(last));
         asked.after = Position(last.ok_or(Kind::PositionInvalid)?);
     }
-    follow(state, who.until, asked).await
+    let place = live::place(&state, (who.tenant, who.user))?;
+    follow(state, who.until, asked, place).await
 }
 
 /// Whose facts may be read; none: everybody's.
@@ -166,11 +169,13 @@ async fn follow(
     state: ApiState,
     until: DateTime<Utc>,
     mut asked: Asked,
+    place: Slot<(TenantId, UserId)>,
 ) -> Result<Response, Problem> {
     asked.limit = LIMIT_DEFAULT;
     // Before the stream begins an error can still be a problem.
     let first = page(&state, &asked).await?;
     let mut watch = Watch {
+        _place: place,
         wake: state.wake(),
         state,
         until,
@@ -192,6 +197,7 @@ async fn follow(
 
 /// A reader that stays.
 struct Watch {
+    _place: Slot<(TenantId, UserId)>,
     state: ApiState,
     wake: Wake,
     until: DateTime<Utc>,

@@ -193,3 +193,22 @@ async fn a_live_stream_goes_on_where_it_was_and_ends_with_its_token() {
     let ended = tokio::time::timeout(SOON, response.bytes()).await;
     ended.expect("it ends with the token").unwrap();
 }
+
+#[tokio::test]
+async fn live_streams_of_facts_count_as_live_streams() {
+    let app = App::start().await;
+    let (_, global) = filled(&app).await;
+    let live = || {
+        global
+            .request(Method::GET, "/v1/facts")
+            .header("accept", "text/event-stream")
+            .send()
+    };
+    let mut streams = vec![];
+    for _ in 0..8 {
+        let stream = live().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    assert_problem(live().await.unwrap(), 503, "overloaded").await;
+}
