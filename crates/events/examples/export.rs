@@ -1,4 +1,4 @@
-//! Exports a log into a folder: `export DATABASE_URL ndjson|parquet SEGMENT_ROWS FOLDER`.
+//! Exports a log into a folder or a bucket: `export DATABASE_URL ndjson|parquet SEGMENT_ROWS OUT [ACCESS_KEY SECRET_KEY]`.
 //!
 //! The export's tests start it as a process of its own, and kill it.
 
@@ -13,14 +13,17 @@ use storage::{Config, Store};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let [_, url, format, segment_rows, folder] = &std::env::args().collect::<Vec<_>>()[..] else {
-        anyhow::bail!("usage: export DATABASE_URL ndjson|parquet SEGMENT_ROWS FOLDER");
+    let [_, url, format, segment_rows, out, keys @ ..] = &std::env::args().collect::<Vec<_>>()[..]
+    else {
+        anyhow::bail!(
+            "usage: export DATABASE_URL ndjson|parquet SEGMENT_ROWS OUT [ACCESS_KEY SECRET_KEY]"
+        );
     };
     let format = Format::from_str(format, false).map_err(anyhow::Error::msg)?;
     let store = Store::open(&Config {
-        storage_url: Some(folder.clone()),
-        aws_access_key_id: None,
-        aws_secret_access_key: None,
+        storage_url: Some(out.clone()),
+        aws_access_key_id: keys.first().cloned(),
+        aws_secret_access_key: keys.get(1).map(Secret::new),
         public_url: None,
     })?;
     let request = Request {

@@ -109,8 +109,12 @@ impl Replay {
             after: Position(self.from - 1),
             end,
         };
+        let begun = reader.after;
         let ended = reader.pour(&mut sink, shutdown).await;
         let next = reader.after.next();
+        if reader.after == begun {
+            return ended;
+        }
         ended.with_context(|| {
             format!("everything before position {next} was written; go on with --from {next}")
         })

@@ -43,6 +43,23 @@ fn config(url: String) -> Config {
     }
 }
 
+fn bucket(server: &S3Server) -> Store {
+    Store::open(&Config {
+        aws_access_key_id: Some(server.access_key.clone()),
+        aws_secret_access_key: Some(Secret::new(server.secret_key.clone())),
+        ..config(server.storage_url())
+    })
+    .unwrap()
+}
+
+/// The bucket holds what the folder holds.
+async fn same(bucket: &Store, folder: &Path, when: &str) {
+    for (name, bytes) in files(folder) {
+        let found = bucket.read(&name.parse().unwrap(), 1 << 30).await.unwrap();
+        assert!(found == bytes, "{when}: {name} differs");
+    }
+}
+
 async fn export(world: &World, store: &Store, request: &Request) -> (Manifest, bool) {
     let pool = world.database.pool(Role::Api).await;
     run(&pool, store, request, &|_| {}, &Shutdown::new())
@@ -153,20 +170,12 @@ async fn a_bucket_gets_what_a_folder_gets() {
         S3Server::start().await,
     );
     append(&world, "facts", 1_200).await;
-    let bucket = Store::open(&Config {
-        aws_access_key_id: Some(server.access_key.clone()),
-        aws_secret_access_key: Some(Secret::new(server.secret_key.clone())),
-        ..config(server.storage_url())
-    })
-    .unwrap();
+    let bucket = bucket(&server);
     export(&world, &folder(out.path()), &request(Format::Parquet)).await;
     export(&world, &bucket, &request(Format::Parquet)).await;
     let (_, before) = export(&world, &bucket, &request(Format::Parquet)).await;
     assert!(before);
-    for (name, bytes) in files(out.path()) {
-        let found = bucket.read(&name.parse().unwrap(), 1 << 30).await.unwrap();
-        assert!(found == bytes, "{name} differs");
-    }
+    same(&bucket, out.path(), "undisturbed").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,47 +202,61 @@ async fn an_export_that_was_stopped_goes_on_and_ends_with_the_same_bytes() {
     assert_eq!(files(cut.path()), files(whole.path()));
 }
 
+/// Exports in a process of its own, which dies at `point`.
+#[cfg(feature = "failpoints")]
+async fn killed(world: &World, format: Format, out: &[&str], point: &str) {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.ancestors().nth(2).unwrap().join("examples/export");
+    let (url, format) = (world.database.url(), format.to_string());
+    let arguments = [&[url.expose(), &format, "1000"], out].concat();
+    let failpoints = [("CINELOG_FAILPOINTS", point)];
+    let killed = testing::process::Child::start(&program, &arguments, &failpoints);
+    let killed = killed.finish(std::time::Duration::from_mins(1)).await;
+    assert!(!killed.status.success(), "{point}: {killed:?}");
+}
+
+#[cfg(feature = "failpoints")]
+const POINTS: [&str; 6] = [
+    "export.page=kill@1",
+    "export.page=kill@2",
+    "export.before_put=kill@2",
+    "export.before_manifest=kill@2",
+    "export.after_manifest=kill@3",
+    "export.after_manifest=kill@4",
+];
+
 #[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_killed_at_each_of_its_points_ends_with_the_same_bytes() {
-    use std::time::Duration;
-
-    use testing::process::Child;
-
     let world = World::new().await;
     append(&world, "facts", 3_333).await;
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.ancestors().nth(2).unwrap().join("examples/export");
-    let url = world.database.url();
     for format in [Format::Ndjson, Format::Parquet] {
         let whole = TempDir::new().unwrap();
         export(&world, &folder(whole.path()), &request(format)).await;
-        for point in [
-            "export.page=kill@1",
-            "export.page=kill@2",
-            "export.before_put=kill@2",
-            "export.before_manifest=kill@2",
-            "export.after_manifest=kill@3",
-            "export.after_manifest=kill@4",
-        ] {
+        for point in POINTS {
             let out = TempDir::new().unwrap();
-            let arguments = [
-                url.expose(),
-                &format.to_string(),
-                "1000",
-                out.path().to_str().unwrap(),
-            ];
-            let killed = Child::start(&program, &arguments, &[("CINELOG_FAILPOINTS", point)]);
-            let killed = killed.finish(Duration::from_secs(60)).await;
-            assert!(!killed.status.success(), "{point}: {killed:?}");
-            assert_ne!(
-                files(out.path()),
-                files(whole.path()),
-                "{point} came too late"
-            );
+            killed(&world, format, &[out.path().to_str().unwrap()], point).await;
+            assert_ne!(files(out.path()), files(whole.path()), "{point} was late");
             export(&world, &folder(out.path()), &request(format)).await;
             assert_eq!(files(out.path()), files(whole.path()), "{point}");
         }
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_into_a_bucket_that_was_killed_ends_with_the_same_bytes() {
+    let (world, whole) = (World::new().await, TempDir::new().unwrap());
+    append(&world, "facts", 3_333).await;
+    let format = Format::Parquet;
+    export(&world, &folder(whole.path()), &request(format)).await;
+    for point in POINTS {
+        let server = S3Server::start().await;
+        let (url, bucket) = (server.storage_url(), bucket(&server));
+        let out = [&*url, &server.access_key, &server.secret_key];
+        killed(&world, format, &out, point).await;
+        export(&world, &bucket, &request(format)).await;
+        same(&bucket, whole.path(), point).await;
     }
 }
 
