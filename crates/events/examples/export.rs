@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
         );
     };
     let format = Format::from_str(format, false).map_err(anyhow::Error::msg)?;
-    let store = Store::open(&Config {
+    let store = Store::open_or_make(&Config {
         storage_url: Some(out.clone()),
         aws_access_key_id: keys.first().cloned(),
         aws_secret_access_key: keys.get(1).map(Secret::new),

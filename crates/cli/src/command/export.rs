@@ -61,7 +61,7 @@ const EXAMPLES: &str = "Examples:
 
 impl Export {
     pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let store = Store::open(&storage::Config {
+        let store = Store::open_or_make(&storage::Config {
             storage_url: Some(self.out.clone()),
             aws_access_key_id: self.aws_access_key_id,
             aws_secret_access_key: self.aws_secret_access_key,

@@ -31,7 +31,7 @@ fn request(format: Format) -> Request {
 }
 
 fn folder(path: &Path) -> Store {
-    Store::open(&config(path.to_str().unwrap().to_owned())).unwrap()
+    Store::open_or_make(&config(path.to_str().unwrap().to_owned())).unwrap()
 }
 
 fn config(url: String) -> Config {
