@@ -99,7 +99,7 @@ impl Accepted {
         }
     }
 
-    /// The last of its facts: a reader that has seen it has seen them all.
+    /// The last of its facts. Facts in other lanes may reach a reader after it.
     pub fn last(&self) -> Option<&Recorded> {
         self.facts.last()
     }
