@@ -24,8 +24,10 @@ use crate::slots::Slots;
 
 /// The shortest secret that is one.
 const SECRET_MIN: usize = 32;
-/// Users known to be registered; forgetting one costs a read of the stream.
+/// Users known to be registered and not erased; forgetting one costs a read of the stream.
 const KNOWN_USERS: u64 = 100_000;
+/// How long an erased user may go on here with what needs no key.
+const KNOWN_TTL: Duration = Duration::from_mins(1);
 /// How long the names of the live generations are remembered; rebuilds are rare.
 const GENERATION_TTL: Duration = Duration::from_secs(1);
 
@@ -79,7 +81,10 @@ impl ApiState {
             positions: Positions::new(root.derive("position"), log.id()),
             bodies: root.derive("body"),
             store: store.with_signing(&root),
-            known: Cache::new(KNOWN_USERS),
+            known: Cache::builder()
+                .max_capacity(KNOWN_USERS)
+                .time_to_live(KNOWN_TTL)
+                .build(),
             generations: Cache::builder()
                 .max_capacity(1)
                 .time_to_live(GENERATION_TTL)

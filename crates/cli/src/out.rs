@@ -1,7 +1,9 @@
 //! The only place that writes to the terminal.
 
 use std::fmt::Display;
+use std::io::IsTerminal;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncWriteExt;
 
 /// A line for the user, or for the next program.
@@ -17,6 +19,17 @@ pub fn say(line: impl Display) {
 #[expect(clippy::print_stderr, reason = "people read errors here")]
 pub fn complain(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
+}
+
+/// Progress, at a terminal.
+pub fn bar(what: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg} {pos} ({per_sec})");
+    ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+        .with_message(what.to_owned())
 }
 
 /// Much text for the next program. Does not hold the process up when that is slow to read.

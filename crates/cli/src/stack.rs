@@ -150,6 +150,8 @@ pub async fn projectors(
     shutdown: &Shutdown,
 ) -> anyhow::Result<PgPool> {
     let pool = database.pool(Role::Projector).await?;
+    facts.keys.check(&pool).await?;
+    projectors::erase::keep(pool.clone(), config.clone(), shutdown);
     let wake = Wake::start(pool.clone(), shutdown);
     let log_id = events::store::log_id(&pool).await?;
     let kafka = Kafka::from_config(&facts.kafka);

@@ -16,10 +16,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use uuid::Uuid;
 
 use crate::fact::Fact;
-use crate::id::EventId;
+use crate::id::{EventId, TenantId, UserId};
 
 const NONCE: usize = 12;
 
@@ -134,9 +133,10 @@ impl PersonalField for Option<Personal> {
 /// Why sealing or opening failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The master key is not the one that wrapped this key.
+    /// The master key is not the one that this log's keys are wrapped with.
     #[error(
-        "the master key does not open this person's key: is MASTER_KEY the one this log was written with?"
+        "the master key does not open this log's keys: is MASTER_KEY the one this log was written with? While one replaces \
+         another, SECOND_MASTER_KEY is read too"
     )]
     WrongMasterKey,
     /// The ciphertext belongs to another fact or field, or was altered.
@@ -170,20 +170,25 @@ impl Key {
         Self(bytes)
     }
 
-    /// `person`'s key under this master key, to be kept.
-    pub fn wrap(&self, person: Uuid, key: &Self) -> Vec<u8> {
-        self.encrypt(&key.0, person.as_bytes())
+    /// A person's key under this master key, to be kept.
+    pub fn wrap(&self, tenant: TenantId, person: UserId, key: &Self) -> Vec<u8> {
+        self.encrypt(&key.0, &owner(tenant, person))
     }
 
-    /// `person`'s key, from what [`Key::wrap`] gave.
-    pub fn unwrap(&self, person: Uuid, wrapped: &[u8]) -> Result<Self, SealError> {
-        let bytes = self
-            .decrypt(wrapped, person.as_bytes())
-            .ok_or(SealError::WrongMasterKey)?;
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| SealError::WrongMasterKey)
+    /// A person's key, from what [`Key::wrap`] gave under the same master key.
+    pub fn unwrap(&self, tenant: TenantId, person: UserId, wrapped: &[u8]) -> Option<Self> {
+        let bytes = self.decrypt(wrapped, &owner(tenant, person))?;
+        bytes.try_into().map(Self).ok()
+    }
+
+    /// What tells this master key from others, to be kept.
+    pub fn check_value(&self) -> Vec<u8> {
+        self.encrypt(CHECK, CHECK)
+    }
+
+    /// Whether [`Key::check_value`] of this master key gave `kept`.
+    pub fn gave(&self, kept: &[u8]) -> bool {
+        self.decrypt(kept, CHECK).is_some()
     }
 
     fn encrypt(&self, text: &[u8], associated: &[u8]) -> Vec<u8> {
@@ -214,6 +219,14 @@ impl Key {
             )
             .ok()
     }
+}
+
+/// What a check value says.
+const CHECK: &[u8] = b"cinelog master key";
+
+/// Whose a wrapped key is: in another tenant, or for another person, it does not open.
+fn owner(tenant: TenantId, person: UserId) -> Vec<u8> {
+    [tenant.0.as_bytes().as_slice(), person.0.as_bytes()].concat()
 }
 
 fn associated(event: EventId, field: &str) -> Vec<u8> {
@@ -254,6 +267,8 @@ pub fn open(fact: &mut Fact, event: EventId, key: Option<&Key>) -> Result<(), Se
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::fact::post::{PostPublished, Visibility};
     use crate::id::{PostId, UserId};
@@ -321,17 +336,24 @@ mod tests {
     }
 
     #[test]
-    fn another_master_key_is_told_apart() {
-        let (master, person, key) = (Key::random(), Uuid::from_u128(3), Key::random());
-        let wrapped = master.wrap(person, &key);
-        assert_eq!(master.unwrap(person, &wrapped).unwrap().0, key.0);
+    fn a_wrapped_key_opens_under_its_master_key_for_its_owner_only() {
+        let (master, key) = (Key::random(), Key::random());
+        let (tenant, person) = (TenantId(Uuid::from_u128(3)), UserId(Uuid::from_u128(4)));
+        let wrapped = master.wrap(tenant, person, &key);
+        let opened = |master: &Key, tenant, person| master.unwrap(tenant, person, &wrapped);
         assert_eq!(
-            Key::random().unwrap(person, &wrapped).err(),
-            Some(SealError::WrongMasterKey)
+            opened(&master, tenant, person).map(|key| key.0),
+            Some(key.0)
         );
-        assert_eq!(
-            master.unwrap(Uuid::from_u128(4), &wrapped).err(),
-            Some(SealError::WrongMasterKey)
-        );
+        assert!(opened(&Key::random(), tenant, person).is_none());
+        assert!(opened(&master, tenant, UserId(Uuid::from_u128(5))).is_none());
+        assert!(opened(&master, TenantId(Uuid::from_u128(5)), person).is_none());
+    }
+
+    #[test]
+    fn a_check_value_tells_its_master_key_from_another() {
+        let master = Key::random();
+        assert!(master.gave(&master.check_value()));
+        assert!(!Key::random().gave(&master.check_value()));
     }
 }

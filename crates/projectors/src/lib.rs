@@ -6,6 +6,7 @@
 //! that and must instead make every answer equal to one without them.
 
 pub mod config;
+pub mod erase;
 pub mod page;
 pub mod registry;
 pub mod verify;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
+use events::id::{TenantId, UserId};
 use events::subscription::Subscriber;
 use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
@@ -32,6 +33,14 @@ pub trait Projection: Send + Sync + 'static {
         batch: &'a [Recorded],
         tx: &'a mut PgConnection,
     ) -> BoxFuture<'a, sqlx::Result<()>>;
+
+    /// Makes its tables what they would be had `person`, whose key is gone, never been readable; returns how many rows that
+    /// changed. Nothing else writes them meanwhile.
+    fn forget<'a>(
+        &'a self,
+        person: (TenantId, UserId),
+        tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<u64>>;
 }
 
 /// Every read model.
@@ -180,6 +189,32 @@ pub async fn live(pool: &PgPool) -> sqlx::Result<BTreeMap<String, String>> {
         .collect())
 }
 
+/// Every build there is, read or not: read model, version, name.
+pub(crate) async fn generations(pool: &PgPool) -> sqlx::Result<Vec<(String, i32, String)>> {
+    let all: Vec<(String, i32, i32)> = sqlx::query_as(
+        "SELECT projection, version, generation FROM projection.generations ORDER BY projection, generation",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(all
+        .into_iter()
+        .map(|(name, version, generation)| {
+            let generation = schema(&name, generation);
+            (name, version, generation)
+        })
+        .collect())
+}
+
+/// Whether a build is still there; to be asked under [`lock`].
+pub(crate) async fn is_there(tx: &mut PgConnection, generation: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM projection.generations WHERE projection || '_g' || generation = $1)",
+    )
+    .bind(generation)
+    .fetch_one(tx)
+    .await
+}
+
 /// What keeps the live generations: one subscriber each, for those read models that have one.
 pub async fn subscribers(pool: &PgPool, config: &Config) -> sqlx::Result<Vec<Arc<dyn Subscriber>>> {
     let live = live(pool).await?;
@@ -262,8 +297,8 @@ fn schema(projection: &str, generation: i32) -> String {
     format!("{projection}_g{generation}")
 }
 
-/// One process at a time makes generations.
-async fn lock(tx: &mut PgConnection) -> sqlx::Result<()> {
+/// One process at a time makes or drops generations.
+pub(crate) async fn lock(tx: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('cinelog projections'))")
         .execute(tx)
         .await?;

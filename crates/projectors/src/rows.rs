@@ -66,6 +66,11 @@ impl<R: Row> Rows<R> {
         self.slot(key).as_mut()
     }
 
+    /// Every row that is there, to be changed.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut R> {
+        self.after.values_mut().flatten()
+    }
+
     /// Every touched row as it was and as it is.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (Option<&R>, Option<&R>)> {
         self.after

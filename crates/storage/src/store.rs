@@ -1,11 +1,13 @@
 //! One store, whichever it is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use object_store::ObjectStoreExt;
+use futures::{StreamExt, TryStreamExt};
+use object_store::{ObjectStore, ObjectStoreExt};
 use service::mac::MacKey;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
@@ -300,11 +302,8 @@ impl Store {
     /// Deletes the object; one that is not there is as good as deleted.
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
         observed("delete", async {
-            let objects = match &self.0 {
-                Kind::Folder(folder) => folder.objects(),
-                Kind::S3(bucket) => bucket.objects(),
-            };
-            match objects
+            match self
+                .objects()
                 .delete(&self.path(key)?)
                 .await
                 .map_err(|error| Error::from_store(key, error))
@@ -312,6 +311,20 @@ impl Store {
                 Err(Error::Missing(_)) => Ok(()),
                 result => result,
             }
+        })
+        .await
+    }
+
+    /// Deletes every object whose key begins with the segments of `folder`; returns how many there were.
+    pub async fn delete_under(&self, folder: &Key) -> Result<u64, Error> {
+        observed("delete_under", async {
+            let found = self.objects().list(Some(&self.path(folder)?));
+            let found = found.map_ok(|object| object.location).boxed();
+            let deleted = self.objects().delete_stream(found);
+            deleted
+                .try_fold(0, async |count, _| Ok(count + 1))
+                .await
+                .map_err(|error| Error::from_store(folder, error))
         })
         .await
     }
@@ -350,11 +363,14 @@ impl Store {
         limit: u64,
         sink: &mut (impl tokio::io::AsyncWrite + Unpin + Send),
     ) -> Result<ObjectFacts, Error> {
-        let objects = match &self.0 {
+        transfer::copy(self.objects(), (&self.path(key)?, key), etag, limit, sink).await
+    }
+
+    fn objects(&self) -> &Arc<dyn ObjectStore> {
+        match &self.0 {
             Kind::Folder(folder) => folder.objects(),
             Kind::S3(bucket) => bucket.objects(),
-        };
-        transfer::copy(objects, (&self.path(key)?, key), etag, limit, sink).await
+        }
     }
 
     fn path(&self, key: &Key) -> Result<object_store::path::Path, Error> {

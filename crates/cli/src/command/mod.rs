@@ -2,8 +2,10 @@
 
 mod api;
 mod demo;
+mod erase;
 mod export;
 mod log;
+mod master_key;
 mod migrate;
 mod projectors;
 mod relay;
@@ -54,6 +56,10 @@ pub enum Command {
     Export(export::Export),
     /// Write facts as a stream, to standard output or into a Kafka topic.
     Replay(replay::Replay),
+    /// Forget a person: destroy their key, purge read models, delete their media.
+    Erase(erase::Erase),
+    /// Replace the master key.
+    MasterKey(master_key::MasterKey),
     /// Make a token for local use.
     Token(token::Token),
     /// Run three users through the whole chain, report, and stop.
@@ -73,6 +79,8 @@ impl Command {
             Self::Verify(verify) => Box::pin(verify.run(shutdown)).await,
             Self::Export(export) => Box::pin(export.run(shutdown)).await,
             Self::Replay(replay) => Box::pin(replay.run(shutdown)).await,
+            Self::Erase(erase) => Box::pin(erase.run(shutdown)).await,
+            Self::MasterKey(key) => Box::pin(key.run(shutdown)).await,
             Self::Token(token) => Box::pin(token.run()).await,
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }

@@ -52,9 +52,15 @@ impl Token {
             (Some(folder), None) => folder.secret_key()?,
             (None, None) => anyhow::bail!("set --data or SECRET_KEY"),
         };
+        let database = match &folder {
+            Some(folder) if self.database.url().is_none() => {
+                self.database.at(Cluster::url_in(&folder.postgres()))
+            }
+            _ => self.database,
+        };
         let tenant = match self.tenant {
             Some(tenant) => tenant,
-            None => default_tenant(self.database, folder.as_ref()).await?,
+            None => default_tenant(&database).await?,
         };
         let ttl = Duration::from_secs(self.hours.saturating_mul(3600));
         say(api::auth::issue(
@@ -69,16 +75,8 @@ impl Token {
     }
 }
 
-async fn default_tenant(
-    database: Database,
-    folder: Option<&DataFolder>,
-) -> anyhow::Result<TenantId> {
-    let database = match folder {
-        Some(folder) if database.url().is_none() => {
-            database.at(Cluster::url_in(&folder.postgres()))
-        }
-        _ => database,
-    };
+/// The tenant that every install has from the start.
+pub(super) async fn default_tenant(database: &Database) -> anyhow::Result<TenantId> {
     let pool = database
         .pool(Role::Api)
         .await

@@ -176,15 +176,19 @@ impl Up {
     /// The transcoder's configuration: its own process, so its own environment.
     fn environment(&self, scratch: PathBuf) -> Vec<transcoder::Variable> {
         let secret = |secret: Option<&Secret>| secret.map(|secret| secret.expose().into());
-        let file = self
-            .keys
-            .master_key_file
-            .as_ref()
-            .map(|path| path.clone().into_os_string());
+        let file = |path: Option<&PathBuf>| path.map(|path| path.clone().into_os_string());
         [
             ("DATABASE_URL", secret(self.database.url())),
             ("MASTER_KEY", secret(self.keys.master_key.as_ref())),
-            ("MASTER_KEY_FILE", file),
+            ("MASTER_KEY_FILE", file(self.keys.master_key_file.as_ref())),
+            (
+                "SECOND_MASTER_KEY",
+                secret(self.keys.second_master_key.as_ref()),
+            ),
+            (
+                "SECOND_MASTER_KEY_FILE",
+                file(self.keys.second_master_key_file.as_ref()),
+            ),
             (
                 "STORAGE_URL",
                 self.storage.storage_url.as_ref().map(Into::into),

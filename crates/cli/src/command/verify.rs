@@ -1,19 +1,16 @@
 //! `cinelog verify`.
 
-use std::io::IsTerminal;
-
 use anyhow::{Context, bail};
 use events::id::Position;
 use events::log::Kafka;
 use events::store::KeysConfig;
 use events::verify::{self, Report};
-use indicatif::{ProgressBar, ProgressStyle};
 use projectors::verify::Outcome;
 use projectors::{registry, verify as read_models};
 use service::db::Role;
 use service::shutdown::Shutdown;
 
-use crate::out::say;
+use crate::out::{bar, say};
 use crate::stack::{self, Database};
 
 /// Proves that the log is whole, or says what is not; exits 1 on any difference. Looks only; may run beside everything.
@@ -106,17 +103,6 @@ impl Verify {
         }
         Ok(differences)
     }
-}
-
-/// Progress, at a terminal.
-fn bar(what: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {msg} {pos} ({per_sec})");
-    ProgressBar::new_spinner()
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
-        .with_message(what.to_owned())
 }
 
 fn tell(report: &Report, kafka: &events::log::Config) {

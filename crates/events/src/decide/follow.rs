@@ -45,7 +45,7 @@ pub fn follow(
             reason: "nobody follows themselves",
         });
     }
-    if !target.registered {
+    if !target.is_there() {
         return Err(Refusal::NotFound("user"));
     }
     Ok(match (state, target.private) {
@@ -84,10 +84,12 @@ mod tests {
     const OPEN: UserState = UserState {
         registered: true,
         private: false,
+        erased: false,
     };
     const PRIVATE: UserState = UserState {
         registered: true,
         private: true,
+        erased: false,
     };
 
     fn started() -> Fact {

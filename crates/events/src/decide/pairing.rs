@@ -95,7 +95,7 @@ fn known(from: UserId, to: UserId, target: &UserState) -> Result<(), Refusal> {
             reason: "nobody matches with themselves",
         });
     }
-    if target.registered {
+    if target.is_there() {
         Ok(())
     } else {
         Err(Refusal::NotFound("user"))
@@ -111,6 +111,7 @@ mod tests {
     const THERE: UserState = UserState {
         registered: true,
         private: false,
+        erased: false,
     };
 
     fn liked(from: u128, to: u128) -> Fact {

@@ -1,10 +1,10 @@
-//! Users: registering and profiles.
+//! Users: registering, profiles, being forgotten.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, State};
+use super::{Decision, Refusal, State};
 use crate::fact::Fact;
-use crate::fact::user::{ProfileUpdated, UserRegistered};
+use crate::fact::user::{ProfileUpdated, UserErased, UserRegistered};
 use crate::id::{EventId, UserId};
 
 /// What deciding about a user needs.
@@ -15,6 +15,16 @@ pub struct UserState {
     pub registered: bool,
     /// Whether followers must be let in.
     pub private: bool,
+    /// Whether the user was forgotten. Left out while it is not so: older states do not know it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
+}
+
+impl UserState {
+    /// Whether others can have to do with the user.
+    pub fn is_there(&self) -> bool {
+        self.registered && !self.erased
+    }
 }
 
 impl State for UserState {
@@ -22,13 +32,17 @@ impl State for UserState {
         match fact {
             Fact::UserRegistered(_) => self.registered = true,
             Fact::ProfileUpdated(profile) => self.private = profile.private.unwrap_or(self.private),
+            Fact::UserErased(_) => self.erased = true,
             _ => {}
         }
     }
 }
 
-/// Registers `user` unless that has happened.
+/// Registers `user` unless that has happened. Who was forgotten does not come back.
 pub fn register(state: &UserState, issuer: &str, account: &str) -> Decision {
+    if state.erased {
+        return Err(Refusal::Forbidden("this account was erased"));
+    }
     if state.registered {
         return Ok(vec![]);
     }
@@ -60,6 +74,17 @@ pub fn update_profile(_: &UserState, profile: ProfileUpdated) -> Decision {
     }
 }
 
+/// Forgets `user`; once is enough.
+pub fn erase(state: &UserState, user: UserId) -> Decision {
+    if !state.registered {
+        return Err(Refusal::NotFound("user"));
+    }
+    if state.erased {
+        return Ok(vec![]);
+    }
+    Ok(vec![UserErased { user }.into()])
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::given;
@@ -82,6 +107,24 @@ mod tests {
         given::<UserState>([ana()])
             .when(|s| register(s, "cinelog", "ana"))
             .then([]);
+    }
+
+    #[test]
+    fn an_erased_user_is_erased_once_and_does_not_come_back() {
+        let user = UserId::of("cinelog", "ana");
+        let erased = || Fact::from(UserErased { user });
+        given::<UserState>([ana()])
+            .when(|s| erase(s, user))
+            .then([erased()]);
+        given::<UserState>([ana(), erased()])
+            .when(|s| erase(s, user))
+            .then([]);
+        given::<UserState>([ana(), erased()])
+            .when(|s| register(s, "cinelog", "ana"))
+            .refused(Refusal::Forbidden("this account was erased"));
+        given::<UserState>([])
+            .when(|s| erase(s, user))
+            .refused(Refusal::NotFound("user"));
     }
 
     #[test]

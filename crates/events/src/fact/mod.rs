@@ -116,6 +116,7 @@ facts! {
     asset::AssetDeleted "asset.deleted" v 1 [];
     user::UserRegistered "user.registered" v 1 [account];
     user::ProfileUpdated "profile.updated" v 1 [name, bio, place];
+    user::UserErased "user.erased" v 1 [];
     post::PostPublished "post.published" v 1 [text, place];
     post::PostEdited "post.edited" v 1 [text, place];
     post::PostDeleted "post.deleted" v 1 [];

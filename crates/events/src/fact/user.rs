@@ -38,3 +38,10 @@ pub struct ProfileUpdated {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private: Option<bool>,
 }
+
+/// The person asked to be forgotten: the key is destroyed, and every personal field under it is unreadable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UserErased {
+    /// The user.
+    pub user: UserId,
+}

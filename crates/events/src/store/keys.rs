@@ -1,7 +1,9 @@
 //! The keys of persons: made on first use, wrapped by the master key, cached for writing only.
 
+mod rotate;
+
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,8 +17,10 @@ use super::LogError;
 use crate::id::{TenantId, UserId};
 use crate::seal::{Key, SealError};
 
+pub use rotate::{Rotated, rotate};
+
 /// Where the master key is.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[group(skip)]
 pub struct Config {
     /// The key that wraps every person's key: 32 bytes, base64. Without it nobody's texts can be read.
@@ -25,28 +29,90 @@ pub struct Config {
     /// A file that holds the master key instead.
     #[arg(long, env = "MASTER_KEY_FILE")]
     pub master_key_file: Option<PathBuf>,
+    /// A master key that opens persons' keys too but wraps none: the other one, while one replaces another.
+    #[arg(long, env = "SECOND_MASTER_KEY", hide_env_values = true)]
+    pub second_master_key: Option<Secret>,
+    /// A file that holds the second master key instead.
+    #[arg(long, env = "SECOND_MASTER_KEY_FILE")]
+    pub second_master_key_file: Option<PathBuf>,
 }
 
 impl Config {
-    /// The master key that is configured.
-    pub fn read(&self) -> Result<Key, LogError> {
-        let text = match (&self.master_key, &self.master_key_file) {
-            (Some(key), _) => key.expose().to_owned(),
-            (None, Some(file)) => std::fs::read_to_string(file)
-                .map_err(|error| LogError::MasterKey(format!("{}: {error}", file.display())))?,
-            (None, None) => {
-                return Err(LogError::MasterKey(
-                    "set MASTER_KEY or MASTER_KEY_FILE".to_owned(),
-                ));
-            }
-        };
-        let bytes = BASE64
-            .decode(text.trim())
-            .ok()
-            .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        bytes
-            .map(Key::from_bytes)
-            .ok_or_else(|| LogError::MasterKey("is not 32 bytes in base64".to_owned()))
+    /// The master keys that are configured.
+    pub fn read(&self) -> Result<MasterKeys, LogError> {
+        let first = one(self.master_key.as_ref(), self.master_key_file.as_deref())?;
+        Ok(MasterKeys {
+            first: first.ok_or_else(|| {
+                LogError::MasterKey("set MASTER_KEY or MASTER_KEY_FILE".to_owned())
+            })?,
+            second: one(
+                self.second_master_key.as_ref(),
+                self.second_master_key_file.as_deref(),
+            )?,
+        })
+    }
+}
+
+fn one(key: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, LogError> {
+    let text = match (key, file) {
+        (Some(key), _) => key.expose().to_owned(),
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|error| LogError::MasterKey(format!("{}: {error}", file.display())))?,
+        (None, None) => return Ok(None),
+    };
+    let bytes = BASE64
+        .decode(text.trim())
+        .ok()
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    bytes.map(Key::from_bytes).map(Some).ok_or_else(|| {
+        LogError::MasterKey(
+            "is not 32 bytes in base64; `openssl rand -base64 32` makes one".to_owned(),
+        )
+    })
+}
+
+/// The master key, and another one that is read too while one replaces the other.
+#[derive(Clone, Debug)]
+pub struct MasterKeys {
+    first: Key,
+    second: Option<Key>,
+}
+
+impl MasterKeys {
+    /// One master key.
+    pub fn one(first: Key) -> Self {
+        Self {
+            first,
+            second: None,
+        }
+    }
+
+    /// A master key, and one that is only read.
+    pub fn two(first: Key, second: Key) -> Self {
+        Self {
+            first,
+            second: Some(second),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Key> {
+        [&self.first].into_iter().chain(self.second.as_ref())
+    }
+
+    fn wrap(&self, tenant: TenantId, person: UserId, key: &Key) -> Vec<u8> {
+        self.first.wrap(tenant, person, key)
+    }
+
+    fn unwrap(&self, tenant: TenantId, person: UserId, wrapped: &[u8]) -> Result<Key, SealError> {
+        self.all()
+            .find_map(|master| master.unwrap(tenant, person, wrapped))
+            .ok_or(SealError::WrongMasterKey)
+    }
+}
+
+impl From<Key> for MasterKeys {
+    fn from(key: Key) -> Self {
+        Self::one(key)
     }
 }
 
@@ -56,15 +122,15 @@ const WRITING_CACHE: Duration = Duration::from_mins(1);
 /// Opens and makes the keys of persons.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    master: Key,
+    master: MasterKeys,
     writing: Cache<(TenantId, UserId), Key>,
 }
 
 impl Keys {
     /// Keys under `master`.
-    pub fn new(master: Key) -> Self {
+    pub fn new(master: impl Into<MasterKeys>) -> Self {
         Self {
-            master,
+            master: master.into(),
             writing: Cache::builder()
                 .max_capacity(100_000)
                 .time_to_live(WRITING_CACHE)
@@ -72,17 +138,17 @@ impl Keys {
         }
     }
 
-    /// Whether this is the master key that the log was written with, told by any one person's key.
-    pub(super) async fn check(&self, pool: &PgPool) -> Result<(), LogError> {
-        let one: Option<(Uuid, Vec<u8>)> = sqlx::query_as(
-            "SELECT person, wrapped FROM log.person_keys WHERE wrapped IS NOT NULL LIMIT 1",
-        )
-        .fetch_optional(pool)
-        .await?;
-        if let Some((person, wrapped)) = one {
-            self.master.unwrap(person, &wrapped)?;
+    /// Refuses a master key that is not the one this log is written with; of a log without one, it becomes the one.
+    pub async fn check(&self, pool: &PgPool) -> Result<(), LogError> {
+        let kept: Vec<u8> = sqlx::query_scalar("SELECT log.master_check($1)")
+            .bind(self.master.first.check_value())
+            .fetch_one(pool)
+            .await?;
+        if self.master.all().any(|master| master.gave(&kept)) {
+            Ok(())
+        } else {
+            Err(SealError::WrongMasterKey.into())
         }
-        Ok(())
     }
 
     /// The key to seal a person's fields with, if this process has used it lately.
@@ -100,17 +166,16 @@ impl Keys {
         if let Some(key) = self.cached(tenant, person).await {
             return Ok(key);
         }
-        let fresh = self.master.wrap(person.0, &Key::random());
+        let fresh = self.master.wrap(tenant, person, &Key::random());
         let kept: Option<Vec<u8>> = sqlx::query_scalar("SELECT log.person_key($1, $2, $3)")
             .bind(tenant)
             .bind(person)
             .bind(fresh)
             .fetch_one(connection)
             .await?;
-        let key = self
+        Ok(self
             .master
-            .unwrap(person.0, &kept.ok_or(SealError::Erased)?)?;
-        Ok(key)
+            .unwrap(tenant, person, &kept.ok_or(SealError::Erased)?)?)
     }
 
     /// What the key table itself may have forgotten.
@@ -140,10 +205,9 @@ impl Keys {
         .fetch_all(connection)
         .await?;
         let opened = rows.into_iter().map(|(tenant, person, wrapped)| {
-            Ok((
-                (TenantId(tenant), UserId(person)),
-                self.master.unwrap(person, &wrapped)?,
-            ))
+            let (tenant, person) = (TenantId(tenant), UserId(person));
+            let key = self.master.unwrap(tenant, person, &wrapped)?;
+            Ok(((tenant, person), key))
         });
         opened.collect()
     }

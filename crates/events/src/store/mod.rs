@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use append::{Expected, MAX_BATCH, MAX_ENVELOPE_BYTES};
 pub use execute::{Accepted, Append, Command, Emit, Streams};
-pub use keys::{Config as KeysConfig, Keys};
+pub use keys::{Config as KeysConfig, Keys, MasterKeys, Rotated, rotate};
 pub use read::{Bounds, Filter, Limits, Page, bounds, page};
 pub use wake::Wake;
 

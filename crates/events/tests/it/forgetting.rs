@@ -5,7 +5,7 @@ use events::fact::Fact;
 use events::fact::post::{PostPublished, Visibility};
 use events::id::{Position, StreamKey};
 use events::seal::{Key, Personal};
-use events::store::{Emit, ExecuteError, Keys, Log, LogError};
+use events::store::{self, Emit, ExecuteError, Keys, Log, LogError, MasterKeys};
 use service::db::Role;
 use service::shutdown::Shutdown;
 
@@ -70,10 +70,7 @@ async fn a_dump_of_the_log_shows_none_of_the_words() {
 async fn without_the_persons_key_the_words_are_erased_everywhere_and_stay_so() {
     let world = World::new().await;
     publish(&world, 1).await.unwrap();
-    sqlx::query("UPDATE log.person_keys SET wrapped = NULL, erased_at = now()")
-        .execute(&world.owner().await)
-        .await
-        .unwrap();
+    erase(&world, 1).await;
     assert_eq!(text_of(&world.log, 1).await, Personal::Erased);
     // Another process, which has no key in its cache, cannot write in the person's name again.
     let (keys, shutdown) = (Keys::new(Key::from_bytes([7; 32])), Shutdown::new());
@@ -89,10 +86,97 @@ async fn without_the_persons_key_the_words_are_erased_everywhere_and_stay_so() {
 }
 
 #[tokio::test]
-async fn another_master_key_is_a_clear_error() {
+async fn who_never_wrote_and_was_erased_cannot_begin_to_write() {
+    let world = World::new().await;
+    erase(&world, 1).await;
+    let refused = publish(&world, 1).await;
+    assert!(matches!(refused, Err(ExecuteError::Seal(_))), "{refused:?}");
+}
+
+async fn erase(world: &World, n: u128) {
+    sqlx::query("SELECT log.erase_person($1, $2)")
+        .bind(world.tenant)
+        .bind(user(n))
+        .execute(&world.owner().await)
+        .await
+        .unwrap();
+}
+
+async fn open(world: &World, keys: impl Into<MasterKeys>) -> Result<Log, LogError> {
+    let pool = world.database.pool(Role::Api).await;
+    Log::open(pool, Keys::new(keys), &world.shutdown).await
+}
+
+const OLD: [u8; 32] = [7; 32];
+const NEW: [u8; 32] = [8; 32];
+
+#[tokio::test]
+async fn a_second_master_key_is_refused_even_before_anyone_has_written() {
+    let world = World::new().await;
+    let refused = open(&world, Key::from_bytes(NEW)).await;
+    assert!(matches!(refused, Err(LogError::Key(_))), "{refused:?}");
+    // Projectors have another role, and are told the same.
+    let projector = world.database.pool(Role::Projector).await;
+    let checked = async |key| Keys::new(Key::from_bytes(key)).check(&projector).await;
+    assert!(matches!(checked(NEW).await, Err(LogError::Key(_))));
+    checked(OLD).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_master_key_takes_over_without_a_moment_in_which_something_does_not_open() {
     let world = World::new().await;
     publish(&world, 1).await.unwrap();
-    let keys = Keys::new(Key::from_bytes([8; 32]));
-    let refused = Log::open(world.database.pool(Role::Api).await, keys, &Shutdown::new()).await;
+    erase(&world, 3).await;
+    let (old, new) = (|| Key::from_bytes(OLD), || Key::from_bytes(NEW));
+    let owner = world.owner().await;
+    // Nobody knows both keys yet: the rotation is refused and changes nothing.
+    let alone = MasterKeys::one(new());
+    assert!(matches!(
+        store::rotate(&owner, &alone, &|_| {}).await,
+        Err(LogError::Key(_))
+    ));
+
+    let reads = async |keys: MasterKeys| text_of(&open(&world, keys).await.unwrap(), 1).await;
+    let words = Personal::Clear(WORDS.to_owned());
+    assert_eq!(reads(MasterKeys::two(old(), new())).await, words);
+    assert_eq!(reads(MasterKeys::two(new(), old())).await, words);
+    let both = MasterKeys::two(new(), old());
+    let rotated = store::rotate(&owner, &both, &|_| {}).await.unwrap();
+    assert_eq!((rotated.rewrapped, rotated.before), (1, 0));
+    assert_eq!(reads(MasterKeys::two(old(), new())).await, words);
+    assert_eq!(reads(MasterKeys::one(new())).await, words);
+    let refused = open(&world, old()).await;
     assert!(matches!(refused, Err(LogError::Key(_))), "{refused:?}");
+    // Again, as after a stop: nothing is left to do, and the erased one has not come back.
+    let again = store::rotate(&owner, &both, &|_| {}).await.unwrap();
+    assert_eq!((again.rewrapped, again.before), (0, 1));
+    let kept: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM log.person_keys WHERE wrapped IS NOT NULL")
+            .fetch_one(&owner)
+            .await
+            .unwrap();
+    assert_eq!(kept, 1);
+}
+
+#[tokio::test]
+async fn nobody_but_the_owner_may_erase_or_rotate() {
+    let world = World::new().await;
+    for role in [Role::Api, Role::Projector, Role::Transcoder] {
+        let pool = world.database.pool(role).await;
+        for call in [
+            "SELECT log.erase_person(gen_random_uuid(), gen_random_uuid())",
+            "SELECT log.rewrap('{}', '{}', '{}', '{}')",
+            "SELECT log.replace_master_check('', '')",
+        ] {
+            let refused = sqlx::query(call).execute(&pool).await.unwrap_err();
+            let code = refused
+                .as_database_error()
+                .and_then(|error| error.code().map(String::from));
+            assert_eq!(
+                code.as_deref(),
+                Some("42501"),
+                "{role:?}: {call}: {refused}"
+            );
+        }
+    }
 }

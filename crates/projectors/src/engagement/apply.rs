@@ -83,6 +83,20 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
     model.tallies.store(tx).await
 }
 
+pub(super) async fn forget(
+    (tenant, author): (TenantId, UserId),
+    tx: &mut PgConnection,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "UPDATE comment SET text = NULL WHERE tenant = $1 AND author = $2 AND text IS NOT NULL",
+    )
+    .bind(tenant)
+    .bind(author)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 struct Model {
     comments: Rows<CommentRow>,
     reactions: Rows<ReactionRow>,

@@ -157,6 +157,21 @@ pub(super) async fn apply(
     .await
 }
 
+pub(super) async fn forget(
+    (tenant, author): (TenantId, UserId),
+    tx: &mut PgConnection,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "UPDATE post SET text = NULL, place = NULL
+         WHERE tenant = $1 AND author = $2 AND (text IS NOT NULL OR place IS NOT NULL)",
+    )
+    .bind(tenant)
+    .bind(author)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 fn fold(
     recorded: &Recorded,
     posts: &mut Rows<PostRow>,

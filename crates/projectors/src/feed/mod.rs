@@ -6,6 +6,7 @@ pub mod query;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
+use events::id::{TenantId, UserId};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
@@ -57,5 +58,13 @@ impl Projection for Feed {
         tx: &'a mut PgConnection,
     ) -> BoxFuture<'a, sqlx::Result<()>> {
         Box::pin(apply::apply(self, batch, tx))
+    }
+
+    fn forget<'a>(
+        &'a self,
+        person: (TenantId, UserId),
+        tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<u64>> {
+        Box::pin(apply::forget(person, tx))
     }
 }

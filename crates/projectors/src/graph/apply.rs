@@ -82,6 +82,7 @@ fn user(fact: &Fact) -> Option<UserId> {
     match fact {
         Fact::UserRegistered(fact) => Some(fact.user),
         Fact::ProfileUpdated(fact) => Some(fact.user),
+        Fact::UserErased(fact) => Some(fact.user),
         _ => None,
     }
 }
@@ -134,6 +135,21 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
     tallies.store(tx).await
 }
 
+pub(super) async fn forget(
+    (tenant, user): (TenantId, UserId),
+    tx: &mut PgConnection,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "UPDATE profile SET name = NULL, bio = NULL, place = NULL
+         WHERE tenant = $1 AND \"user\" = $2 AND (name, bio, place) IS DISTINCT FROM (NULL, NULL, NULL)",
+    )
+    .bind(tenant)
+    .bind(user)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 fn count(
     tallies: &mut Rows<TallyRow>,
     key: (TenantId, UserId, i16),
@@ -175,6 +191,7 @@ fn fold_profile(recorded: &Recorded, profiles: &mut Rows<ProfileRow>) {
                 update(profile, fact);
             }
         }
+        Fact::UserErased(fact) => *profiles.slot((tenant, fact.user)) = None,
         _ => {}
     }
 }

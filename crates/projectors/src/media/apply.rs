@@ -145,6 +145,20 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
     model.jobs.store(tx).await
 }
 
+pub(super) async fn forget(
+    (tenant, owner): (TenantId, UserId),
+    tx: &mut PgConnection,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "UPDATE upload SET file_name = NULL WHERE tenant = $1 AND owner = $2 AND file_name IS NOT NULL",
+    )
+    .bind(tenant)
+    .bind(owner)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 struct Model {
     assets: Rows<AssetRow>,
     uploads: Rows<UploadRow>,

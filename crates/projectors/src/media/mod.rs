@@ -8,6 +8,7 @@ pub use measured::Measured;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
+use events::id::{TenantId, UserId};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
@@ -40,5 +41,13 @@ impl Projection for Media {
         tx: &'a mut PgConnection,
     ) -> BoxFuture<'a, sqlx::Result<()>> {
         Box::pin(apply::apply(batch, tx))
+    }
+
+    fn forget<'a>(
+        &'a self,
+        person: (TenantId, UserId),
+        tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<u64>> {
+        Box::pin(apply::forget(person, tx))
     }
 }

@@ -78,22 +78,29 @@ fn paired(fact: &Fact) -> Option<([(UserId, UserId); 2], bool)> {
     Some(([(users[0], users[1]), (users[1], users[0])], matched))
 }
 
+/// Who is there to be liked from now on, or no longer.
+fn person(fact: &Fact) -> Option<UserId> {
+    match fact {
+        Fact::UserRegistered(fact) => Some(fact.user),
+        Fact::UserErased(fact) => Some(fact.user),
+        _ => None,
+    }
+}
+
 pub(super) fn handles(fact: &Fact) -> bool {
-    judged(fact).is_some() || paired(fact).is_some() || matches!(fact, Fact::UserRegistered(_))
+    judged(fact).is_some() || paired(fact).is_some() || person(fact).is_some()
 }
 
 pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Result<()> {
-    let (mut registered, mut seen, mut matched) = (vec![], vec![], vec![]);
+    let (mut people, mut seen, mut matched) = (vec![], vec![], vec![]);
     for Recorded { tenant, fact, .. } in batch {
-        if let Fact::UserRegistered(fact) = fact {
-            registered.push((*tenant, fact.user));
-        }
+        people.extend(person(fact).map(|user| (*tenant, user)));
         seen.extend(judged(fact).map(|(owner, target, _)| (*tenant, owner, target)));
         let sides = paired(fact).map(|(sides, _)| sides).into_iter().flatten();
         matched.extend(sides.map(|(owner, other)| (*tenant, owner, other)));
     }
     let mut model = Model {
-        people: Rows::load(registered, tx).await?,
+        people: Rows::load(people, tx).await?,
         verdicts: Rows::load(seen, tx).await?,
         pairs: Rows::load(matched, tx).await?,
     };
@@ -115,9 +122,9 @@ impl Model {
     fn fold(&mut self, recorded: &Recorded) {
         let (tenant, position, made_at) =
             (recorded.tenant, recorded.position, recorded.recorded_at);
-        if let Fact::UserRegistered(fact) = &recorded.fact {
-            let user = fact.user;
-            *self.people.slot((tenant, user)) = Some(PersonRow {
+        if let Some(user) = person(&recorded.fact) {
+            let registered = matches!(recorded.fact, Fact::UserRegistered(_));
+            *self.people.slot((tenant, user)) = registered.then_some(PersonRow {
                 tenant,
                 user,
                 position,

@@ -5,6 +5,7 @@ pub mod query;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
+use events::id::{TenantId, UserId};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
@@ -37,5 +38,14 @@ impl Projection for Pairing {
         tx: &'a mut PgConnection,
     ) -> BoxFuture<'a, sqlx::Result<()>> {
         Box::pin(apply::apply(batch, tx))
+    }
+
+    fn forget<'a>(
+        &'a self,
+        _: (TenantId, UserId),
+        _: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<u64>> {
+        // Nothing here is a text.
+        Box::pin(std::future::ready(Ok(0)))
     }
 }

@@ -6,7 +6,7 @@ use events::envelope::Recorded;
 use events::fact::Fact;
 use events::fact::post::{PostEdited, PostPublished, Visibility};
 use events::fact::user::ProfileUpdated;
-use events::id::{Position, TenantId, UserId};
+use events::id::{Lane, Position, PostId, StreamKey, TenantId, UserId};
 use events::seal::Personal;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -74,6 +74,7 @@ fn subject(fact: &Fact) -> Option<(Kind, Uuid)> {
         Fact::PostDeleted(fact) => (Kind::Post, fact.post.0),
         Fact::UserRegistered(fact) => (Kind::Person, fact.user.0),
         Fact::ProfileUpdated(fact) => (Kind::Person, fact.user.0),
+        Fact::UserErased(fact) => (Kind::Person, fact.user.0),
         _ => return None,
     })
 }
@@ -88,12 +89,48 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
         Some((recorded, (recorded.tenant, kind.as_str().to_owned(), id)))
     });
     let mut documents = Rows::<DocumentRow>::load(subjects.clone().map(|(_, key)| key), tx).await?;
-    let mut lanes = BTreeMap::new();
     for (recorded, key) in subjects {
-        lanes.insert(key.clone(), recorded.lane.number());
         fold(recorded, documents.slot(key));
     }
-    let tagged = tagged(&documents, &lanes);
+    store(&documents, tx).await
+}
+
+pub(super) async fn forget(
+    (tenant, author): (TenantId, UserId),
+    tx: &mut PgConnection,
+) -> sqlx::Result<u64> {
+    let keys: Vec<(String, Uuid)> = sqlx::query_as(
+        "SELECT kind, id FROM document WHERE tenant = $1 AND author = $2
+             AND (title IS NOT NULL OR body IS NOT NULL OR place IS NOT NULL)",
+    )
+    .bind(tenant)
+    .bind(author)
+    .fetch_all(&mut *tx)
+    .await?;
+    let rows = keys.len() as u64;
+    let keys = keys.into_iter().map(|(kind, id)| (tenant, kind, id));
+    let mut documents = Rows::<DocumentRow>::load(keys, tx).await?;
+    for document in documents.all_mut() {
+        (document.title, document.body, document.place) = (None, None, None);
+        read(document);
+    }
+    store(&documents, tx).await?;
+    Ok(rows)
+}
+
+/// The lane of the facts that a document comes from.
+fn lane(document: &DocumentRow) -> Lane {
+    let subject = if document.kind == Kind::Post.as_str() {
+        StreamKey::post(PostId(document.id)).subject
+    } else {
+        StreamKey::user(document.author).subject
+    };
+    Lane::of(document.tenant, &subject)
+}
+
+/// Writes documents, and the hashtags that changed with them.
+async fn store(documents: &Rows<DocumentRow>, tx: &mut PgConnection) -> sqlx::Result<()> {
+    let tagged = tagged(documents);
     let mut hashtags = Rows::<HashtagRow>::load(tagged.keys().cloned(), tx).await?;
     for ((tenant, tag, lane), more) in tagged {
         let slot = hashtags.slot((tenant, tag.clone(), lane));
@@ -110,10 +147,7 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
 }
 
 /// How many more public posts have each hashtag, by lane.
-fn tagged(
-    documents: &Rows<DocumentRow>,
-    lanes: &BTreeMap<<DocumentRow as Row>::Key, i16>,
-) -> BTreeMap<<HashtagRow as Row>::Key, i64> {
+fn tagged(documents: &Rows<DocumentRow>) -> BTreeMap<<HashtagRow as Row>::Key, i64> {
     let mut tagged = BTreeMap::new();
     for (was, is) in documents.changes() {
         for (document, more) in was
@@ -121,7 +155,7 @@ fn tagged(
             .into_iter()
             .chain(is.map(|is| (is, 1)))
         {
-            let lane = lanes[&document.key()];
+            let lane = lane(document).number();
             for tag in document.hashtags.iter().filter(|_| document.public) {
                 *tagged
                     .entry((document.tenant, tag.clone(), lane))
@@ -138,7 +172,7 @@ fn fold(recorded: &Recorded, slot: &mut Option<DocumentRow>) {
         Fact::UserRegistered(fact) => {
             *slot = Some(blank(recorded, Kind::Person, fact.user.0, fact.user));
         }
-        Fact::PostDeleted(_) => *slot = None,
+        Fact::PostDeleted(_) | Fact::UserErased(_) => *slot = None,
         Fact::PostEdited(fact) => {
             if let Some(document) = slot {
                 edit(document, fact);

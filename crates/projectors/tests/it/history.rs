@@ -159,6 +159,9 @@ impl History {
             12 => self.comment(a, b, c),
             13 => self.react(a, b, c),
             14 => self.pair(a, b, c),
+            15 if c.is_multiple_of(16) => self.decide(&StreamKey::user(user(a)), |state| {
+                user::erase(state, user(a))
+            }),
             _ => self.decide(&StreamKey::user(user(a)), |state| {
                 user::update_profile(state, profile(a, b, c))
             }),

@@ -2,37 +2,44 @@
 
 use std::collections::BTreeMap;
 
+use events::envelope::Recorded;
+use events::fact::Fact;
+use events::id::UserId;
+use events::seal::Personal;
 use projectors::config::Config;
 use projectors::registry;
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::TestCaseError;
 
-use crate::history::{Attempt, History, delivery};
+use crate::history::{self, Attempt, History, delivery, user};
 use crate::model::{Models, cases, runtime};
+
+/// Every read model, and the name of a second generation of each.
+async fn two_of_each() -> (Models, BTreeMap<&'static str, String>) {
+    let models = Models::create(&Config {
+        feed_push_limit: 2,
+        feed_cap: 3,
+        feed_trim_every: 1,
+    })
+    .await;
+    let mut rebuilt = BTreeMap::new();
+    for projection in &models.all {
+        let generation = registry::fresh_generation(&models.owner, projection.as_ref())
+            .await
+            .unwrap();
+        assert_eq!(generation, format!("{}_g2", projection.name()));
+        rebuilt.insert(projection.name(), generation);
+    }
+    (models, rebuilt)
+}
 
 /// Any split into batches and any interleaving of subjects gives the tables that one fact at a time gives, which is what
 /// a rebuild from zero does too.
 #[test]
 fn tables_do_not_depend_on_how_facts_arrive() {
     let runtime = runtime();
-    let (models, rebuilt) = runtime.block_on(async {
-        let models = Models::create(&Config {
-            feed_push_limit: 2,
-            feed_cap: 3,
-            feed_trim_every: 1,
-        })
-        .await;
-        let mut rebuilt = BTreeMap::new();
-        for projection in &models.all {
-            let generation = registry::fresh_generation(&models.owner, projection.as_ref())
-                .await
-                .unwrap();
-            assert_eq!(generation, format!("{}_g2", projection.name()));
-            rebuilt.insert(projection.name(), generation);
-        }
-        (models, rebuilt)
-    });
+    let (models, rebuilt) = runtime.block_on(two_of_each());
     let histories = (vec(any::<Attempt>(), 0..60), any::<u64>());
     cases()
         .run(&histories, |(attempts, seed)| {
@@ -53,13 +60,72 @@ fn tables_do_not_depend_on_how_facts_arrive() {
                             .apply(projection.as_ref(), other, std::slice::from_ref(fact))
                             .await;
                     }
-                    let one = registry::table_hashes(&models.projector, &one)
-                        .await
-                        .unwrap();
-                    let other = registry::table_hashes(&models.projector, other)
-                        .await
-                        .unwrap();
+                    let (one, other) = (models.hashes(&one).await, models.hashes(other).await);
                     proptest::prop_assert_eq!(one, other, "{}", projection.name());
+                }
+                Ok::<(), TestCaseError>(())
+            })
+        })
+        .unwrap();
+}
+
+/// Whose words a fact carries.
+fn person(fact: &Fact) -> Option<UserId> {
+    Some(match fact {
+        Fact::UploadRequested(fact) => fact.owner,
+        Fact::UserRegistered(fact) => fact.user,
+        Fact::ProfileUpdated(fact) => fact.user,
+        Fact::PostPublished(fact) => fact.author,
+        Fact::PostEdited(fact) => fact.author,
+        Fact::CommentAdded(fact) => fact.author,
+        Fact::CommentEdited(fact) => fact.author,
+        other => {
+            assert!(!other.has_personal(), "whose is {}?", other.fact_type());
+            return None;
+        }
+    })
+}
+
+/// The facts as they read once the person's key is gone.
+fn unreadable(facts: &[Recorded], whose: UserId) -> Vec<Recorded> {
+    let mut facts = facts.to_vec();
+    for recorded in &mut facts {
+        if person(&recorded.fact) == Some(whose) {
+            for (_, personal) in recorded.fact.personal() {
+                *personal = Personal::Erased;
+            }
+        }
+    }
+    facts
+}
+
+/// Whenever a person is forgotten, the tables become what a rebuild without the person's key makes.
+#[test]
+fn forgetting_a_person_leaves_what_a_rebuild_leaves() {
+    let runtime = runtime();
+    let (models, rebuilt) = runtime.block_on(two_of_each());
+    let histories = (vec(any::<Attempt>(), 0..60), any::<u8>(), any::<u8>());
+    cases()
+        .run(&histories, |(attempts, whose, when)| {
+            let facts = History::of(&attempts).facts;
+            let erased = unreadable(&facts, user(whose));
+            let cut = facts.len() * usize::from(when) / 255;
+            runtime.block_on(async {
+                for projection in &models.all {
+                    let name = projection.name();
+                    let (one, other) = (format!("{name}_g1"), &rebuilt[name]);
+                    models.clear(&one).await;
+                    models.clear(other).await;
+                    let model = projection.as_ref();
+                    models.apply(model, &one, &facts[..cut]).await;
+                    let mut tx = models.begin(model, &one, &[]).await.unwrap();
+                    let person = (history::tenant(), user(whose));
+                    projection.forget(person, &mut tx).await.unwrap();
+                    tx.commit().await.unwrap();
+                    models.apply(model, &one, &erased[cut..]).await;
+                    models.apply(model, other, &erased).await;
+                    let (one, other) = (models.hashes(&one).await, models.hashes(other).await);
+                    proptest::prop_assert_eq!(one, other, "{}", name);
                 }
                 Ok::<(), TestCaseError>(())
             })

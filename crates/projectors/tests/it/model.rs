@@ -1,5 +1,6 @@
 //! A database with every read model in it, and facts applied as the runner applies them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use events::envelope::Recorded;
@@ -96,6 +97,13 @@ impl Models {
                 user,
             },
         )
+    }
+
+    /// What is in a generation's tables.
+    pub(crate) async fn hashes(&self, generation: &str) -> BTreeMap<String, String> {
+        registry::table_hashes(&self.projector, generation)
+            .await
+            .expect("hash tables")
     }
 
     /// Empties a generation, so that a case begins with nothing.
