@@ -5,6 +5,7 @@
 mod chaos;
 mod crash;
 mod data;
+mod erase;
 mod feed;
 mod life;
 mod outputs;

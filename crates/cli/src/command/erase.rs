@@ -217,7 +217,7 @@ impl Person {
         &self,
         what: &str,
         stream: &StreamKey,
-        decide: impl Fn(&S) -> events::decide::Decision + Send,
+        decide: impl Fn(&S) -> events::decide::Decision + Send + Sync,
     ) -> anyhow::Result<Option<i64>> {
         let command = Command {
             id: CommandId {

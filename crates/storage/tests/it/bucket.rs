@@ -6,7 +6,7 @@ use reqwest::{Client, Response, StatusCode};
 use storage::{Checksum, Config, Error, Expected, Presentation, SignedRequest, Store};
 use testing::s3::S3Server;
 
-use crate::{QUARTER_HOUR, bytes, config, key, now, replaces, terms};
+use crate::{QUARTER_HOUR, bytes, config, deletes_under, key, now, replaces, terms};
 
 struct Cloud {
     server: S3Server,
@@ -390,4 +390,10 @@ async fn failures_say_whether_to_try_again() {
 async fn an_object_that_says_how_far_something_has_come_is_replaced() {
     let cloud = Cloud::new().await;
     replaces(&cloud.store).await;
+}
+
+#[tokio::test]
+async fn a_folders_objects_go_together() {
+    let cloud = Cloud::new().await;
+    deletes_under(&cloud.store).await;
 }

@@ -11,7 +11,7 @@ use storage::{
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
-use crate::{QUARTER_HOUR, bytes, config, key, now, replaces, terms};
+use crate::{QUARTER_HOUR, bytes, config, deletes_under, key, now, replaces, terms};
 
 struct Home {
     root: TempDir,
@@ -438,4 +438,10 @@ async fn an_object_that_says_how_far_something_has_come_is_replaced() {
     let home = Home::new();
     replaces(&home.store).await;
     assert_eq!(home.files().len(), 1, "nothing is left aside");
+}
+
+#[tokio::test]
+async fn a_folders_objects_go_together() {
+    let home = Home::new();
+    deletes_under(&home.store).await;
 }

@@ -57,3 +57,20 @@ async fn replaces(store: &Store) {
     let created = store.put(&at, "third".into(), "text/plain").await;
     assert!(matches!(created, Err(storage::Error::Exists(_))));
 }
+
+/// What any store does: a folder goes with all that is under it, and nothing beside it.
+async fn deletes_under(store: &Store) {
+    for at in ["t/asset/a", "t/asset/fast@1/b", "t/asset-2/c", "t/d"] {
+        store.put(&key(at), "x".into(), "text/plain").await.unwrap();
+    }
+    assert_eq!(store.delete_under(&key("t/asset")).await.unwrap(), 2);
+    assert_eq!(store.delete_under(&key("t/asset")).await.unwrap(), 0);
+    for (at, there) in [
+        ("t/asset/a", false),
+        ("t/asset/fast@1/b", false),
+        ("t/asset-2/c", true),
+        ("t/d", true),
+    ] {
+        assert_eq!(store.head(&key(at)).await.unwrap().is_some(), there, "{at}");
+    }
+}

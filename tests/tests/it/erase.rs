@@ -1,0 +1,304 @@
+//! A person is forgotten: what they wrote is nowhere any more, and everything else goes on.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use chrono::DateTime;
+use events::decide::{Decision, State, asset, comment, post, user};
+use events::fact::asset::UploadRequested;
+use events::fact::post::{CommentAdded, PostPublished, Visibility};
+use events::fact::user::ProfileUpdated;
+use events::id::{AssetId, CommandId, CommentId, PostId, StreamKey, TenantId, UserId};
+use events::seal::Key;
+use events::store::{self, Emit, Keys, Log};
+use service::db::Role;
+use tempfile::TempDir;
+use testing::{environment, kafka, wait};
+use uuid::Uuid;
+
+use crate::topic;
+use crate::world::{LIMIT, World};
+
+/// It is in all that Axolotl writes, and in nothing else.
+const WORD: &str = "axolotl";
+const POST: PostId = PostId(Uuid::from_u128(0xE1));
+const ASSET: AssetId = AssetId(Uuid::from_u128(0xE2));
+const COMMENT: CommentId = CommentId(Uuid::from_u128(0xE3));
+
+fn axolotl() -> UserId {
+    UserId::of("cinelog", "axolotl")
+}
+
+/// Writes wherever a person can write.
+struct Writer {
+    log: Log,
+    tenant: TenantId,
+}
+
+impl Writer {
+    async fn of(world: &World) -> Self {
+        let pool = world.database.pool(Role::Api).await;
+        let keys = Keys::new(Key::from_bytes([7; 32]));
+        let log = Log::open(pool, keys, &world.shutdown).await.unwrap();
+        let tenant = log.default_tenant().await.unwrap();
+        Self { log, tenant }
+    }
+
+    async fn decide<S: State>(&self, key: &StreamKey, decide: impl Fn(&S) -> Decision + Send) {
+        let command = store::Command {
+            id: CommandId {
+                tenant: self.tenant,
+                actor: axolotl(),
+                route: "test".to_owned(),
+                key: Uuid::new_v4().to_string(),
+            },
+            body_hash: [0; 32],
+            correlation: None,
+            cause: None,
+        };
+        let wanted = |streams: &store::Streams| Ok(Emit::all(key, decide(&streams.get(key))?));
+        let written = self
+            .log
+            .execute(&command, std::slice::from_ref(key), wanted)
+            .await;
+        assert!(!written.unwrap().facts.is_empty());
+    }
+
+    async fn write(&self) {
+        let me = axolotl();
+        let text = |what: &str| format!("{what} de {WORD}").into();
+        self.decide(&StreamKey::user(me), |state| {
+            user::register(state, "cinelog", WORD)
+        })
+        .await;
+        let profile = ProfileUpdated {
+            user: me,
+            name: Some(text("nombre")),
+            bio: Some(text("vida")),
+            place: Some(text("casa")),
+            language: None,
+            private: None,
+        };
+        self.decide(&StreamKey::user(me), |state| {
+            user::update_profile(state, profile.clone())
+        })
+        .await;
+        let published = PostPublished {
+            post: POST,
+            author: me,
+            text: format!("hola #{WORD} #gato").into(),
+            place: Some(text("lago")),
+            language: Some("es".to_owned()),
+            assets: vec![],
+            visibility: Visibility::Public,
+        };
+        self.decide(&StreamKey::post(POST), |state| {
+            post::publish(state, published.clone(), &[])
+        })
+        .await;
+        let on = post::PostState {
+            author: Some(me),
+            ..Default::default()
+        };
+        let added = CommentAdded {
+            comment: COMMENT,
+            post: POST,
+            author: me,
+            text: text("comentario"),
+            parent: None,
+        };
+        self.decide(&StreamKey::comment(COMMENT, POST), |state| {
+            comment::add(state, added.clone(), &on, None)
+        })
+        .await;
+        let requested = UploadRequested {
+            asset: ASSET,
+            owner: me,
+            file_name: format!("{WORD}.mp4").into(),
+            media_type: "video/mp4".to_owned(),
+            bytes: 1,
+            sha256: "aa".to_owned(),
+            storage_key: "incoming".to_owned(),
+            expires_at: DateTime::UNIX_EPOCH,
+        };
+        self.decide(&StreamKey::asset(ASSET), |state| {
+            asset::request_upload(state, requested.clone())
+        })
+        .await;
+    }
+}
+
+/// How often the word is in a dump of these schemas, in any letter case; the dump must hold something.
+fn in_a_dump(world: &World, schemas: &str, must_hold: &str) -> usize {
+    let dump = Command::new("pg_dump")
+        .args([
+            "--schema",
+            schemas,
+            "--dbname",
+            world.database.url().expose(),
+        ])
+        .output()
+        .unwrap();
+    assert!(dump.status.success(), "{dump:?}");
+    let dump = String::from_utf8_lossy(&dump.stdout).to_lowercase();
+    assert!(dump.contains(must_hold), "the dump holds {must_hold}");
+    dump.matches(WORD).count()
+}
+
+/// The texts of an export, as whoever has a copy of it reads them.
+fn exported(folder: &Path) -> String {
+    let read = "import duckdb, sys\n\
+        print(duckdb.sql(f\"SELECT * FROM read_parquet('{sys.argv[1]}/**/*.parquet')\").fetchall())";
+    let python = environment::root().join(".cinelog/python/bin/python");
+    let output = Command::new(python).args(["-c", read]).arg(folder).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap().to_lowercase();
+    assert!(text.contains("post.published"), "the export holds posts");
+    text
+}
+
+/// A folder store with an object for the person and one for somebody else.
+fn objects(tenant: TenantId) -> (TempDir, [std::path::PathBuf; 3]) {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join(".incoming")).unwrap();
+    let files = [
+        format!("incoming/{tenant}/{ASSET}"),
+        format!("{tenant}/{ASSET}/fast@1/aa.jpg"),
+        format!("{tenant}/{}/fast@1/aa.jpg", Uuid::from_u128(0xE9)),
+    ];
+    let files = files.map(|file| folder.path().join(file));
+    for file in &files {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "x").unwrap();
+    }
+    (folder, files)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_persons_words_are_nowhere_and_everything_else_goes_on() {
+    let prefix = kafka::unique_prefix();
+    let mut world = World::new(Some(&prefix), 7).await;
+    let (relay, projectors) = (world.start(&["relay"]), world.start(&["projectors"]));
+    let writer = Writer::of(&world).await;
+    world.life.go_on(30).await;
+    writer.write().await;
+    world.life.go_on(30).await;
+    topic::equals_the_log(&prefix, &world.owner).await;
+    world.caught_up().await;
+    // What is looked for would be found.
+    assert_eq!(in_a_dump(&world, "log", "post.published"), 0);
+    assert!(in_a_dump(&world, "*_g1", "create table feed_g1.post") > 6);
+    let (before, after) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let export = async |folder: &TempDir| {
+        let folder = folder.path().to_str().unwrap();
+        let done = world
+            .start(&["export", "--format", "parquet", "--out", folder])
+            .finish(LIMIT)
+            .await;
+        assert!(done.status.success(), "{done:?}");
+    };
+    export(&before).await;
+
+    let (store, files) = objects(writer.tenant);
+    let url = [("STORAGE_URL", store.path().to_str().unwrap())];
+    let erase = async |who: &str| {
+        let arguments = ["erase", who, "--yes"];
+        world.programs.start(&arguments, &url).finish(LIMIT).await
+    };
+    let stranger = erase("nobody").await;
+    assert_eq!(stranger.status.code(), Some(1));
+    assert!(stranger.stderr.contains("there is no user"), "{stranger:?}");
+    let done = erase(WORD).await;
+    assert!(done.status.success(), "{done:?}");
+    for line in [
+        "key          destroyed",
+        "log          user.erased at position",
+        "feed_g1      1 rows purged",
+        "graph_g1     1 rows purged",
+        "search_g1    2 rows purged",
+        "engagement_g1 1 rows purged",
+        "media_g1     1 rows purged",
+        "media        1 assets deleted, 2 objects removed",
+        "not reached",
+    ] {
+        assert!(
+            done.stdout.contains(line),
+            "it does not say `{line}`: {done:?}"
+        );
+    }
+    assert_eq!(files.map(|file| file.exists()), [false, false, true]);
+    let again = erase(&axolotl().to_string()).await;
+    assert!(again.status.success(), "{again:?}");
+    assert!(
+        again.stdout.contains("user.erased was there before"),
+        "{again:?}"
+    );
+
+    // Everything else goes on, also what reads from the beginning.
+    let (tenant, owner) = (writer.tenant, world.owner.clone());
+    world.life.go_on(30).await;
+    world.caught_up().await;
+    assert_eq!(in_a_dump(&world, "log", "user.erased"), 0);
+    assert_eq!(in_a_dump(&world, "*", "create table feed_g1.post"), 0);
+    export(&after).await;
+    for folder in [&before, &after] {
+        assert!(!exported(folder.path()).contains(WORD));
+    }
+    for record in topic::equals_the_log(&prefix, &owner).await {
+        assert!(!format!("{record:?}").to_lowercase().contains(WORD));
+        assert!(
+            !String::from_utf8_lossy(&record.payload)
+                .to_lowercase()
+                .contains(WORD)
+        );
+    }
+    let replayed = world
+        .start(&["replay", "--to", "stdout"])
+        .finish(LIMIT)
+        .await;
+    assert!(replayed.stdout.contains("user.erased"), "{replayed:?}");
+    assert!(!replayed.stdout.to_lowercase().contains(WORD));
+    let profile: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM graph_g1.profile WHERE tenant = $1 AND \"user\" = $2",
+    )
+    .bind(tenant)
+    .bind(axolotl())
+    .fetch_one(&world.database.pool(Role::Projector).await)
+    .await
+    .unwrap();
+    assert_eq!(profile, 0, "nobody sees a profile");
+    world.settle(projectors).await;
+    relay.kill();
+}
+
+/// Whoever erases may die as soon as the key is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn projectors_finish_an_erasure_that_nobody_finished() {
+    let mut world = World::new(None, 8).await;
+    let projectors = world.start(&["projectors"]);
+    let writer = Writer::of(&world).await;
+    writer.write().await;
+    world.life.go_on(20).await;
+    world.caught_up().await;
+    projectors.kill();
+    assert!(in_a_dump(&world, "*_g1", "create table feed_g1.post") > 6);
+    sqlx::query("SELECT log.erase_person($1, $2)")
+        .bind(writer.tenant)
+        .bind(axolotl())
+        .execute(&world.owner)
+        .await
+        .unwrap();
+    let projectors = world.start(&["projectors"]);
+    wait::until_true(LIMIT, "the erasure is finished", async || {
+        sqlx::query_scalar("SELECT purged_at IS NOT NULL FROM log.person_keys WHERE person = $1")
+            .bind(axolotl())
+            .fetch_one(&world.owner)
+            .await
+            .unwrap()
+    })
+    .await;
+    assert_eq!(in_a_dump(&world, "*", "create table feed_g1.post"), 0);
+    world.settle(projectors).await;
+}
