@@ -1,4 +1,4 @@
-//! `cinelog log`.
+//! `cinelog log info`.
 
 use chrono::{DateTime, Utc};
 use service::db::Role;
@@ -7,24 +7,15 @@ use uuid::Uuid;
 use crate::out::say;
 use crate::stack::Database;
 
-/// Looks at the log.
+/// Which log it is, how far it goes, and how far behind each subscription is.
 #[derive(clap::Args)]
-pub struct Log {
+pub(super) struct Info {
     #[command(flatten)]
     database: Database,
-    #[command(subcommand)]
-    what: What,
 }
 
-#[derive(clap::Subcommand)]
-enum What {
-    /// Which log it is, how far it goes, and how far behind each subscription is.
-    Info,
-}
-
-impl Log {
+impl Info {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let What::Info = self.what;
         let pool = self.database.pool(Role::Api).await?;
         let (id, floor, head, newest): (Uuid, i64, Option<i64>, Option<DateTime<Utc>>) = sqlx::query_as(
             "SELECT l.log_id, l.floor, e.position, e.recorded_at FROM log.log l
