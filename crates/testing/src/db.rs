@@ -1,5 +1,7 @@
 //! A fresh database per test, copied from a template that is migrated once per set of migrations.
 
+use std::process::Command;
+
 use anyhow::Context;
 use service::db::Role;
 use service::secret::Secret;
@@ -76,6 +78,46 @@ impl Database {
         &self.url
     }
 
+    /// All that is in it, as a backup has it.
+    ///
+    /// # Panics
+    ///
+    /// When `pg_dump` fails.
+    pub fn dump(&self) -> Dump {
+        let file = tempfile::NamedTempFile::new().expect("make a temporary file");
+        tool("pg_dump", |command| {
+            command
+                .args(["--format=custom", "--file"])
+                .arg(file.path())
+                .arg(self.url.expose())
+        });
+        Dump(file)
+    }
+
+    /// Another database, restored from `dump`.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made, or `pg_restore` fails.
+    pub async fn restored(dump: &Dump) -> Self {
+        let server = environment::required("DATABASE_URL");
+        let name = format!("cinelog_test_{}", Uuid::now_v7().simple());
+        let made = async {
+            let mut admin = PgConnection::connect(&server).await?;
+            execute(&mut admin, format!("CREATE DATABASE {name}")).await?;
+            admin.close().await?;
+            url_of(&server, &name)
+        };
+        let url = made.await.expect("make a database");
+        tool("pg_restore", |command| {
+            command
+                .args(["--exit-on-error", "--dbname", &url])
+                .arg(dump.0.path())
+        });
+        let url = Secret::new(url);
+        Self { server, name, url }
+    }
+
     /// A pool with the rights of `role`.
     ///
     /// # Panics
@@ -86,6 +128,18 @@ impl Database {
             .await
             .expect("connect to the test's own database")
     }
+}
+
+/// A backup of a database.
+#[derive(Debug)]
+pub struct Dump(tempfile::NamedTempFile);
+
+#[track_caller]
+fn tool(name: &str, with: impl FnOnce(&mut Command) -> &mut Command) {
+    let output = with(&mut Command::new(name)).output();
+    let output = output.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {told}");
 }
 
 impl Drop for Database {

@@ -48,7 +48,7 @@ pub enum Command {
     Projectors(projectors::Projectors),
     /// Bring the database to the newest shape.
     Migrate(migrate::Migrate),
-    /// Look at the log.
+    /// Look at the log; after a restore, bring it back together with its topic.
     Log(log::Log),
     /// Prove that the log is whole: positions, streams, the topic, read models.
     Verify(verify::Verify),
@@ -75,7 +75,7 @@ impl Command {
             Self::Relay(relay) => relay.run(shutdown).await,
             Self::Projectors(projectors) => Box::pin(projectors.run(shutdown)).await,
             Self::Migrate(migrate) => Box::pin(migrate.run()).await,
-            Self::Log(log) => Box::pin(log.run()).await,
+            Self::Log(log) => Box::pin(log.run(shutdown)).await,
             Self::Verify(verify) => Box::pin(verify.run(shutdown)).await,
             Self::Export(export) => Box::pin(export.run(shutdown)).await,
             Self::Replay(replay) => Box::pin(replay.run(shutdown)).await,

@@ -55,8 +55,9 @@ pub enum Refusal {
     },
     /// Postgres lacks what the topic holds.
     #[error(
-        "the topic holds facts up to position {position}, which Postgres does not have (is it a restored backup?): \
-         restore a newer backup, or use another TOPIC_PREFIX to go on without them in a new topic"
+        "the topic holds facts up to position {position}, which Postgres does not have (is it a restored backup?). Two ways \
+         out: `cinelog log import` takes them back into Postgres, as long as nothing was appended since; \
+         `TOPIC_PREFIX=NEW cinelog log fork` gives them up and goes on as another log, in a new topic"
     )]
     PostgresBehind {
         /// The last position in the topic.
@@ -76,7 +77,8 @@ pub enum Refusal {
     /// The same position, another fact.
     #[error(
         "position {position} is fact {postgres} in Postgres and {kafka} in the topic: two histories. \
-         Use another TOPIC_PREFIX to fill a new topic from this one"
+         Something was appended after a backup was restored, so `cinelog log import` can do nothing any more; \
+         `TOPIC_PREFIX=NEW cinelog log fork` goes on with what Postgres has as another log, in a new topic"
     )]
     TwoHistories {
         /// The position.
@@ -174,10 +176,7 @@ impl Survey {
         };
         let marker = marker.map_err(|Garbled| Refusal::UnreadableMarker)?;
         let Marker {
-            position,
-            event_id,
-            lane,
-            ..
+            position, event_id, ..
         } = marker;
         if marker.log_id != log_id {
             return Err(Refusal::ForeignLog {
@@ -197,10 +196,19 @@ impl Survey {
             }
             Some(_) => {}
         }
-        if self.tail == Some((log_id, position, event_id)) {
-            Ok(position)
-        } else {
-            Err(Refusal::OtherTail { lane, position })
+        self.ends_with_marker().map(|()| position)
+    }
+
+    /// Whether the marker's lane ends with the fact that the marker names.
+    pub(super) fn ends_with_marker(&self) -> Result<(), Refusal> {
+        match self.marker {
+            Some(Ok(marker))
+                if self.tail != Some((marker.log_id, marker.position, marker.event_id)) =>
+            {
+                let Marker { lane, position, .. } = marker;
+                Err(Refusal::OtherTail { lane, position })
+            }
+            _ => Ok(()),
         }
     }
 }

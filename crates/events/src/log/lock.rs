@@ -111,6 +111,19 @@ impl Lock {
     }
 }
 
+/// Whether a relay holds a lock of this database, whatever its topics are called.
+pub(super) async fn somebody_relays(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (
+             SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+             WHERE l.locktype = 'advisory' AND l.classid = $1 AND l.objsubid = 2 AND l.granted
+               AND d.datname = current_database())",
+    )
+    .bind(sqlx::postgres::types::Oid(LOCK_CLASS.unsigned_abs()))
+    .fetch_one(connection)
+    .await
+}
+
 async fn within<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
     let silent = || sqlx::Error::Io(io::Error::from(io::ErrorKind::TimedOut));
     tokio::time::timeout(ANSWER_LIMIT, answer)

@@ -5,6 +5,8 @@
 
 mod asyncapi;
 mod check;
+mod fork;
+mod import;
 mod lock;
 mod marker;
 mod producer;
@@ -28,6 +30,8 @@ use service::secret::Secret;
 
 pub use asyncapi::asyncapi;
 pub use check::Refusal;
+pub use fork::{ForkError, Forkable, fork, forkable};
+pub use import::{ImportError, Imported, import};
 pub use record::{RecordError, from_record, to_headers};
 pub use relay::{Relay, RelayError};
 pub use replay::{Replay, ReplayError};

@@ -287,7 +287,7 @@ pub(super) fn bounds<C: ConsumerContext>(
 }
 
 /// Number of partitions; 0 when there is no such topic.
-async fn partitions(kafka: &Kafka, topic: &str) -> KafkaResult<usize> {
+pub(super) async fn partitions(kafka: &Kafka, topic: &str) -> KafkaResult<usize> {
     let (client, topic) = (kafka.reader("relay"), topic.to_owned());
     asking(move || {
         let client: BaseConsumer<Readers> = client.create_with_context(Readers)?;

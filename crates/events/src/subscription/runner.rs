@@ -45,7 +45,7 @@ enum BatchError {
     Lost,
     #[error(
         "the topic holds a fact at position {0} that Postgres does not: a restored backup? Nothing is applied until \
-         Postgres has it, or TOPIC_PREFIX names a topic of this log"
+         Postgres has it (`cinelog log import`), or TOPIC_PREFIX names a topic of this log (`cinelog log fork`)"
     )]
     TopicAhead(Position),
     #[error("the batch took too long")]

@@ -13,7 +13,7 @@ use crate::support::{World, post, user};
 
 const WORDS: &str = "Vi un colibrí en Xochimilco";
 
-async fn publish(world: &World, n: u128) -> Result<(), ExecuteError> {
+pub(crate) async fn publish(world: &World, n: u128) -> Result<(), ExecuteError> {
     let stream = StreamKey::post(post(n));
     let fact = PostPublished {
         post: post(n),

@@ -3,6 +3,7 @@
 mod broker;
 mod check;
 mod crash;
+mod import;
 mod replay;
 mod restore;
 mod tail;

@@ -21,7 +21,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let database = Database::migrated().await;
+        Self::on(Database::migrated().await).await
+    }
+
+    pub(crate) async fn on(database: Database) -> Self {
         let shutdown = Shutdown::new();
         let keys = Keys::new(Key::from_bytes([7; 32]));
         let log = Log::open(database.pool(Role::Api).await, keys.clone(), &shutdown)

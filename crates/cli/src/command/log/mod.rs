@@ -1,8 +1,12 @@
 //! `cinelog log`: a file per subcommand.
 
+mod fork;
+mod import;
 mod info;
 
-/// Looks at the log.
+use service::shutdown::Shutdown;
+
+/// Looks at the log, and brings it back together with its topic after a restore.
 #[derive(clap::Args)]
 pub struct Log {
     #[command(subcommand)]
@@ -13,12 +17,18 @@ pub struct Log {
 enum What {
     /// Which log it is, how far it goes, and how far behind each subscription is.
     Info(info::Info),
+    /// Take back into Postgres what only the topic has, after a restore to an older state.
+    Import(import::Import),
+    /// Make this another log, with an id and a topic of its own.
+    Fork(fork::Fork),
 }
 
 impl Log {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         match self.what {
             What::Info(info) => info.run().await,
+            What::Import(import) => import.run(shutdown).await,
+            What::Fork(fork) => fork.run(shutdown).await,
         }
     }
 }

@@ -35,7 +35,7 @@ fn marker(log: Uuid, position: i64, event: EventId, lane: i16) -> String {
         .to_string()
 }
 
-async fn refusal(world: &World, kafka: &Kafka) -> Refusal {
+pub(super) async fn refusal(world: &World, kafka: &Kafka) -> Refusal {
     match Running::start(world, kafka).await.end().await {
         Err(RelayError::Refused(refusal)) => refusal,
         other => panic!("not refused: {other:?}"),

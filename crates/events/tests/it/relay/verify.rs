@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use super::{LIMIT, Running, all, append, relayed_exactly, topics};
 use crate::support::{World, post, user};
 
-async fn report(world: &World, kafka: Option<&Kafka>, from: i64) -> Report {
+pub(super) async fn report(world: &World, kafka: Option<&Kafka>, from: i64) -> Report {
     let mut connection = world.owner().await.acquire().await.unwrap();
     verify::log(&mut connection, kafka, Position(from), &|_| {})
         .await
