@@ -11,6 +11,7 @@ mod life;
 mod outputs;
 mod pipeline;
 mod program;
+mod restore;
 mod topic;
 mod up;
 mod world;

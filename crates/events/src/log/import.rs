@@ -10,7 +10,7 @@ mod write;
 
 pub(super) use write::allow_appends;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use super::lock::Lock;
 use super::producer::Producer;
 use super::{Kafka, TopicError, asking, blocking, topic};
 use crate::envelope::Sealed;
+use crate::fact::Fact;
 use crate::id::{EventId, Position, TenantId, UserId};
 use crate::upcast::{self, ReadError};
 use tail::Stretch;
@@ -159,6 +160,15 @@ struct Head {
 /// Whose texts.
 type Person = (TenantId, UserId);
 
+/// Who is concerned by what is imported.
+#[derive(Debug, Default)]
+struct Persons {
+    /// Facts that hold texts, by person.
+    texts: BTreeMap<Person, u64>,
+    /// Erased since the backup, which still has their keys.
+    erased: BTreeSet<Person>,
+}
+
 /// Imports what is behind Postgres' end, up to the relay's marker. `pool` is the owner's. Can be repeated, and goes on
 /// where it was; from the first batch to the last, nothing can be appended. Persons without a key are refused unless
 /// `without_keys`. `progress` is told the position reached.
@@ -234,16 +244,18 @@ async fn locked(
             since: head.map(|head| head.recorded_at.timestamp_millis()),
         },
     };
-    let sealed = topic.judge().await?;
-    let lost = write::without_key(&mut connection, sealed.keys().copied()).await?;
-    let unreadable = lost.iter().filter_map(|person| sealed.get(person)).sum();
+    let Persons { texts, erased } = topic.judge().await?;
+    let mut lost = write::without_key(&mut connection, texts.keys().copied()).await?;
+    lost.retain(|person| !erased.contains(person));
+    let unreadable = lost.iter().filter_map(|person| texts.get(person)).sum();
     if !lost.is_empty() && !without_keys {
         return Err(ImportError::KeysLost {
             facts: unreadable,
             persons: lost.len(),
         });
     }
-    write::fence(&mut connection, after, &lost).await?;
+    let gone: Vec<Person> = erased.into_iter().chain(lost.iter().copied()).collect();
+    write::fence(&mut connection, after, &gone).await?;
     topic.write(&mut connection, after, progress).await?;
     Ok(Imported {
         after,
@@ -261,9 +273,8 @@ struct Topic {
 }
 
 impl Topic {
-    /// Reads all of it, from Postgres' own last fact on: is it that log's continuation, whole and readable? Gives how many
-    /// facts hold texts, by person.
-    async fn judge(&self) -> Result<BTreeMap<Person, u64>, ImportError> {
+    /// Reads all of it, from Postgres' own last fact on: is it that log's continuation, whole and readable?
+    async fn judge(&self) -> Result<Persons, ImportError> {
         let (kafka, head, mut stretch) = (self.kafka.clone(), self.head, self.stretch);
         if let Some(head) = head {
             stretch.first = head.position;
@@ -310,31 +321,27 @@ async fn judge_stretch(
     kafka: Kafka,
     head: Option<Head>,
     stretch: Stretch,
-) -> Result<BTreeMap<Person, u64>, ImportError> {
+) -> Result<Persons, ImportError> {
     blocking(move || {
-        let (mut sealed, mut wrong) = (BTreeMap::new(), None);
+        let (mut persons, mut judged) = (Persons::default(), Ok(()));
         tail::read(&kafka, stretch, |fact| {
-            match judge(&fact, head) {
-                Ok(true) => *sealed.entry((fact.tenant, fact.meta.actor)).or_default() += 1,
-                Ok(false) => {}
-                Err(error) => {
-                    wrong = Some(error);
-                    return ControlFlow::Break(());
-                }
+            judged = judge(&fact, head, &mut persons);
+            match judged {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
             }
-            ControlFlow::Continue(())
         })?;
-        wrong.map_or(Ok(sealed), Err)
+        judged.map(|()| persons)
     })
     .await
 }
 
-/// Whether a fact holds texts; an error when it is another than Postgres has at its place, or does not read.
-fn judge(fact: &Sealed, head: Option<Head>) -> Result<bool, ImportError> {
+/// Takes a fact in; an error when it is another than Postgres has at its place, or does not read.
+fn judge(fact: &Sealed, head: Option<Head>, persons: &mut Persons) -> Result<(), ImportError> {
     let position = fact.position;
     if let Some(head) = head.filter(|head| head.position == position) {
         if head.event_id == fact.event_id {
-            return Ok(false);
+            return Ok(());
         }
         let (postgres, kafka) = (head.event_id, fact.event_id);
         return Err(Refusal::TwoHistories {
@@ -346,7 +353,14 @@ fn judge(fact: &Sealed, head: Option<Head>) -> Result<bool, ImportError> {
     }
     let read = upcast::decode(&fact.fact_type, fact.schema_version, &fact.payload);
     let read = read.map_err(|reason| ImportError::Unreadable { position, reason })?;
-    Ok(read.has_personal())
+    if read.has_personal() {
+        let person = (fact.tenant, fact.meta.actor);
+        *persons.texts.entry(person).or_default() += 1;
+    }
+    if let Fact::UserErased(erased) = read {
+        persons.erased.insert((fact.tenant, erased.user));
+    }
+    Ok(())
 }
 
 /// Hands the facts on in batches, until nobody takes them any more. Blocks.

@@ -50,6 +50,9 @@ impl Fork {
                 )),
                 None => say("KAFKA_BROKERS is not set: no topic was looked at"),
             }
+            say(
+                "who was erased after a backup that was restored is not erased any more: erase them again",
+            );
             say("nothing was changed. To do it, stop every process and run");
             say(format_args!("  cinelog log fork --of {}", log.log_id));
             return Ok(());

@@ -53,12 +53,12 @@ pub(super) async fn without_key(
 }
 
 /// Lets nobody append from here on, also should this process die: only the last batch, or a fork, allows it again. Fails
-/// when something was appended since `head` was seen. The keys of `lost` persons count as destroyed: a new one would not
-/// open what the lost one has sealed.
+/// when something was appended since `head` was seen. The keys of the persons that are `gone` are destroyed, or count as
+/// destroyed: a new one would not open what a lost one has sealed.
 pub(super) async fn fence(
     connection: &mut PgConnection,
     head: Position,
-    lost: &[Person],
+    gone: &[Person],
 ) -> Result<(), ImportError> {
     let mut tx = begin(connection).await?;
     sqlx::query("REVOKE EXECUTE ON FUNCTION log.append FROM cinelog_api, cinelog_transcoder")
@@ -70,11 +70,9 @@ pub(super) async fn fence(
         .await?;
     let now = self::head(&mut tx).await?;
     unchanged(head, now.map(|now| now.position))?;
-    let (tenants, people): (Vec<_>, Vec<_>) = lost.iter().copied().unzip();
+    let (tenants, people): (Vec<_>, Vec<_>) = gone.iter().copied().unzip();
     sqlx::query(
-        "INSERT INTO log.person_keys (tenant, person, erased_at)
-         SELECT u.tenant, u.person, clock_timestamp() FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant, person)
-         ON CONFLICT DO NOTHING",
+        "SELECT log.erase_person(u.tenant, u.person) FROM unnest($1::uuid[], $2::uuid[]) AS u(tenant, person)",
     )
     .bind(tenants)
     .bind(people)

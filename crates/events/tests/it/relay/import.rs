@@ -1,10 +1,12 @@
 //! Postgres is restored to an older state: what only the topic has is taken back, or the log becomes another.
 
-use events::id::Position;
+use events::fact::user::UserErased;
+use events::id::{Position, StreamKey};
 use events::log::{
     ForkError, ImportError, Imported, Kafka, Refusal, RelayError, fork, forkable, import,
     to_headers,
 };
+use events::store::Emit;
 use events::verify::Report;
 use rdkafka::producer::{BaseRecord, Producer};
 use service::shutdown::Shutdown;
@@ -14,7 +16,7 @@ use super::check::refusal;
 use super::verify::report;
 use super::{LIMIT, Running, all, append, put, relayed_exactly, rival, topics};
 use crate::forgetting::publish;
-use crate::support::World;
+use crate::support::{World, user};
 
 /// A log whose topic goes on behind the backup: `before` facts are in both, `after` only in the topic.
 async fn restored(before: usize, after: usize) -> (World, World, Kafka) {
@@ -204,7 +206,7 @@ async fn texts_whose_keys_are_lost_are_counted_and_given_up_only_when_asked_to()
     assert!(publish(&given_up, 3).await.is_err());
 
     let kept = restore(&dump).await;
-    sqlx::query("INSERT INTO log.person_keys VALUES ($1, $2, $3)")
+    sqlx::query("INSERT INTO log.person_keys (tenant, person, wrapped) VALUES ($1, $2, $3)")
         .bind(keys.0)
         .bind(keys.1)
         .bind(keys.2)
@@ -215,6 +217,39 @@ async fn texts_whose_keys_are_lost_are_counted_and_given_up_only_when_asked_to()
     assert_eq!(done.unreadable, 0);
     publish(&kept, 3).await.unwrap();
     is_whole(&kept, &kafka).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_erased_after_the_backup_is_erased_again() {
+    let (world, kafka) = (World::new().await, topics());
+    publish(&world, 1).await.unwrap();
+    let dump = world.database.dump();
+    let erased = UserErased { user: user(1) };
+    let (command, stream) = (
+        world.command(user(1), "erase", "1"),
+        StreamKey::user(user(1)),
+    );
+    let emit = Emit {
+        stream: stream.clone(),
+        fact: erased.into(),
+    };
+    let accepted = world
+        .log
+        .execute(&command, &[stream], |_| Ok(vec![emit.clone()]));
+    accepted.await.unwrap();
+    relayed(&world, &kafka).await;
+    let restored = restore(&dump).await;
+    assert_eq!(readable_keys(&restored).await, 1);
+    imported(&restored, &kafka, false).await.unwrap();
+    assert_eq!(readable_keys(&restored).await, 0);
+    is_whole(&restored, &kafka).await;
+}
+
+async fn readable_keys(world: &World) -> i64 {
+    sqlx::query_scalar("SELECT count(wrapped) FROM log.person_keys")
+        .fetch_one(&world.owner().await)
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
