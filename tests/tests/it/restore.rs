@@ -1,10 +1,15 @@
 //! Postgres is restored from a backup, and the topic knows more: the two ways out, as an operator takes them.
 
+use events::seal::Key;
+use events::store::{Keys, Log};
 use rustix::process::Signal;
+use service::db::Role;
+use sqlx::PgPool;
 use testing::db::Database;
 use testing::kafka;
 use testing::process::Child;
 
+use crate::life::Life;
 use crate::topic;
 use crate::world::{LIMIT, World};
 
@@ -22,6 +27,7 @@ impl Restored {
         let dump = world.database.dump();
         world.life.go_on(60).await;
         let relay = world.start(&["relay"]);
+        made(prefix).await;
         topic::equals_the_log(prefix, &world.owner).await;
         end(relay).await;
         // Keys are backed up apart from the log, and more often.
@@ -29,7 +35,7 @@ impl Restored {
         let keys: Vec<(uuid::Uuid, uuid::Uuid, Vec<u8>)> =
             sqlx::query_as(keys).fetch_all(&world.owner).await.unwrap();
         let database = Database::restored(&dump).await;
-        let owner = database.pool(service::db::Role::Owner).await;
+        let owner = database.pool(Role::Owner).await;
         for (tenant, person, wrapped) in keys {
             sqlx::query(
                 "INSERT INTO log.person_keys (tenant, person, wrapped) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
@@ -59,11 +65,31 @@ impl Restored {
     }
 
     async fn is_whole(&self, prefix: &str) {
-        let owner = self.database.pool(service::db::Role::Owner).await;
+        made(prefix).await;
+        let owner = self.database.pool(Role::Owner).await;
         topic::equals_the_log(prefix, &owner).await;
         let verified = self.said(&["verify", "--rebuild"], prefix, true).await;
         assert!(verified.contains("no differences"), "{verified}");
     }
+}
+
+/// The topics are there: who reads them does not wait for that.
+async fn made(prefix: &str) {
+    let config = events::log::Config {
+        kafka_brokers: Some(kafka::brokers()),
+        topic_prefix: prefix.to_owned(),
+        kafka_replication: 1,
+        kafka_config: vec![],
+    };
+    let kafka = events::log::Kafka::from_config(&config).unwrap();
+    events::log::ensure(&kafka).await.unwrap();
+}
+
+async fn head(owner: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT max(position) FROM log.events")
+        .fetch_one(owner)
+        .await
+        .unwrap()
 }
 
 async fn end(program: Child) {
@@ -94,22 +120,19 @@ async fn a_restored_log_takes_the_topics_tail_back_and_goes_on() {
 async fn a_restored_log_that_was_appended_to_becomes_another() {
     let (old, new) = (kafka::unique_prefix(), kafka::unique_prefix());
     let restored = Restored::new(&old).await;
-    let owner = restored.database.pool(service::db::Role::Owner).await;
+    let owner = restored.database.pool(Role::Owner).await;
     let id: uuid::Uuid = sqlx::query_scalar("SELECT log_id FROM log.log")
         .fetch_one(&owner)
         .await
         .unwrap();
-    // Somebody is erased: a command, and so a fact.
-    let user: String = sqlx::query_scalar(
-        "SELECT substr(stream_id, 6) FROM log.streams WHERE stream_id LIKE 'user-%' ORDER BY stream_id LIMIT 1",
-    )
-    .fetch_one(&owner)
-    .await
-    .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let storage = folder.path().to_str().unwrap();
-    let erase = ["erase", &user, "--yes", "--storage-url", storage];
-    restored.said(&erase, &old, true).await;
+    // People go on before anybody has thought of the topic.
+    let (head, api) = (head(&owner).await, restored.database.pool(Role::Api).await);
+    let keys = Keys::new(Key::from_bytes([7; 32]));
+    let log = Log::open(api, keys, &restored.world.shutdown)
+        .await
+        .unwrap();
+    Life::begin(log, 6).await.go_on(100).await;
+    assert!(self::head(&owner).await > head);
 
     let refused = restored.said(&["log", "import"], &old, false).await;
     assert!(refused.contains("cinelog log fork"), "{refused}");

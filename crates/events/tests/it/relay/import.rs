@@ -235,7 +235,9 @@ async fn who_was_erased_after_the_backup_is_erased_again() {
     };
     let accepted = world
         .log
-        .execute(&command, &[stream], |_| Ok(vec![emit.clone()]));
+        .execute(&command, std::slice::from_ref(&stream), |_| {
+            Ok(vec![emit.clone()])
+        });
     accepted.await.unwrap();
     relayed(&world, &kafka).await;
     let restored = restore(&dump).await;
