@@ -32,6 +32,19 @@ impl Database {
         Self::create("", async |pool| Ok(service::migrate::run(pool).await?)).await
     }
 
+    /// The same on the server at `server`, which is a test's own.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made.
+    pub async fn migrated_on(server: &str) -> Self {
+        Self::create_on(server.to_owned(), "", async |pool| {
+            Ok(service::migrate::run(pool).await?)
+        })
+        .await
+        .unwrap_or_else(|error| panic!("make a database: {error:#}"))
+    }
+
     /// A database on the server at `DATABASE_URL` with all that `migrate` makes. `set` names what that is; `migrate`
     /// runs only when there is no template of that set and of the migrations compiled in.
     ///

@@ -61,7 +61,16 @@ pub fn unique_prefix() -> String {
 ///
 /// When the topic does not exist or cannot be read in time.
 pub async fn read_committed(topic: &str) -> Vec<Record> {
-    let (brokers, topic) = (brokers(), topic.to_owned());
+    read_committed_at(&brokers(), topic).await
+}
+
+/// The same, of brokers that are a test's own.
+///
+/// # Panics
+///
+/// When the topic does not exist or cannot be read in time.
+pub async fn read_committed_at(brokers: &str, topic: &str) -> Vec<Record> {
+    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
     // The consumer's calls block.
     let read = tokio::task::spawn_blocking(move || read_topic(&brokers, &topic));
     read.await

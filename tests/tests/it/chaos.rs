@@ -1,114 +1,129 @@
-//! Relays, projectors and writers are killed all at once, over and over: at each commit point and anywhere between, while
-//! commits dawdle and people go on. Every now and then all may catch up, and everything that is kept twice is compared.
+//! Relays, projectors, writers, the API and the transcoder are killed all at once, over and over: at each commit point and
+//! anywhere between, while commits dawdle, the broker goes away, and people and clients go on. Every now and then all may
+//! catch up, and everything that is kept twice is compared.
 //!
 //! `make crash SEED=7 MINUTES=5` is a long run; a short one is part of every test run.
 
-use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-use sqlx::PgPool;
-use testing::environment;
-use testing::kafka;
-use testing::process::Child;
+use service::shutdown::Shutdown;
+use sqlx::{AssertSqlSafe, PgPool};
+use testing::db::Database;
+use testing::{clip, environment, kafka, wait};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use crate::broker::{Broker, Outage};
+use crate::client::{Client, Problems, assets_have_ended_once};
 use crate::life::Chance;
-use crate::program;
 use crate::topic;
-use crate::world::{LIMIT, Programs, World};
+use crate::victim::{Kills, Slot, VICTIMS, outlive_leases};
+use crate::world::{LIMIT, World, end};
 
 /// How long killing goes on before what is left is compared.
 const STRETCH: Duration = Duration::from_secs(25);
-/// How long a process may live that does not come by the point at which it was to die.
-const LONGEST: Duration = Duration::from_secs(6);
+/// Uploads that are begun in a stretch, each of which takes two jobs.
+const UPLOADS: usize = 2;
 
-/// What is killed, how many of each at once, and the commit points they come by.
-const VICTIMS: [(Victim, usize, &[&str]); 3] = [
-    (
-        Victim::Relay,
-        2,
-        &[
-            "relay.before_init",
-            "relay.before_commit",
-            "relay.after_commit",
-        ],
-    ),
-    (
-        Victim::Projectors,
-        3,
-        &["subscription.before_commit", "subscription.after_commit"],
-    ),
-    (
-        Victim::Writer,
-        2,
-        &["append.before_send", "append.after_commit"],
-    ),
-];
-
-#[derive(Clone, Copy)]
-enum Victim {
-    Relay,
-    Projectors,
-    Writer,
+/// What the run has come to.
+#[derive(Default)]
+struct Tally {
+    kills: Kills,
+    outages: Vec<Outage>,
+    assets: Vec<String>,
+    ready: usize,
+    compared: u32,
 }
-
-/// Kills, by where they happened.
-type Kills = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_killed_the_log_stays_whole() {
     let seed = environment::optional("CRASH_SEED").map_or(1, |text| text.parse().unwrap());
     let minutes = environment::optional("CRASH_MINUTES").map_or(0.2, |text| text.parse().unwrap());
-    let run = Duration::from_secs_f64(60.0 * minutes);
-    let prefix = kafka::unique_prefix();
-    let mut world = World::new(Some(&prefix), seed).await;
-    commits_dawdle(&world.owner).await;
-    let (end, kills, mut compared) = (Instant::now() + run, Kills::default(), 0);
-    while Instant::now() < end {
-        let until = end.min(Instant::now() + STRETCH);
-        kill_until(&mut world, until, &kills).await;
-        mend(&mut world).await;
-        compared += 1;
+    let (broker, prefix) = (Broker::start().await, kafka::unique_prefix());
+    let topics = Some((broker.address(), prefix.as_str()));
+    let mut world = World::on(Database::migrated().await, topics, seed).await;
+    world.life.pretends_uploads = false;
+    commits_dawdle(&world.owner, seed).await;
+    let (api, found) = watch::channel(String::new());
+    let mut clients = vec![];
+    for name in ["ana", "beto"] {
+        let told = Problems::default();
+        clients.push(Client::new(&mut world, name, found.clone(), &told).await);
     }
-    topic::equals_the_log(&prefix, &world.owner).await;
-    let facts: i64 = sqlx::query_scalar("SELECT max(position) FROM log.events")
-        .fetch_one(&world.owner)
-        .await
-        .unwrap();
-    let kills = kills.lock().unwrap().clone();
-    let total: u64 = kills.values().sum();
-    let places: Vec<_> = kills
-        .iter()
-        .map(|(place, n)| format!("{n} {place}"))
-        .collect();
-    println!(
-        "crash: seed {seed}: {total} kills ({}), {facts} facts, {compared} comparisons, 0 differences",
-        places.join(", ")
-    );
-    assert!(total > 0, "somebody was killed");
+    let mut tally = Tally::default();
+    let finish = Instant::now() + Duration::from_secs_f64(60.0 * minutes);
+    while Instant::now() < finish {
+        let (until, stop) = (finish.min(Instant::now() + STRETCH), world.shutdown.child());
+        let asking = clients_go_on(&world, clients, &stop);
+        kill_until(&mut world, &broker, until, &api, &mut tally).await;
+        stop.cancel();
+        clients = mend(&mut world, asking, &api, &mut tally).await;
+        tally.compared += 1;
+    }
+    topic::at_equals_the_log(broker.address(), &prefix, &world.owner).await;
+    tell(seed, &world.owner, &clients, &tally).await;
     assert!(world.shutdown.finish(LIMIT).await);
 }
 
-/// Keeps every victim dying while people go on.
-async fn kill_until(world: &mut World, until: Instant, kills: &Kills) {
+/// Starts the clients, the first of which uploads too.
+fn clients_go_on(
+    world: &World,
+    clients: Vec<Client>,
+    stop: &Shutdown,
+) -> Vec<JoinHandle<(Client, Vec<String>)>> {
+    let start = |(nth, mut client): (usize, Client)| {
+        let stop = stop.clone();
+        world.shutdown.spawn(async move {
+            let mut assets = vec![];
+            if nth == 0 {
+                for n in 0..UPLOADS {
+                    let (clip, kind) = match n % 2 {
+                        0 => (clip::tone(1), "audio/wav"),
+                        _ => (clip::video(160, 90, "25", 1), "video/mp4"),
+                    };
+                    let bytes = std::fs::read(clip).unwrap();
+                    assets.push(client.upload(&bytes, kind).await);
+                }
+            }
+            client.go_on(&stop).await;
+            (client, assets)
+        })
+    };
+    clients.into_iter().enumerate().map(start).collect()
+}
+
+/// Keeps every victim dying while people go on; for a while of it, the broker is not there.
+async fn kill_until(
+    world: &mut World,
+    broker: &Broker,
+    until: Instant,
+    api: &watch::Sender<String>,
+    tally: &mut Tally,
+) {
     let mut slots = vec![];
     for (victim, count, points) in VICTIMS {
         for _ in 0..count {
             let slot = Slot {
                 programs: world.programs.clone(),
                 database: world.database.url().expose().to_owned(),
+                owner: world.owner.clone(),
                 victim,
                 points,
                 chance: Chance(world.life.chance().below(u64::MAX)),
-                kills: Arc::clone(kills),
+                api: api.clone(),
+                kills: tally.kills.clone(),
             };
             slots.push(world.shutdown.spawn(slot.keep_killing(until)));
         }
     }
+    let (owner, mut chance) = (
+        world.owner.clone(),
+        Chance(world.life.chance().below(u64::MAX)),
+    );
     let all = async {
+        tally
+            .outages
+            .push(go_without(broker, &owner, &mut chance).await);
         for slot in slots {
             slot.await.unwrap();
         }
@@ -119,89 +134,124 @@ async fn kill_until(world: &mut World, until: Instant, kills: &Kills) {
     }
 }
 
+/// The broker goes away in the middle of it, for as long as it takes the log to grow: nobody but the relay waits for it.
+async fn go_without(broker: &Broker, owner: &PgPool, chance: &mut Chance) -> Outage {
+    grows(owner, 1 + chance.below(500)).await;
+    let how = [Outage::Killed, Outage::Frozen][usize::try_from(chance.below(2)).unwrap()];
+    let facts = 100 + chance.below(500);
+    broker.goes_away(how, grows(owner, facts)).await;
+    how
+}
+
+async fn grows(owner: &PgPool, by: u64) {
+    let before = head(owner).await;
+    wait::until_true(LIMIT, "the log grows", async || {
+        head(owner).await.abs_diff(before) >= by
+    })
+    .await;
+}
+
+async fn head(owner: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT COALESCE(max(position), 0) FROM log.events")
+        .fetch_one(owner)
+        .await
+        .unwrap()
+}
+
 /// Lets everything catch up undisturbed, and compares.
-async fn mend(world: &mut World) {
+async fn mend(
+    world: &mut World,
+    asking: Vec<JoinHandle<(Client, Vec<String>)>>,
+    url: &watch::Sender<String>,
+    tally: &mut Tally,
+) -> Vec<Client> {
+    outlive_leases(&world.owner).await;
+    let (api, found) = world.programs.api(&[]).await;
+    url.send_replace(found);
     let (relay, projectors) = (world.start(&["relay"]), world.start(&["projectors"]));
+    let worker = world.programs.worker(&[]);
+    let mut clients = vec![];
+    for client in asking {
+        let (client, assets) = client.await.unwrap();
+        tally.assets.extend(assets);
+        clients.push(client);
+    }
     world.life.go_on(10).await;
+    wait::until_true(LIMIT, "every upload's jobs have ended", async || {
+        ended(&world.owner).await == tally.assets.len()
+    })
+    .await;
     world.caught_up().await;
     world.is_whole().await;
-    for process in [relay, projectors] {
-        process.signal(Signal::TERM);
-        let ended = process.finish(LIMIT).await;
-        assert!(ended.status.success(), "{ended:?}");
+    for client in &clients {
+        client.is_kept(&world.owner).await;
     }
-}
-
-/// One process after the other, each to die.
-struct Slot {
-    programs: Programs,
-    database: String,
-    victim: Victim,
-    points: &'static [&'static str],
-    chance: Chance,
-    kills: Kills,
-}
-
-impl Slot {
-    async fn keep_killing(mut self, until: Instant) {
-        while Instant::now() < until {
-            let count = self.points.len() as u64 + 1;
-            let at = usize::try_from(self.chance.below(count)).unwrap();
-            let point = self.points.get(at).copied();
-            let time = 1 + self.chance.below(if point == Some("relay.before_init") {
-                1
-            } else {
-                8
-            });
-            let armed = point.map_or_else(String::new, |point| format!("{point}=kill@{time}"));
-            let mut child = self.start(&armed);
-            let limit = match point {
-                Some(_) => LONGEST,
-                None => Duration::from_millis(200 + self.chance.below(3_000)),
-            };
-            let alone = child.ends_within(limit).await;
-            if !alone {
-                child.kill();
-            }
-            let ended = child.finish(LIMIT).await;
-            match ended.status.signal() {
-                Some(9) => {
-                    let place = point.filter(|_| alone).unwrap_or("anywhere");
-                    *self.kills.lock().unwrap().entry(place).or_default() += 1;
-                }
-                // A writer has come to its end before its turn.
-                _ => assert!(ended.status.success(), "{armed}: {ended:?}"),
-            }
-        }
+    tally.ready = assets_have_ended_once(&world.owner, &tally.assets).await;
+    for process in [relay, projectors, api, worker] {
+        end(process).await;
     }
-
-    fn start(&mut self, armed: &str) -> Child {
-        let armed = [("CINELOG_FAILPOINTS", armed)];
-        match self.victim {
-            Victim::Relay => self.programs.start(&["relay"], &armed),
-            Victim::Projectors => self.programs.start(&["projectors"], &armed),
-            Victim::Writer => {
-                let name = format!("w{:x}", self.chance.below(u64::MAX));
-                Child::start(writer(), &[&self.database, "4", "60", &name], &armed)
-            }
-        }
-    }
+    clients
 }
 
-/// The example of crate `events` that appends from many writers at once.
-fn writer() -> PathBuf {
-    program::path("examples/append_many")
-}
-
-/// Keeps some transactions open after they have numbered their facts and before they commit.
-async fn commits_dawdle(owner: &PgPool) {
-    sqlx::raw_sql(
-        "CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN PERFORM pg_sleep(random() * 0.01); RETURN NULL; END $$;
-         CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON log.events_0 DEFERRABLE INITIALLY DEFERRED
-         FOR EACH ROW WHEN (NEW.position % 16 = 0) EXECUTE FUNCTION public.dawdle()",
+async fn ended(owner: &PgPool) -> usize {
+    let ended: i64 = sqlx::query_scalar(
+        "SELECT count(DISTINCT stream_id) FROM log.events WHERE type IN ('asset.ready', 'asset.failed')",
     )
+    .fetch_one(owner)
+    .await
+    .unwrap();
+    usize::try_from(ended).unwrap()
+}
+
+/// Keeps some transactions of every writer open after they have numbered their facts and before they commit. The sequence
+/// counts them, come what may of them.
+async fn commits_dawdle(owner: &PgPool, seed: u64) {
+    let seed = seed % 1_000_000;
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "CREATE SEQUENCE public.dawdled;
+         CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+         BEGIN
+             PERFORM nextval('public.dawdled');
+             PERFORM pg_sleep((hashint8(NEW.position + {seed}) & 1023) / 100000.0);
+             RETURN NULL;
+         END $$;
+         CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON log.events_0 DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW WHEN (NEW.position % 16 = 0) EXECUTE FUNCTION public.dawdle()"
+    )))
     .execute(owner)
     .await
     .unwrap();
+}
+
+/// One line of what was done and found. Whatever differs has ended the run before.
+async fn tell(seed: u64, owner: &PgPool, clients: &[Client], tally: &Tally) {
+    let (mut accepted, mut refused) = (0, 0);
+    for client in clients {
+        let kept = client.is_kept(owner).await;
+        (accepted, refused) = (accepted + kept.0, refused + kept.1);
+    }
+    let kills = tally.kills.lock().unwrap().clone();
+    let total: u64 = kills.values().sum();
+    let places: Vec<_> = kills
+        .iter()
+        .map(|(place, n)| format!("{n} {place}"))
+        .collect();
+    let dawdled: i64 = sqlx::query_scalar("SELECT last_value FROM public.dawdled")
+        .fetch_one(owner)
+        .await
+        .unwrap();
+    println!(
+        "crash: seed {seed}: {total} kills ({}), broker away {:?}, {dawdled} commits delayed, {} facts, \
+         {accepted} accepted and {refused} refused over HTTP, {} of {} uploads ready, {} comparisons, 0 differences",
+        places.join(", "),
+        tally.outages,
+        head(owner).await,
+        tally.ready,
+        tally.assets.len(),
+        tally.compared,
+    );
+    assert!(total > 0, "somebody was killed");
+    assert!(dawdled > 1, "some commits dawdled");
+    assert!(accepted > 0 && refused > 0, "clients were answered");
+    assert!(tally.ready > 0, "something was rendered");
 }

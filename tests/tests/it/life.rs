@@ -30,6 +30,8 @@ pub(crate) struct Life {
     tenant: TenantId,
     chance: Chance,
     commands: u64,
+    /// Whether people say that something was uploaded and rendered. A real transcoder must not hear of it.
+    pub(crate) pretends_uploads: bool,
 }
 
 impl Life {
@@ -41,6 +43,7 @@ impl Life {
             tenant,
             chance: Chance(seed),
             commands: 0,
+            pretends_uploads: true,
         };
         for n in 0..USERS {
             life.decide(person(n), &StreamKey::user(person(n)), &[], |state, _| {
@@ -85,8 +88,10 @@ impl Life {
                 11..14 => self.comment(a, post_id(b)).await,
                 14..17 => self.react(a, post_id(b)).await,
                 17 => self.pair(a, person(b)).await,
-                18 => self.profile(a).await,
-                _ => self.asset(AssetId(number(0x2000, b % ASSETS))).await,
+                19 if self.pretends_uploads => {
+                    self.asset(AssetId(number(0x2000, b % ASSETS))).await
+                }
+                _ => self.profile(a).await,
             }
         }
     }

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod broker;
 mod chaos;
+mod client;
 mod crash;
 mod data;
+mod disk;
 mod erase;
 mod feed;
 mod life;
@@ -14,4 +17,5 @@ mod program;
 mod restore;
 mod topic;
 mod up;
+mod victim;
 mod world;

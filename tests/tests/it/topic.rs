@@ -16,6 +16,11 @@ type Wanted = (i16, String, String, String, String);
 /// from 1 to the head once, in the partition that is its lane, with the id, type, subject and text that Postgres has,
 /// in each partition in the order of the log. Returns the records.
 pub(crate) async fn equals_the_log(prefix: &str, owner: &PgPool) -> Vec<Record> {
+    at_equals_the_log(&kafka::brokers(), prefix, owner).await
+}
+
+/// The same, of these brokers.
+pub(crate) async fn at_equals_the_log(brokers: &str, prefix: &str, owner: &PgPool) -> Vec<Record> {
     let wanted: Vec<(i64, i16, String, String, String, String)> = sqlx::query_as(
         "SELECT position, lane, event_id::text, type, subject, payload::text FROM log.events ORDER BY position",
     )
@@ -36,7 +41,7 @@ pub(crate) async fn equals_the_log(prefix: &str, owner: &PgPool) -> Vec<Record> 
 
     let topic = format!("{prefix}.facts");
     let records = wait::until(LIMIT, "everything is in the topic", async || {
-        let records = kafka::read_committed(&topic).await;
+        let records = kafka::read_committed_at(brokers, &topic).await;
         (records.len() >= wanted.len()).then_some(records)
     })
     .await;

@@ -17,11 +17,12 @@ use testing::{kafka, wait};
 
 use crate::feed;
 use crate::life::Life;
-use crate::program::cinelog;
+use crate::program::{cinelog, path};
 
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 /// 32 bytes of 7, as the variable `MASTER_KEY` has them.
 const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+const SECRET_KEY: &str = "a secret that only these tests have";
 /// So small that feeds are pushed, trimmed and given up; the programs get the same.
 const FEED: Config = Config {
     feed_push_limit: 3,
@@ -41,7 +42,13 @@ pub(crate) struct World {
 impl World {
     /// `kafka`: the topics' prefix; none: facts come from Postgres.
     pub(crate) async fn new(kafka: Option<&str>, seed: u64) -> Self {
-        let database = Database::migrated().await;
+        let brokers = kafka.map(|_| kafka::brokers()).unwrap_or_default();
+        let kafka = kafka.map(|prefix| (brokers.as_str(), prefix));
+        Self::on(Database::migrated().await, kafka, seed).await
+    }
+
+    /// In a database of the caller's choice. `kafka`: brokers and the topics' prefix.
+    pub(crate) async fn on(database: Database, kafka: Option<(&str, &str)>, seed: u64) -> Self {
         let owner = database.pool(Role::Owner).await;
         registry::prepare(&owner).await.unwrap();
         let (shutdown, keys) = (Shutdown::new(), Keys::new(Key::from_bytes([7; 32])));
@@ -51,13 +58,15 @@ impl World {
         let mut environment = vec![
             ("DATABASE_URL", database.url().expose().to_owned()),
             ("MASTER_KEY", MASTER_KEY.to_owned()),
+            ("SECRET_KEY", SECRET_KEY.to_owned()),
+            ("LISTEN", "127.0.0.1:0".to_owned()),
             ("FEED_PUSH_LIMIT", FEED.feed_push_limit.to_string()),
             ("FEED_CAP", FEED.feed_cap.to_string()),
             ("FEED_TRIM_EVERY", FEED.feed_trim_every.to_string()),
             ("KAFKA_BROKERS", String::new()),
         ];
-        if let Some(prefix) = kafka {
-            environment.push(("KAFKA_BROKERS", kafka::brokers()));
+        if let Some((brokers, prefix)) = kafka {
+            environment.push(("KAFKA_BROKERS", brokers.to_owned()));
             environment.push(("TOPIC_PREFIX", prefix.to_owned()));
         }
         Self {
@@ -120,9 +129,7 @@ impl World {
     pub(crate) async fn settle(&mut self, projectors: Child) {
         self.life.go_on(20).await;
         self.caught_up().await;
-        projectors.signal(Signal::TERM);
-        let ended = projectors.finish(LIMIT).await;
-        assert!(ended.status.success(), "{ended:?}");
+        end(projectors).await;
         self.is_whole().await;
         let api = self.database.pool(Role::Api).await;
         let seen = feed::equals_the_posts(&api, self.life.tenant(), Life::people()).await;
@@ -139,11 +146,44 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn start(&self, command: &[&str], besides: &[(&str, &str)]) -> Child {
-        let environment = self.environment.iter();
-        let environment = environment.map(|(name, value)| (*name, value.as_str()));
-        let environment: Vec<_> = environment.chain(besides.iter().copied()).collect();
-        cinelog(command, &environment)
+        cinelog(command, &self.environment(besides))
     }
+
+    /// The API on a free port, and the URL at which it listens.
+    pub(crate) async fn api(&self, besides: &[(&str, &str)]) -> (Child, String) {
+        let mut api = self.start(&["api"], besides);
+        let line = api.line("the API is on http://", LIMIT).await;
+        let (_, url) = line.rsplit_once(' ').unwrap();
+        (api, url.to_owned())
+    }
+
+    /// A transcoder that does one job at a time.
+    pub(crate) fn worker(&self, besides: &[(&str, &str)]) -> Child {
+        let arguments = ["worker", "--slots", "1", "--sandbox", "best-effort"];
+        let program = path("cinelog-transcoder");
+        Child::start(program, &arguments, &self.environment(besides))
+    }
+
+    /// A token by which `user` calls the API.
+    pub(crate) async fn token(&self, user: &str) -> String {
+        let made = self.start(&["token", "--user", user], &[]);
+        let made = made.finish(LIMIT).await;
+        assert!(made.status.success(), "{made:?}");
+        made.stdout.trim().to_owned()
+    }
+
+    fn environment<'a>(&'a self, besides: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let fixed = self.environment.iter();
+        let fixed = fixed.map(|(name, value)| (*name, value.as_str()));
+        fixed.chain(besides.iter().copied()).collect()
+    }
+}
+
+/// Asks a program to end, which it must do in order.
+pub(crate) async fn end(program: Child) {
+    program.signal(Signal::TERM);
+    let ended = program.finish(LIMIT).await;
+    assert!(ended.status.success(), "{ended:?}");
 }
 
 /// Where all subscriptions are, in one number that only grows.
