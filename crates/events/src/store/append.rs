@@ -263,9 +263,10 @@ impl Task {
             }
             if tries > 1 && Instant::now() > deadline {
                 tracing::error!(%error, commands = commands.len(), "the log does not answer");
+                let failed = || sqlx::Error::Io(std::io::Error::other(error.to_string()));
                 return commands
                     .iter()
-                    .map(|_| Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut)))
+                    .map(|_| Err(ExecuteError::Unavailable(failed())))
                     .collect();
             }
             tokio::time::sleep(backoff.next_wait()).await;
