@@ -21,7 +21,7 @@ use crate::victim::{Kills, Slot, VICTIMS, outlive_leases};
 use crate::world::{LIMIT, World, end};
 
 /// How long killing goes on before what is left is compared.
-const STRETCH: Duration = Duration::from_secs(25);
+const STRETCH: Duration = Duration::from_secs(40);
 /// Uploads that are begun in a stretch, each of which takes two jobs.
 const UPLOADS: usize = 2;
 
@@ -138,7 +138,7 @@ async fn kill_until(
 async fn go_without(broker: &Broker, owner: &PgPool, chance: &mut Chance) -> Outage {
     grows(owner, 1 + chance.below(500)).await;
     let how = [Outage::Killed, Outage::Frozen][usize::try_from(chance.below(2)).unwrap()];
-    let facts = 100 + chance.below(500);
+    let facts = 50 + chance.below(250);
     broker.goes_away(how, grows(owner, facts)).await;
     how
 }

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use reqwest::{Method, StatusCode};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use sqlx::{Connection, PgConnection};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tempfile::TempDir;
 use testing::db::Database;
 use testing::process::Child;
@@ -70,7 +71,7 @@ impl Disk {
         self.path().join("ballast")
     }
 
-    /// Every file on it with bytes in it.
+    /// Every file on it besides.
     fn files(&self) -> Vec<PathBuf> {
         let (mut folders, mut files) = (vec![self.path().to_path_buf()], vec![]);
         while let Some(folder) = folders.pop() {
@@ -169,7 +170,7 @@ async fn a_full_disk_stops_the_log_by_its_name_and_loses_nothing_that_was_accept
     let (_found, found) = watch::channel(url);
     let problems = Problems::default();
     let mut client = Client::new(&mut world, "ana", found, &problems).await;
-    let stop = world.shutdown.child();
+    let (projectors, stop) = (world.start(&["projectors"]), world.shutdown.child());
     let asking = world.shutdown.spawn({
         let stop = stop.clone();
         async move {
@@ -203,7 +204,6 @@ async fn a_full_disk_stops_the_log_by_its_name_and_loses_nothing_that_was_accept
     }
     stop.cancel();
     let client = asking.await.unwrap();
-    let projectors = world.start(&["projectors"]);
     world.settle(projectors).await;
     let (accepted, _) = client.is_kept(&world.owner).await;
     assert!(accepted > 40);
@@ -239,75 +239,74 @@ async fn what_does_not_fit_into_the_folder_is_refused_and_leaves_nothing() {
     let mut client = Client::new(&mut world, "ana", found, &Problems::default()).await;
     let bytes = std::fs::read(clip::video(640, 360, "25", 2)).unwrap();
 
-    // The original does not fit.
     let ticket = client.ticket(&bytes, "video/mp4").await;
     disk.fill(bytes.len() as u64 / 2);
-    let (status, told) = client.put(&ticket, &bytes).await.unwrap();
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{told}");
-    assert_eq!(told["type"], "/problems/unavailable");
-    assert_eq!(disk.files(), Vec::<PathBuf>::new());
-    let upload = format!("/uploads/{}", ticket["id"].as_str().unwrap());
-    let complete = client.request(Method::POST, &format!("{upload}/complete"));
-    let (status, told) = client.answer(complete).await.unwrap();
-    assert_eq!(
-        (status, &told["type"]),
-        (StatusCode::CONFLICT, &"/problems/upload-missing".into())
-    );
+    an_original_is_refused(&disk, &client, &ticket, &bytes).await;
     disk.free();
     let (status, told) = client.put(&ticket, &bytes).await.unwrap();
     assert_eq!(status, StatusCode::CREATED, "{told}");
     let asset = client.complete(&ticket).await;
+
     let original = disk.files();
     assert_eq!(original.len(), 1);
-
-    // Nothing that is made of it does.
     disk.fill(0);
     let worker = world.programs.worker(&here);
-    wait::until_true(LIMIT, "both jobs wait for another try", async || {
-        let waiting: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM jobs.jobs WHERE state = 'queued' AND attempts > 0 AND not_before > clock_timestamp()",
-        )
-        .fetch_one(&world.owner)
-        .await
-        .unwrap();
-        waiting == 2
-    })
-    .await;
+    outputs_wait(&world.owner).await;
     assert_eq!(disk.files(), original, "no part of an output is there");
-    let made =
-        "SELECT count(*) FROM log.events WHERE type LIKE 'rendition.%' OR type LIKE 'asset.%'";
-    let made: i64 = sqlx::query_scalar(made)
-        .fetch_one(&world.owner)
-        .await
-        .unwrap();
-    assert_eq!(made, 0, "nobody is told of what is not there");
-
     disk.free();
     sqlx::query("UPDATE jobs.jobs SET not_before = '-infinity'")
         .execute(&world.owner)
         .await
         .unwrap();
     wait::until_true(LIMIT, "the asset is ready", async || {
-        let ready = "SELECT EXISTS (SELECT FROM log.events WHERE type = 'asset.ready')";
-        sqlx::query_scalar(ready)
-            .fetch_one(&world.owner)
-            .await
-            .unwrap()
+        count(&world.owner, "log.events WHERE type = 'asset.ready'").await == 1
     })
     .await;
     assert_eq!(assets_have_ended_once(&world.owner, &[asset]).await, 1);
-    renditions_are_whole(&world, &store).await;
+    outputs_are_whole(&world.owner, &store).await;
     end(worker).await;
     end(api).await;
     assert!(world.shutdown.finish(LIMIT).await);
 }
 
+/// It is refused for now, nothing of it is there, and it is not taken for complete.
+async fn an_original_is_refused(disk: &Disk, client: &Client, ticket: &Value, bytes: &[u8]) {
+    let (status, told) = client.put(ticket, bytes).await.unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{told}");
+    assert_eq!(told["type"], "/problems/unavailable");
+    assert_eq!(disk.files(), Vec::<PathBuf>::new());
+    let complete = format!("/uploads/{}/complete", ticket["id"].as_str().unwrap());
+    let complete = client.request(Method::POST, &complete);
+    let (status, told) = client.answer(complete).await.unwrap();
+    assert_eq!(status, StatusCode::CONFLICT, "{told}");
+    assert_eq!(told["type"], "/problems/upload-missing");
+}
+
+/// Both jobs of the upload wait for another try, and nobody is told of what is not there.
+async fn outputs_wait(owner: &PgPool) {
+    let waiting =
+        "jobs.jobs WHERE state = 'queued' AND attempts > 0 AND not_before > clock_timestamp()";
+    wait::until_true(LIMIT, "both jobs wait", async || {
+        count(owner, waiting).await == 2
+    })
+    .await;
+    let told = "log.events WHERE type LIKE 'rendition.%' OR type LIKE 'asset.%'";
+    assert_eq!(count(owner, told).await, 0);
+}
+
+async fn count(owner: &PgPool, of: &str) -> i64 {
+    sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {of}")))
+        .fetch_one(owner)
+        .await
+        .unwrap()
+}
+
 /// Each output lies in the folder as its fact says.
-async fn renditions_are_whole(world: &World, store: &Path) {
+async fn outputs_are_whole(owner: &PgPool, store: &Path) {
     let named: Vec<(String, i64)> = sqlx::query_as(
         "SELECT payload ->> 'storage_key', (payload ->> 'bytes')::bigint FROM log.events WHERE type = 'rendition.completed'",
     )
-    .fetch_all(&world.owner)
+    .fetch_all(owner)
     .await
     .unwrap();
     assert!(named.len() > 4, "{named:?}");

@@ -15,7 +15,7 @@ use crate::program;
 use crate::world::{LIMIT, Programs};
 
 /// How long a process may live that does not come by the point at which it was to die.
-const LONGEST: Duration = Duration::from_secs(6);
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// Who is killed, how many of each at once, and the commit points they come by.
 pub(crate) const VICTIMS: [(Victim, usize, &[&str]); 5] = [
