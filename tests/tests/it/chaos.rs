@@ -38,7 +38,7 @@ struct Tally {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_killed_the_log_stays_whole() {
     let seed = environment::optional("CRASH_SEED").map_or(1, |text| text.parse().unwrap());
-    let minutes = environment::optional("CRASH_MINUTES").map_or(0.2, |text| text.parse().unwrap());
+    let minutes = environment::optional("CRASH_MINUTES").map_or(0.25, |text| text.parse().unwrap());
     let (broker, prefix) = (Broker::start().await, kafka::unique_prefix());
     let topics = Some((broker.address(), prefix.as_str()));
     let mut world = World::on(Database::migrated().await, topics, seed).await;
@@ -49,6 +49,12 @@ async fn whatever_is_killed_the_log_stays_whole() {
     for name in ["ana", "beto"] {
         let told = Problems::default();
         clients.push(Client::new(&mut world, name, found.clone(), &told).await);
+    }
+    // Once undisturbed: the topic is made, and every subscription has begun.
+    let whole = [world.start(&["relay"]), world.start(&["projectors"])];
+    world.caught_up().await;
+    for process in whole {
+        end(process).await;
     }
     let mut tally = Tally::default();
     let finish = Instant::now() + Duration::from_secs_f64(60.0 * minutes);

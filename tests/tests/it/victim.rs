@@ -15,7 +15,7 @@ use crate::program;
 use crate::world::{LIMIT, Programs};
 
 /// How long a process may live that does not come by the point at which it was to die.
-const LONGEST: Duration = Duration::from_secs(15);
+const LONGEST: Duration = Duration::from_secs(12);
 
 /// Who is killed, how many of each at once, and the commit points they come by.
 pub(crate) const VICTIMS: [(Victim, usize, &[&str]); 5] = [
@@ -98,7 +98,7 @@ impl Slot {
             });
             let limit = match point {
                 Some(_) => LONGEST,
-                None => Duration::from_millis(200 + self.chance.below(3_000)),
+                None => Duration::from_millis(200 + self.chance.below(6_000)),
             };
             let mut child = self.start(&armed).await;
             let alone = child.ends_within(limit).await;
