@@ -153,7 +153,7 @@ pub async fn projectors(
     facts.keys.check(&pool).await?;
     projectors::erase::keep(pool.clone(), config.clone(), shutdown);
     let wake = Wake::start(pool.clone(), shutdown);
-    let log_id = events::store::log_id(&pool).await?;
+    let log_id = events::store::bounds(&pool).await?.log_id;
     let kafka = Kafka::from_config(&facts.kafka);
     for subscriber in chosen(&pool, config, names).await? {
         let name = subscriber.name().to_owned();

@@ -87,6 +87,8 @@ pub struct Position(pub i64);
 impl Position {
     /// Before the first fact.
     pub const START: Self = Self(0);
+    /// After every fact: no log comes so far, and sums of two such numbers are numbers.
+    pub const END: Self = Self(i64::MAX / 2);
 
     /// The place after this one.
     #[must_use]

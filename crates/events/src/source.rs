@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
 use crate::log::{Kafka, KafkaTail, TailError};
-use crate::store::{LogError, Wake, read_stretch};
+use crate::store::{Filter, Limits, LogError, Wake, page};
 
 /// Why a source gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,7 @@ impl Source {
             pool,
             wake,
             lanes: BTreeMap::new(),
+            filter: Filter::default(),
             seen: Position::START,
         })
     }
@@ -100,7 +101,9 @@ impl Source {
 pub struct PostgresTail {
     pool: PgPool,
     wake: Wake,
+    /// What each lane's reader knows already.
     lanes: BTreeMap<Lane, Position>,
+    filter: Filter,
     seen: Position,
 }
 
@@ -110,6 +113,7 @@ impl PostgresTail {
             .iter()
             .map(|start| (start.lane, start.after))
             .collect();
+        self.filter.lanes = self.lanes.keys().copied().collect();
         self.seen = first_unknown(&self.pool, lanes)
             .await
             .map_err(LogError::from)?;
@@ -125,18 +129,20 @@ impl PostgresTail {
             tokio::time::sleep(wait).await;
             return Ok(vec![]);
         }
-        let numbers: Vec<i16> = self.lanes.keys().map(|lane| lane.number()).collect();
+        let limits = Limits {
+            facts: i64::try_from(most).unwrap_or(i64::MAX),
+            ..Limits::BULK
+        };
         loop {
-            let limit = i64::try_from(most).unwrap_or(i64::MAX);
-            let stretch = read_stretch(&self.pool, self.seen, Some(&numbers), limit).await?;
-            let grown = stretch.seen > self.seen;
-            self.seen = stretch.seen;
+            let page = page(&self.pool, self.seen, &self.filter, limits).await?;
+            let grown = page.seen > self.seen;
+            self.seen = page.seen;
             let known = |fact: &Sealed| {
                 self.lanes
                     .get(&fact.lane)
                     .is_none_or(|after| fact.position <= *after)
             };
-            let news: Vec<_> = stretch
+            let news: Vec<_> = page
                 .facts
                 .into_iter()
                 .filter(|fact| !known(fact))

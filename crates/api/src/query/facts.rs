@@ -30,9 +30,6 @@ const BYTES: i64 = 4 << 20;
 /// How far one answer looks for facts of rare types; there is a next page then.
 const POSITIONS: i64 = 50_000;
 
-/// No log comes so far, and sums of two such numbers are numbers.
-const POSITION_MAX: i64 = i64::MAX / 2;
-
 /// Which facts.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -79,7 +76,7 @@ pub(crate) async fn read(
     }
     if let Some(last) = headers.get("last-event-id") {
         let last = last.to_str().ok().and_then(|text| text.parse().ok());
-        let last = last.filter(|last| (0..POSITION_MAX).contains(last));
+        let last = last.filter(|last| (0..Position::END.0).contains(last));
         asked.after = Position(last.ok_or(Kind::PositionInvalid)?);
     }
     let place = live::place(&state, (who.tenant, who.user))?;
@@ -103,7 +100,7 @@ fn asked(query: &FactsQuery, tenant: Option<TenantId>) -> Result<Asked, Problem>
         Some(text) => text.parse().ok(),
         None => Some(default),
     };
-    let from = number(&query.from, 1).filter(|from| (1..POSITION_MAX).contains(from));
+    let from = number(&query.from, 1).filter(|from| (1..Position::END.0).contains(from));
     let limit = number(&query.limit, LIMIT_DEFAULT).filter(|n| (1..=LIMIT_MAX).contains(n));
     let types: Vec<String> = match &query.r#type {
         Some(text) => text.split(',').map(str::to_owned).collect(),

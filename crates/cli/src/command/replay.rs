@@ -135,10 +135,7 @@ impl Reader {
     async fn pour(&mut self, sink: &mut Sink, shutdown: &Shutdown) -> anyhow::Result<()> {
         while self.end.is_none_or(|end| self.after < end) {
             let left = self.end.map_or(i64::MAX, |end| end.0 - self.after.0);
-            let limits = Limits {
-                positions: Limits::BULK.positions.min(left),
-                ..Limits::BULK
-            };
+            let limits = Limits::BULK.within(left);
             let write = async {
                 let page = page(&self.pool, self.after, &self.filter, limits).await?;
                 let gone = !sink.write(&page.facts).await?;

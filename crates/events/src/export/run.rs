@@ -102,10 +102,7 @@ async fn write(
     let mut out = Writer::new(manifest.plan.format, file.reopen()?)?;
     let (mut after, mut rows) = (Position(span.first.0 - 1), 0);
     while after < span.last {
-        let limits = Limits {
-            positions: Limits::BULK.positions.min(span.last.0 - after.0),
-            ..Limits::BULK
-        };
+        let limits = Limits::BULK.within(span.last.0 - after.0);
         let page = tokio::select! {
             page = page(pool, after, &filter, limits) => page?,
             () = shutdown.cancelled() => {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use service::shutdown::Shutdown;
 use sqlx::{Connection, PgConnection, PgPool};
-use uuid::Uuid;
 
 use crate::id::{EventId, Position};
+use crate::store::{Bounds, Filter, Limits, LogError, Page, bounds, page};
 
 /// How often one that waits tries again.
 const TRY_EVERY: Duration = Duration::from_secs(1);
@@ -16,15 +16,6 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Sets the relay's locks apart from other two-part advisory locks.
 const LOCK_CLASS: i32 = 7157;
-
-/// What is next in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ahead {
-    /// Facts that fit into one transaction.
-    pub(super) facts: i64,
-    /// The last position in the log.
-    pub(super) head: Position,
-}
 
 /// The lock, held as long as its own connection lives. Every question about what to do next is asked on it, so that a
 /// lost lock is noticed before the next transaction.
@@ -66,9 +57,9 @@ impl Lock {
         within(self.0.close()).await.ok();
     }
 
-    /// Which log this is, and the lowest position that it still holds.
-    pub(super) async fn log(&mut self) -> Result<(Uuid, Position), sqlx::Error> {
-        within(sqlx::query_as("SELECT log_id, floor FROM log.log").fetch_one(&mut self.0)).await
+    /// Which log this is, and what it holds.
+    pub(super) async fn log(&mut self) -> Result<Bounds, LogError> {
+        within(bounds(&mut self.0)).await
     }
 
     /// The fact at a position, if it is there.
@@ -82,32 +73,20 @@ impl Lock {
         within(event).await
     }
 
-    /// How many of the facts after `position` make one transaction: at most `facts`, and no more than fit in `bytes`,
-    /// but one at least.
-    pub(super) async fn ahead(
+    /// The facts after `after` that make one transaction: at most `facts`, and no more than fit in `bytes`, but one at
+    /// least.
+    pub(super) async fn page(
         &mut self,
-        position: Position,
+        after: Position,
         facts: i64,
         bytes: i64,
-    ) -> Result<Ahead, sqlx::Error> {
-        let ahead = sqlx::query_as(
-            "SELECT count(*) FILTER (WHERE upto <= $3 OR first),
-                    COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), 0)
-             FROM (
-                 SELECT sum(pg_column_size(payload)) OVER by_position AS upto, row_number() OVER by_position = 1 AS first
-                 FROM log.events
-                 WHERE position > $1
-                 WINDOW by_position AS (ORDER BY position)
-                 ORDER BY position
-                 LIMIT $2
-             ) next",
-        )
-        .bind(position)
-        .bind(facts)
-        .bind(bytes)
-        .fetch_one(&mut self.0);
-        let (facts, head) = within(ahead).await?;
-        Ok(Ahead { facts, head })
+    ) -> Result<Page, LogError> {
+        let limits = Limits {
+            positions: facts,
+            facts,
+            bytes,
+        };
+        page(&mut self.0, after, &Filter::default(), limits).await
     }
 }
 
@@ -124,9 +103,11 @@ pub(super) async fn somebody_relays(connection: &mut PgConnection) -> Result<boo
     .await
 }
 
-async fn within<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+async fn within<T, E: From<sqlx::Error>>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let silent = || sqlx::Error::Io(io::Error::from(io::ErrorKind::TimedOut));
     tokio::time::timeout(ANSWER_LIMIT, answer)
         .await
-        .unwrap_or_else(|_| Err(silent()))
+        .unwrap_or_else(|_| Err(silent().into()))
 }

@@ -15,7 +15,7 @@ use service::shutdown::Shutdown;
 use sqlx::PgPool;
 
 use super::check::{Refusal, Survey};
-use super::lock::{Ahead, Lock};
+use super::lock::Lock;
 use super::producer::Producer;
 use super::{Kafka, TopicError, asking, blocking, retry_of, topic};
 use crate::envelope::Sealed;
@@ -24,11 +24,11 @@ use crate::metrics::{
     RELAY_AGE, RELAY_BACKLOG, RELAY_FACTS, RELAY_LEADS, RELAY_TRANSACTION_FACTS,
     RELAY_TRANSACTION_SECONDS,
 };
-use crate::store::{LogError, Wake, read_stretch};
+use crate::store::{Bounds, LogError, Wake};
 
 /// The most facts in one transaction: behind, the cost of a commit is shared by many.
 const MAX_FACTS: i64 = 16_384;
-/// And the most bytes, as Postgres stores them (perhaps compressed).
+/// And the most bytes.
 const MAX_BYTES: i64 = 16 << 20;
 /// With a transaction this large the next one is read while it commits. A smaller one is waited for, so that what
 /// arrives meanwhile need not wait for a third.
@@ -148,7 +148,7 @@ impl Relay {
     /// Shuts every earlier relay out, then checks that the topic is this log's and where it ends.
     async fn start(&self, lock: &mut Lock) -> Result<(Arc<Producer>, Position), RelayError> {
         topic::ensure(&self.kafka).await?;
-        let (log_id, floor) = lock.log().await?;
+        let Bounds { log_id, floor, .. } = lock.log().await?;
         let kafka = self.kafka.clone();
         let (producer, survey) = asking(move || {
             let producer = Producer::start(&kafka, log_id)?;
@@ -159,7 +159,7 @@ impl Relay {
             Some(position) => lock.event_at(position).await?,
             None => None,
         };
-        let position = survey.judge(log_id, floor, in_postgres)?;
+        let position = survey.judge(log_id, Position(floor), in_postgres)?;
         tracing::info!(%log_id, %position, topic = self.kafka.facts_topic(), "relaying");
         Ok((producer, position))
     }
@@ -203,20 +203,15 @@ impl Relay {
 
     /// The facts after `after` that make one transaction; none when there are none.
     async fn read(&self, lock: &mut Lock, after: Position) -> Result<Vec<Sealed>, RelayError> {
-        let Ahead { facts, head } = lock.ahead(after, self.most, MAX_BYTES).await?;
+        let page = tokio::time::timeout(READ_LIMIT, lock.page(after, self.most, MAX_BYTES))
+            .await
+            .map_err(|_| RelayError::Slow)??;
         #[expect(
             clippy::cast_precision_loss,
             reason = "a gauge needs no more than 52 bits"
         )]
-        gauge!(RELAY_BACKLOG).set((head.0 - after.0) as f64);
-        if facts == 0 {
-            return Ok(vec![]);
-        }
-        let read = read_stretch(&self.pool, after, None, facts);
-        let stretch = tokio::time::timeout(READ_LIMIT, read)
-            .await
-            .map_err(|_| RelayError::Slow)??;
-        Ok(stretch.facts)
+        gauge!(RELAY_BACKLOG).set((page.head.0 - after.0).max(0) as f64);
+        Ok(page.facts)
     }
 
     async fn send(&self, producer: &Arc<Producer>, batch: Vec<Sealed>) -> Result<(), RelayError> {

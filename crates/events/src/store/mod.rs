@@ -21,10 +21,10 @@ use uuid::Uuid;
 pub use append::{Expected, MAX_BATCH, MAX_ENVELOPE_BYTES};
 pub use execute::{Accepted, Append, Command, Emit, Streams};
 pub use keys::{Config as KeysConfig, Keys, MasterKeys, Rotated, rotate};
-pub use read::{Bounds, Filter, Limits, Page, bounds, page};
+pub use read::{Bounds, Filter, Limits, Page, bounds, page, page_back};
 pub use wake::Wake;
 
-pub(crate) use read::{COLUMNS, open as read_open, sealed_from, stretch as read_stretch};
+pub(crate) use read::{COLUMNS, open as read_open, sealed_from};
 
 use crate::decide::{Refusal, State};
 use crate::id::TenantId;
@@ -181,7 +181,7 @@ impl Log {
     /// master key that is not this log's, and to work with a broken chain of upcasters.
     pub async fn open(pool: PgPool, keys: Keys, shutdown: &Shutdown) -> Result<Self, LogError> {
         upcast::check()?;
-        let id = read::log_id(&pool).await?;
+        let id = bounds(&pool).await?.log_id;
         keys.check(&pool).await?;
         let known = known::Known::new();
         let writer = append::Writer::start(pool.clone(), known.clone(), keys.clone(), shutdown);
@@ -207,9 +207,4 @@ impl Log {
                 .await?,
         )
     }
-}
-
-/// The id of the log that `pool` leads to.
-pub async fn log_id(pool: &PgPool) -> Result<Uuid, LogError> {
-    read::log_id(pool).await
 }

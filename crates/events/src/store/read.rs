@@ -8,8 +8,7 @@ use chrono::{DateTime, Utc};
 use metrics::counter;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool, Row};
-use uuid::Uuid;
+use sqlx::{PgConnection, Row};
 
 use super::{Keys, Log, LogError, StreamRow};
 use crate::envelope::{Meta, Recorded, Sealed};
@@ -18,7 +17,7 @@ use crate::id::{EventId, Lane, Position, TenantId};
 use crate::metrics::FACTS_SKIPPED;
 use crate::upcast::{self, ReadError};
 
-pub use page::{Bounds, Filter, Limits, Page, bounds, page};
+pub use page::{Bounds, Filter, Limits, Page, bounds, page, page_back};
 
 /// The columns that `sealed_from` reads, of `log.events e`.
 pub(crate) const COLUMNS: &str = "e.position, e.lane, e.tenant, e.stream_id, e.version, e.subject, e.type, \
@@ -42,86 +41,6 @@ pub(crate) fn sealed_from(row: &PgRow) -> Result<Sealed, sqlx::Error> {
         event_id: row.try_get::<EventId, _>("event_id")?,
         recorded_at: row.try_get::<DateTime<Utc>, _>("recorded_at")?,
     })
-}
-
-pub(super) async fn log_id(pool: &PgPool) -> Result<Uuid, LogError> {
-    Ok(sqlx::query_scalar("SELECT log_id FROM log.log")
-        .fetch_one(pool)
-        .await?)
-}
-
-/// A stretch of the log, perhaps thinned to some lanes.
-pub(crate) struct Stretch {
-    /// The facts asked for, in order.
-    pub(crate) facts: Vec<Sealed>,
-    /// How far was looked: every fact up to here was seen.
-    pub(crate) seen: Position,
-}
-
-/// Reads the facts of `lanes` (none: of all) among the next `limit` positions after `after`.
-pub(crate) async fn stretch(
-    pool: &PgPool,
-    after: Position,
-    lanes: Option<&[i16]>,
-    limit: i64,
-) -> Result<Stretch, LogError> {
-    // One statement, so one snapshot: the floor and the head are those of the rows. The left join keeps one row when
-    // there are no facts.
-    let sql = format!(
-        "SELECT l.floor, GREATEST(h.head, $1) AS head, {COLUMNS}
-         FROM log.log l
-         CROSS JOIN LATERAL (
-             SELECT LEAST($1 + $2, COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), 0)) AS head
-         ) h
-         LEFT JOIN log.events e
-             ON e.position > $1 AND e.position <= $1 + $2 AND ($3::smallint[] IS NULL OR e.lane = ANY ($3))
-         ORDER BY e.position"
-    );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(after)
-        .bind(limit)
-        .bind(lanes)
-        .fetch_all(pool)
-        .await?;
-    let Some(first) = rows.first() else {
-        return Err(LogError::Gap {
-            missing: after.next().0,
-        });
-    };
-    let (floor, seen): (i64, Position) = (first.try_get("floor")?, first.try_get("head")?);
-    if after.0 + 1 < floor {
-        return Err(LogError::TooOld {
-            asked: after.0 + 1,
-            floor,
-        });
-    }
-    let empty = first.try_get::<Option<i64>, _>("position")?.is_none();
-    let facts = if empty {
-        vec![]
-    } else {
-        rows.iter()
-            .map(sealed_from)
-            .collect::<Result<Vec<_>, _>>()?
-    };
-    if lanes.is_none() {
-        dense(after, seen, &facts)?;
-    }
-    Ok(Stretch { facts, seen })
-}
-
-fn dense(after: Position, seen: Position, facts: &[Sealed]) -> Result<(), LogError> {
-    let mut next = after.next();
-    for fact in facts {
-        if fact.position != next {
-            return Err(LogError::Gap { missing: next.0 });
-        }
-        next = next.next();
-    }
-    if seen >= next {
-        Err(LogError::Gap { missing: next.0 })
-    } else {
-        Ok(())
-    }
 }
 
 /// Opens stored facts with the keys of this moment. Facts of unknown types are skipped and counted.
@@ -153,9 +72,20 @@ pub(crate) async fn open(
 }
 
 impl Log {
-    /// The next facts after `after`, at most `limit`: dense and in order.
+    /// The next facts after `after`, at most `limit`, however large: dense and in order.
     pub async fn read(&self, after: Position, limit: i64) -> Result<Vec<Sealed>, LogError> {
-        Ok(stretch(&self.pool, after, None, limit).await?.facts)
+        let (mut facts, mut at) = (vec![], after);
+        loop {
+            let left = limit - (at.0 - after.0);
+            let page = self
+                .page(at, &Filter::default(), Limits::BULK.within(left))
+                .await?;
+            facts.extend(page.facts);
+            if page.seen == at || page.seen.0 - after.0 >= limit {
+                return Ok(facts);
+            }
+            at = page.seen;
+        }
     }
 
     /// Types and opens stored facts; those of unknown types are skipped and counted.

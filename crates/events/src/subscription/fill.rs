@@ -8,7 +8,7 @@ use super::checkpoint::{self, Advance};
 use super::{Subscriber, runner};
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
-use crate::store::{Keys, LogError, read_stretch};
+use crate::store::{Filter, Keys, Limits, LogError, page};
 
 /// Positions looked at for one transaction.
 const BATCH: i64 = 2_000;
@@ -56,15 +56,15 @@ pub async fn fill(
     };
     let last = upto.values().max().copied().unwrap_or_default();
     while seen < last {
-        let stretch = read_stretch(pool, seen, None, BATCH).await?;
-        if stretch.seen == seen {
+        let page = page(pool, seen, &Filter::default(), Limits::BULK.within(BATCH)).await?;
+        if page.seen == seen {
             return Ok(()); // Less is there than was asked for.
         }
         let due = |fact: &Sealed| {
             at.get(&fact.lane) < Some(&fact.position)
                 && upto.get(&fact.lane) >= Some(&fact.position)
         };
-        let facts: Vec<Sealed> = stretch.facts.into_iter().filter(due).collect();
+        let facts: Vec<Sealed> = page.facts.into_iter().filter(due).collect();
         let steps = checkpoint::steps(&at, facts.iter().map(|fact| (fact, 0)));
         if !steps.is_empty()
             && runner::apply(subscriber, pool, keys, &steps, facts).await? != Advance::Done
@@ -72,7 +72,7 @@ pub async fn fill(
             return Err(FillError::Rival(subscriber.name().to_owned()));
         }
         at.extend(steps.iter().map(|step| (step.lane, step.to)));
-        seen = stretch.seen;
+        seen = page.seen;
         progress(seen);
     }
     Ok(())

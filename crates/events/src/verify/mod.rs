@@ -9,22 +9,28 @@ mod topic;
 
 use rdkafka::error::KafkaError;
 use sqlx::{Connection, PgConnection};
-use uuid::Uuid;
 
 pub use difference::{Difference, Differences};
 
 use crate::id::Position;
 use crate::log::Kafka;
+use crate::store::{Bounds, LogError, bounds};
 
 /// Why nothing can be said.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// Postgres did not answer as it should.
-    #[error("the log in Postgres: {0}")]
-    Postgres(#[from] sqlx::Error),
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// Kafka did not answer as it should.
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
+}
+
+impl From<sqlx::Error> for VerifyError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Log(error.into())
+    }
 }
 
 /// What was compared, and what was found.
@@ -68,9 +74,7 @@ pub async fn log(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Report, VerifyError> {
     let mut differences = Differences::default();
-    let log_id: Uuid = sqlx::query_scalar("SELECT log_id FROM log.log")
-        .fetch_one(&mut *connection)
-        .await?;
+    let log_id = bounds(&mut *connection).await?.log_id;
     // Asked before the snapshot is taken: what it names, the snapshot must have.
     let marker = match kafka {
         Some(kafka) => topic::relayed(kafka, log_id, &mut differences).await?,
@@ -79,12 +83,8 @@ pub async fn log(
     let mut tx = connection
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await?;
-    let (floor, head): (Position, Position) = sqlx::query_as(
-        "SELECT floor, COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), floor - 1)
-         FROM log.log",
-    )
-    .fetch_one(&mut *tx)
-    .await?;
+    let Bounds { floor, head, .. } = bounds(&mut *tx).await?;
+    let floor = Position(floor);
     let mut report = Report {
         first: from.max(floor),
         head,

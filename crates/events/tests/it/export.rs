@@ -353,6 +353,19 @@ async fn what_lies_below_the_floor_is_refused_and_not_left_out() {
         })
     ));
     assert_eq!(page(40).await.unwrap().facts.len(), 60);
+    let back = async |before| {
+        let limits = Limits::BULK;
+        world.log.page_back(Position(before), &filter, limits).await
+    };
+    let last = back(50).await.unwrap();
+    assert_eq!((last.facts.len(), last.seen), (9, Position(41)));
+    assert!(matches!(
+        back(41).await,
+        Err(LogError::TooOld {
+            asked: 40,
+            floor: 41
+        })
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -423,6 +436,20 @@ async fn pages_of_any_size_hold_every_fact_that_passes_once() {
                 found.iter().collect::<Vec<_>>(),
                 wanted,
                 "{filter:?} {limits:?}"
+            );
+            let (mut before, mut found) = (Position::END, vec![]);
+            while before > Position(1) {
+                let page = world.log.page_back(before, filter, limits).await.unwrap();
+                assert!(page.seen < before, "{filter:?} {limits:?} stands still");
+                assert!(page.facts.iter().all(|fact| fact.position >= page.seen));
+                before = page.seen;
+                found.extend(page.facts);
+            }
+            found.reverse();
+            assert_eq!(
+                found.iter().collect::<Vec<_>>(),
+                wanted,
+                "backwards {filter:?} {limits:?}"
             );
         }
     }

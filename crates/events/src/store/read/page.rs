@@ -1,11 +1,12 @@
-//! Reading from any position, a page at a time, by type, lane, subject or tenant. A page is bounded three ways: by how
-//! far it looks, so that a rare type costs no endless statement, by facts, and by bytes, so that it fits in memory.
+//! Reading from any position, forwards or backwards, a page at a time, by type, lane, subject or tenant. A page is bounded
+//! three ways: by how far it looks, so that a rare type costs no endless statement, by facts, and by bytes, so that it
+//! fits in memory.
 
-use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
+use futures::TryStreamExt;
+use sqlx::{AssertSqlSafe, PgExecutor, Row};
 use uuid::Uuid;
 
-use super::{Log, LogError, dense, sealed_from};
+use super::{COLUMNS, Log, LogError, sealed_from};
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position, TenantId};
 
@@ -36,7 +37,7 @@ pub struct Limits {
     pub positions: i64,
     /// Facts in the page.
     pub facts: i64,
-    /// Bytes of payload in the page, of all facts but the last: one fact always fits.
+    /// Bytes of payload in the page, as text and as stored, of all facts but the last: one fact always fits.
     pub bytes: i64,
 }
 
@@ -47,6 +48,15 @@ impl Limits {
         facts: 10_000,
         bytes: 8 << 20,
     };
+
+    /// The same, and at most `positions`.
+    #[must_use]
+    pub fn within(self, positions: i64) -> Self {
+        Self {
+            positions: self.positions.min(positions),
+            ..self
+        }
+    }
 }
 
 /// A page of the log.
@@ -54,7 +64,7 @@ impl Limits {
 pub struct Page {
     /// The facts that passed, in order.
     pub facts: Vec<Sealed>,
-    /// How far was looked: whatever passes up to here is in this page or was before it.
+    /// How far was looked: whatever passes up to here, or down to here, is in this page or was before it.
     pub seen: Position,
     /// The last position in the log as this page saw it.
     pub head: Position,
@@ -71,13 +81,13 @@ pub struct Bounds {
     pub head: Position,
 }
 
-/// The bounds of the log that `pool` leads to.
-pub async fn bounds(pool: &PgPool) -> Result<Bounds, LogError> {
+/// The bounds of the log.
+pub async fn bounds(executor: impl PgExecutor<'_>) -> Result<Bounds, LogError> {
     let (log_id, floor, head) = sqlx::query_as(
         "SELECT log_id, floor, COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), floor - 1)
          FROM log.log",
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?;
     Ok(Bounds {
         log_id,
@@ -86,87 +96,184 @@ pub async fn bounds(pool: &PgPool) -> Result<Bounds, LogError> {
     })
 }
 
-// One statement, so one snapshot: floor and head are those of the rows. `found` is counted before the bytes are, so it
-// tells whether they cut the page. The left join keeps one row when there are no facts.
-const PAGE: &str = "SELECT l.floor, GREATEST(h.head, $1) AS head, e.*
-     FROM log.log l
-     CROSS JOIN LATERAL (
-         SELECT COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), 0) AS head
-     ) h
-     LEFT JOIN (
-         SELECT w.*
-         FROM (
-             SELECT f.*, count(*) OVER () AS found,
-                    sum(octet_length(f.payload)) OVER (ORDER BY f.position ROWS UNBOUNDED PRECEDING)
-                        - octet_length(f.payload) AS before
-             FROM (
-                 SELECT e.position, e.lane, e.tenant, e.stream_id, e.version, e.subject, e.type, e.schema_version,
-                        e.payload::text AS payload, e.meta, e.event_id, e.recorded_at
-                 FROM log.events e
-                 WHERE e.position > $1 AND e.position <= $2
-                   AND ($5::text[] IS NULL OR e.type = ANY ($5))
-                   AND ($6::smallint[] IS NULL OR e.lane = ANY ($6))
-                   AND ($7::text IS NULL OR e.subject = $7)
-                   AND ($8::uuid IS NULL OR e.tenant = $8)
-                 ORDER BY e.position
-                 LIMIT $3
-             ) f
-         ) w
-         WHERE w.before < $4
-     ) e ON true
-     ORDER BY e.position";
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Forwards,
+    Backwards,
+}
+
+impl Order {
+    // One statement, so one snapshot: floor and head are those of the rows. The left join keeps one row when there are no
+    // facts. Rows come in the order of the inner query, which is proved below: sorting them again would cost a copy of
+    // each. `stored` looks at sizes only, so facts beyond it are never put together.
+    fn sql(self) -> String {
+        let (low, high, order) = match self {
+            Self::Forwards => ("$1", "$1 + $2", "ASC"),
+            Self::Backwards => (
+                "GREATEST(LEAST($1, h.head) - $2, l.floor - 1)",
+                "$1",
+                "DESC",
+            ),
+        };
+        format!(
+            "SELECT l.floor, h.head, e.*
+             FROM log.log l
+             CROSS JOIN LATERAL (
+                 SELECT COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), l.floor - 1) AS head
+             ) h
+             LEFT JOIN LATERAL (
+                 SELECT {COLUMNS}, e.stored
+                 FROM (
+                     SELECT e.*, sum(pg_column_size(e.payload))
+                                     OVER (ORDER BY e.position {order} ROWS UNBOUNDED PRECEDING) AS stored
+                     FROM log.events e
+                     WHERE e.position > {low} AND e.position <= {high}
+                       AND ($5::text[] IS NULL OR e.type = ANY ($5))
+                       AND ($6::smallint[] IS NULL OR e.lane = ANY ($6))
+                       AND ($7::text IS NULL OR e.subject = $7)
+                       AND ($8::uuid IS NULL OR e.tenant = $8)
+                     ORDER BY e.position {order}
+                     LIMIT $3
+                 ) e
+                 WHERE e.stored - pg_column_size(e.payload) < $4
+             ) e ON true"
+        )
+    }
+}
 
 /// The next facts after `after` that pass `filter`, forwards. Refuses to begin below the floor, and proves by itself
 /// that an unfiltered page has no gap.
 pub async fn page(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     after: Position,
     filter: &Filter,
     limits: Limits,
 ) -> Result<Page, LogError> {
+    look(executor, Order::Forwards, after, filter, limits).await
+}
+
+/// The next facts before `before` that pass `filter`, backwards: the newest first. From the end of the log with
+/// [`Position::END`]; on from [`Page::seen`], until that is the first position. Refuses to begin below the floor.
+pub async fn page_back(
+    executor: impl PgExecutor<'_>,
+    before: Position,
+    filter: &Filter,
+    limits: Limits,
+) -> Result<Page, LogError> {
+    let from = Position(before.0 - 1);
+    look(executor, Order::Backwards, from, filter, limits).await
+}
+
+async fn look(
+    executor: impl PgExecutor<'_>,
+    order: Order,
+    from: Position,
+    filter: &Filter,
+    limits: Limits,
+) -> Result<Page, LogError> {
+    let from = from.min(Position::END);
     let lanes: Vec<i16> = filter.lanes.iter().map(|lane| lane.number()).collect();
-    let rows = sqlx::query(PAGE)
-        .bind(after)
-        .bind(after.0.saturating_add(limits.positions))
+    // Sums with positions must be numbers.
+    let positions = limits.positions.clamp(1, i64::from(u32::MAX));
+    let mut rows = sqlx::query(AssertSqlSafe(order.sql()))
+        .bind(from)
+        .bind(positions)
         .bind(limits.facts)
         .bind(limits.bytes)
         .bind(Some(&filter.types).filter(|types| !types.is_empty()))
         .bind(Some(lanes).filter(|lanes| !lanes.is_empty()))
         .bind(&filter.subject)
         .bind(filter.tenant)
-        .fetch_all(pool)
-        .await?;
-    let page = page_from(&rows, after, limits)?;
-    if filter.is_all() {
-        dense(after, page.seen, &page.facts)?;
-    }
-    Ok(page)
-}
-
-fn page_from(rows: &[PgRow], after: Position, limits: Limits) -> Result<Page, LogError> {
-    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        .fetch(executor);
+    let first = rows.try_next().await?.ok_or(sqlx::Error::RowNotFound)?;
     let (floor, head): (i64, Position) = (first.try_get("floor")?, first.try_get("head")?);
-    if after.0 + 1 < floor {
-        return Err(LogError::TooOld {
-            asked: after.0 + 1,
-            floor,
-        });
-    }
-    let looked = Position(after.0.saturating_add(limits.positions).min(head.0));
-    let Some(found) = first.try_get::<Option<i64>, _>("found")? else {
-        return Ok(Page {
-            facts: vec![],
-            seen: looked,
-            head,
-        });
+    let range = Range {
+        order,
+        from,
+        floor,
+        head,
     };
-    let facts: Vec<Sealed> = rows.iter().map(sealed_from).collect::<Result<_, _>>()?;
-    let whole = i64::try_from(facts.len()) == Ok(found) && found < limits.facts;
+    range.refuse_below_the_floor()?;
+    let (mut facts, mut bytes, mut whole) = (vec![], 0, true);
+    let mut row = first.try_get::<Option<i64>, _>("position")?.map(|_| first);
+    while let Some(fact) = row {
+        let stored: i64 = fact.try_get("stored")?;
+        let fact = sealed_from(&fact)?;
+        bytes += i64::try_from(fact.payload.len()).unwrap_or(i64::MAX);
+        facts.push(fact);
+        whole = stored.max(bytes) < limits.bytes;
+        row = if whole { rows.try_next().await? } else { None };
+    }
+    drop(rows);
+    whole &= i64::try_from(facts.len()) != Ok(limits.facts);
     let seen = match facts.last() {
         Some(last) if !whole => last.position,
-        _ => looked,
+        _ => range.looked(positions),
     };
+    range.prove(seen, &facts, filter.is_all())?;
     Ok(Page { facts, seen, head })
+}
+
+/// What was asked of which log.
+struct Range {
+    order: Order,
+    /// Forwards the position before the first one, backwards the first one.
+    from: Position,
+    floor: i64,
+    head: Position,
+}
+
+impl Range {
+    fn refuse_below_the_floor(&self) -> Result<(), LogError> {
+        let asked = match self.order {
+            Order::Forwards => self.from.0 + 1,
+            // Before the first position is nothing to miss.
+            Order::Backwards if self.from < Position(1) => return Ok(()),
+            Order::Backwards => self.from.0,
+        };
+        if asked < self.floor {
+            let floor = self.floor;
+            return Err(LogError::TooOld { asked, floor });
+        }
+        Ok(())
+    }
+
+    /// How far a page without other limits looks.
+    fn looked(&self, positions: i64) -> Position {
+        match self.order {
+            Order::Forwards => Position(self.from.0 + positions)
+                .min(self.head)
+                .max(self.from),
+            Order::Backwards => Position(
+                (self.from.min(self.head).0 - positions + 1)
+                    .max(self.floor)
+                    .max(1),
+            ),
+        }
+    }
+
+    /// The facts are in order, and when they are `all`, then those of every position.
+    fn prove(&self, seen: Position, facts: &[Sealed], all: bool) -> Result<(), LogError> {
+        let step = match self.order {
+            Order::Forwards => 1,
+            Order::Backwards => -1,
+        };
+        let mut due = match self.order {
+            Order::Forwards => self.from.0 + 1,
+            Order::Backwards => self.from.min(self.head).0,
+        };
+        for fact in facts {
+            let passed = (fact.position.0 - due) * step;
+            if passed < 0 || (all && passed > 0) {
+                return Err(LogError::Gap { missing: due });
+            }
+            due = fact.position.0 + step;
+        }
+        if all && (seen.0 - due) * step >= 0 {
+            return Err(LogError::Gap { missing: due });
+        }
+        Ok(())
+    }
 }
 
 impl Log {
@@ -178,5 +285,15 @@ impl Log {
         limits: Limits,
     ) -> Result<Page, LogError> {
         page(&self.pool, after, filter, limits).await
+    }
+
+    /// The next facts before `before` that pass `filter`, the newest first, see [`page_back`].
+    pub async fn page_back(
+        &self,
+        before: Position,
+        filter: &Filter,
+        limits: Limits,
+    ) -> Result<Page, LogError> {
+        page_back(&self.pool, before, filter, limits).await
     }
 }
