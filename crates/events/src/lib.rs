@@ -28,6 +28,8 @@ pub mod verify;
 
 pub mod export;
 
+pub mod archive;
+
 pub mod failpoint;
 
 pub mod metrics;

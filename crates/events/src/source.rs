@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
 use crate::log::{Kafka, KafkaTail, TailError};
-use crate::store::{Filter, Limits, LogError, Wake, page};
+use crate::store::{Filter, Limits, LogError, Reader, Wake};
 
 /// Why a source gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -43,24 +43,25 @@ pub enum Source {
 }
 
 impl Source {
-    /// The source for the subscription `name`: the topic where there is a broker, else the log `log_id` in Postgres.
+    /// The source for the subscription `name`: the topic where there is a broker, else the log `log_id` in Postgres and,
+    /// where the reader has one, its archive.
     pub fn open(
         kafka: Option<&Kafka>,
-        pool: &PgPool,
+        reader: impl Into<Reader>,
         wake: &Wake,
         log_id: Uuid,
         name: &str,
     ) -> Result<Self, SourceError> {
         Ok(match kafka {
             Some(kafka) => Self::Kafka(Box::new(KafkaTail::new(kafka, name, log_id)?)),
-            None => Self::postgres(pool.clone(), wake.clone()),
+            None => Self::postgres(reader, wake.clone()),
         })
     }
 
     /// Tails the log in Postgres.
-    pub fn postgres(pool: PgPool, wake: Wake) -> Self {
+    pub fn postgres(reader: impl Into<Reader>, wake: Wake) -> Self {
         Self::Postgres(PostgresTail {
-            pool,
+            reader: reader.into(),
             wake,
             lanes: BTreeMap::new(),
             filter: Filter::default(),
@@ -99,7 +100,7 @@ impl Source {
 
 /// Tails the log in Postgres, all lanes of the reader in one scan.
 pub struct PostgresTail {
-    pool: PgPool,
+    reader: Reader,
     wake: Wake,
     /// What each lane's reader knows already.
     lanes: BTreeMap<Lane, Position>,
@@ -114,7 +115,7 @@ impl PostgresTail {
             .map(|start| (start.lane, start.after))
             .collect();
         self.filter.lanes = self.lanes.keys().copied().collect();
-        self.seen = first_unknown(&self.pool, lanes)
+        self.seen = first_unknown(self.reader.pool(), lanes)
             .await
             .map_err(LogError::from)?;
         Ok(())
@@ -134,7 +135,7 @@ impl PostgresTail {
             ..Limits::BULK
         };
         loop {
-            let page = page(&self.pool, self.seen, &self.filter, limits).await?;
+            let page = self.reader.page(self.seen, &self.filter, limits).await?;
             let grown = page.seen > self.seen;
             self.seen = page.seen;
             let known = |fact: &Sealed| {
@@ -159,13 +160,17 @@ impl PostgresTail {
     }
 }
 
-/// Just before the first fact that any of the lanes does not know yet; the head when they know all.
+/// Just before the first fact that any of the lanes does not know yet; the head when they know all. Where such a fact was
+/// archived, the lane's own start: only the archive knows more.
 async fn first_unknown(pool: &PgPool, lanes: &[LaneStart]) -> Result<Position, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT COALESCE(min(e.position) - 1, (SELECT max(position) FROM log.events), 0)
+        "SELECT COALESCE(min(CASE WHEN a.position > u.after THEN u.after ELSE e.position - 1 END),
+                         (SELECT position FROM log.events ORDER BY position DESC LIMIT 1), 0)
          FROM unnest($1::smallint[], $2::bigint[]) AS u(lane, after)
-         CROSS JOIN LATERAL (
-             SELECT position FROM log.events e WHERE e.lane = u.lane AND e.position > u.after ORDER BY position LIMIT 1) e",
+         LEFT JOIN log.archived a ON a.lane = u.lane
+         LEFT JOIN LATERAL (
+             SELECT position FROM log.events e WHERE e.lane = u.lane AND e.position > u.after ORDER BY position LIMIT 1
+         ) e ON true",
     )
     .bind(lanes.iter().map(|start| start.lane.number()).collect::<Vec<_>>())
     .bind(lanes.iter().map(|start| start.after.0).collect::<Vec<_>>())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use events::id::Position;
-use events::store::Keys;
+use events::store::{Keys, Reader};
 use events::subscription::{self, FillError};
 use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -44,12 +44,13 @@ pub struct Outcome {
 }
 
 /// Compares `projection` with a rebuild. The live generation goes on meanwhile and stands still only for the comparison.
-/// `owner` makes and drops the generation, `projector` fills it. None: the live generation is of another version of the
+/// `owner` makes and drops the generation, `projector` fills it with what `reader` gives. None: the live generation is of another version of the
 /// code than this. What was built is dropped, also when `end` comes first.
 pub async fn against_a_rebuild(
     projection: &Arc<dyn Projection>,
     owner: &PgPool,
     projector: &PgPool,
+    reader: &Reader,
     keys: &Keys,
     progress: &(dyn Fn(Position) + Sync),
     end: &Shutdown,
@@ -63,6 +64,7 @@ pub async fn against_a_rebuild(
         live: &live,
         generation: Generation::new(fresh.clone(), Arc::clone(projection)),
         projector,
+        reader,
         keys,
         progress,
     };
@@ -78,6 +80,7 @@ struct Rebuild<'a> {
     live: &'a str,
     generation: Generation,
     projector: &'a PgPool,
+    reader: &'a Reader,
     keys: &'a Keys,
     progress: &'a (dyn Fn(Position) + Sync),
 }
@@ -113,6 +116,7 @@ impl Rebuild<'_> {
         subscription::fill(
             &self.generation,
             self.projector,
+            self.reader.clone(),
             self.keys,
             upto,
             self.progress,

@@ -14,6 +14,7 @@ mod sample;
 
 pub use manifest::{Manifest, Segment};
 pub use plan::{Format, Plan, Request, Span};
+pub(crate) use run::{Place, run_into};
 pub use run::{Step, run};
 
 use crate::id::Position;

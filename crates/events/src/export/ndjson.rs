@@ -1,16 +1,18 @@
 //! A fact as a line of JSON: the same names as the columns of the Parquet files, the payload as the JSON value it is.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 
-use chrono::SecondsFormat;
-use serde::Serialize;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
+use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
 
 use super::ZSTD_LEVEL;
-use crate::envelope::Sealed;
-use crate::id::{EventId, TenantId, UserId};
+use crate::envelope::{Meta, Sealed};
+use crate::id::{EventId, Lane, Position, TenantId, UserId};
+use crate::store::MAX_ENVELOPE_BYTES;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -93,6 +95,89 @@ impl<W: Write> Lines<W> {
     }
 }
 
+/// A line as it is read: texts may hold escapes, so they are owned.
+#[derive(Deserialize)]
+struct ReadLine<'a> {
+    position: Position,
+    lane: i32,
+    tenant: TenantId,
+    stream: String,
+    version: i64,
+    subject: String,
+    r#type: String,
+    schema_version: i16,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    actor: UserId,
+    command: String,
+    correlation: Option<String>,
+    cause: Option<Uuid>,
+    event_id: EventId,
+    recorded_at: DateTime<Utc>,
+}
+
+/// The fact that [`line`] made this text of: the same fact to the last byte.
+pub fn parse_line(text: &[u8]) -> io::Result<Sealed> {
+    let line: ReadLine<'_> = serde_json::from_slice(text)?;
+    let lane = Lane::new(line.lane).ok_or_else(|| io::Error::other("no such lane"))?;
+    Ok(Sealed {
+        position: line.position,
+        lane,
+        tenant: line.tenant,
+        stream: line.stream,
+        version: line.version,
+        subject: line.subject,
+        fact_type: line.r#type,
+        schema_version: line.schema_version,
+        payload: line.payload.get().to_owned(),
+        meta: Meta {
+            actor: line.actor,
+            command: line.command,
+            correlation: line.correlation,
+            cause: line.cause,
+        },
+        event_id: line.event_id,
+        recorded_at: line.recorded_at,
+    })
+}
+
+/// No line is longer: an envelope, its payload written with more escapes and spaces than the log measured.
+const LONGEST_LINE: u64 = 8 * MAX_ENVELOPE_BYTES as u64;
+
+/// A segment that is being read.
+pub(crate) struct Reading<R: Read> {
+    lines: BufReader<Decoder<'static, BufReader<R>>>,
+    line: Vec<u8>,
+}
+
+impl<R: Read> Reading<R> {
+    pub(crate) fn new(segment: R) -> io::Result<Self> {
+        Ok(Self {
+            lines: BufReader::with_capacity(256 * 1024, Decoder::new(segment)?),
+            line: vec![],
+        })
+    }
+
+    /// The next fact; none at the end.
+    pub(crate) fn next_fact(&mut self) -> io::Result<Option<Sealed>> {
+        self.line.clear();
+        let mut line = (&mut self.lines).take(LONGEST_LINE);
+        if line.read_until(b'\n', &mut self.line)? == 0 {
+            return Ok(None);
+        }
+        if self.line.pop() != Some(b'\n') {
+            return Err(io::Error::other("a line has no end"));
+        }
+        parse_line(&self.line).map(Some)
+    }
+}
+
+impl<R: Read> std::fmt::Debug for Reading<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reading")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +198,7 @@ mod tests {
             r#""recorded_at":"2023-11-14T22:13:20.000100Z"}"#
         );
         assert_eq!(text, wanted);
+        assert_eq!(parse_line(text.as_bytes()).unwrap(), fact);
     }
 
     #[test]
@@ -141,5 +227,21 @@ mod tests {
         let text = String::from_utf8(zstd::decode_all(&*whole).unwrap()).unwrap();
         assert_eq!(text.lines().count(), 5_000);
         assert_eq!(text.lines().last().unwrap(), line(&facts[4_999]).unwrap());
+        let mut reading = Reading::new(&*whole).unwrap();
+        for fact in facts {
+            assert_eq!(reading.next_fact().unwrap(), Some(fact));
+        }
+        assert_eq!(reading.next_fact().unwrap(), None);
+    }
+
+    #[test]
+    fn a_segment_that_was_cut_is_an_error_and_no_end() {
+        let mut bytes = vec![];
+        let mut lines = Lines::new(&mut bytes).unwrap();
+        lines.push(&[sample(1)]).unwrap();
+        lines.finish().unwrap();
+        let mut reading = Reading::new(&bytes[..bytes.len() - 8]).unwrap();
+        let read = std::iter::from_fn(|| reading.next_fact().transpose());
+        assert!(read.take(3).any(|fact| fact.is_err()));
     }
 }

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::BufWriter;
 
 use service::shutdown::Shutdown;
-use sqlx::PgPool;
 use storage::{Key, Store};
 use tempfile::NamedTempFile;
 
@@ -19,7 +18,7 @@ use super::plan::{Format, Plan, Request, Span};
 use crate::envelope::Sealed;
 use crate::failpoint;
 use crate::id::Position;
-use crate::store::{Limits, bounds, page};
+use crate::store::{Limits, Reader};
 
 /// A manifest of a million segments is smaller.
 const MANIFEST_LIMIT: u64 = 256 << 20;
@@ -35,40 +34,79 @@ pub enum Step<'a> {
     Sealed(&'a Segment),
 }
 
+/// Where an export's files go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) store: &'a Store,
+    /// The folder in it; none: the store itself.
+    pub(crate) folder: Option<&'a str>,
+}
+
+impl Place<'_> {
+    fn key(self, name: &str) -> Result<Key, ExportError> {
+        let path = match self.folder {
+            Some(folder) => format!("{folder}/{name}"),
+            None => name.to_owned(),
+        };
+        path.parse()
+            .map_err(|_| ExportError::Manifest(format!("{path} is no name for an object")))
+    }
+}
+
 /// Exports what `request` asks for into `store`, or goes on with what was begun there. Returns the manifest and whether
 /// all of it had been there before.
 pub async fn run(
-    pool: &PgPool,
+    reader: impl Into<Reader>,
     store: &Store,
     request: &Request,
     tell: &(dyn Fn(Step<'_>) + Sync),
     shutdown: &Shutdown,
 ) -> Result<(Manifest, bool), ExportError> {
-    let mut manifest = begin(pool, store, request).await?;
+    let place = Place {
+        store,
+        folder: None,
+    };
+    run_into(reader.into(), place, request, tell, shutdown).await
+}
+
+/// The same into a folder of a store.
+pub(crate) async fn run_into(
+    mut reader: Reader,
+    place: Place<'_>,
+    request: &Request,
+    tell: &(dyn Fn(Step<'_>) + Sync),
+    shutdown: &Shutdown,
+) -> Result<(Manifest, bool), ExportError> {
+    let mut manifest = begin(&reader, place, request).await?;
     tell(Step::Planned(&manifest));
     if manifest.complete {
         return Ok((manifest, true));
     }
     for span in manifest.missing() {
         let file = NamedTempFile::new()?;
-        let rows = write(pool, &manifest, span, &file, tell, shutdown).await?;
+        let rows = write(&mut reader, &manifest, span, &file, tell, shutdown).await?;
         failpoint::hit("export.before_put");
-        let segment = put(store, &manifest.plan, span, rows, &file).await?;
+        let segment = put(place, &manifest.plan, span, rows, &file).await?;
         failpoint::hit("export.before_manifest");
         tell(Step::Sealed(&segment));
         manifest.add(segment);
-        save(store, &manifest).await?;
+        save(place, &manifest).await?;
         failpoint::hit("export.after_manifest");
     }
     manifest.complete = true;
-    save(store, &manifest).await?;
+    save(place, &manifest).await?;
     Ok((manifest, false))
 }
 
 /// The manifest that is there, or a new one with the log's end pinned.
-async fn begin(pool: &PgPool, store: &Store, request: &Request) -> Result<Manifest, ExportError> {
-    let log = bounds(pool).await?;
-    match store.read(&key(manifest::NAME)?, MANIFEST_LIMIT).await {
+async fn begin(
+    reader: &Reader,
+    place: Place<'_>,
+    request: &Request,
+) -> Result<Manifest, ExportError> {
+    let log = reader.bounds().await?;
+    let key = place.key(manifest::NAME)?;
+    match place.store.read(&key, MANIFEST_LIMIT).await {
         Ok(text) => {
             let manifest = Manifest::parse(&text)?;
             manifest.accepts(request, log.log_id)?;
@@ -76,22 +114,22 @@ async fn begin(pool: &PgPool, store: &Store, request: &Request) -> Result<Manife
         }
         Err(storage::Error::Missing(_)) => {
             let manifest = Manifest::begin(request.pin(log)?);
-            save(store, &manifest).await?;
+            save(place, &manifest).await?;
             Ok(manifest)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn save(store: &Store, manifest: &Manifest) -> Result<(), ExportError> {
+async fn save(place: Place<'_>, manifest: &Manifest) -> Result<(), ExportError> {
     let text = manifest.text().into();
-    let key = key(manifest::NAME)?;
-    Ok(store.replace(&key, text, "application/json").await?)
+    let key = place.key(manifest::NAME)?;
+    Ok(place.store.replace(&key, text, "application/json").await?)
 }
 
 /// Writes the facts of `span` into `file`; returns how many there are.
 async fn write(
-    pool: &PgPool,
+    reader: &mut Reader,
     manifest: &Manifest,
     span: Span,
     file: &NamedTempFile,
@@ -104,7 +142,7 @@ async fn write(
     while after < span.last {
         let limits = Limits::BULK.within(span.last.0 - after.0);
         let page = tokio::select! {
-            page = page(pool, after, &filter, limits) => page?,
+            page = reader.page(after, &filter, limits) => page?,
             () = shutdown.cancelled() => {
                 let segments = manifest.segments.len();
                 return Err(ExportError::Stopped { segments });
@@ -127,15 +165,15 @@ async fn write(
 }
 
 async fn put(
-    store: &Store,
+    place: Place<'_>,
     plan: &Plan,
     span: Span,
     rows: i64,
     file: &NamedTempFile,
 ) -> Result<Segment, ExportError> {
     let name = span.name(plan.format);
-    let (key, media_type) = (key(&name)?, plan.format.media_type());
-    let facts = match store.upload_file(&key, file.path(), media_type).await {
+    let (key, media_type) = (place.key(&name)?, plan.format.media_type());
+    let facts = match place.store.upload_file(&key, file.path(), media_type).await {
         Err(storage::Error::Exists(_)) => {
             return Err(ExportError::Manifest(format!(
                 "{name} is there with other bytes than this log and this program make: choose another --out"
@@ -151,11 +189,6 @@ async fn put(
         bytes: facts.bytes,
         sha256: facts.sha256.map(|sum| sum.to_string()).unwrap_or_default(),
     })
-}
-
-fn key(name: &str) -> Result<Key, ExportError> {
-    name.parse()
-        .map_err(|_| ExportError::Manifest(format!("{name} is no name for an object")))
 }
 
 /// A segment in the making, in either form.

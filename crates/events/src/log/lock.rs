@@ -62,14 +62,18 @@ impl Lock {
         within(bounds(&mut self.0)).await
     }
 
-    /// The fact at a position, if it is there.
+    /// The fact at a position, if it is there, or just left for the archive: then the next one is still there.
     pub(super) async fn event_at(
         &mut self,
         position: Position,
     ) -> Result<Option<EventId>, sqlx::Error> {
-        let event = sqlx::query_scalar("SELECT event_id FROM log.events WHERE position = $1")
-            .bind(position)
-            .fetch_optional(&mut self.0);
+        let event = sqlx::query_scalar(
+            "SELECT event_id FROM log.events WHERE position = $1
+             UNION
+             SELECT a.event_id FROM log.archived a JOIN log.log l ON a.position = l.floor - 1 WHERE a.position = $1",
+        )
+        .bind(position)
+        .fetch_optional(&mut self.0);
         within(event).await
     }
 

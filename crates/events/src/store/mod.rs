@@ -21,11 +21,12 @@ use uuid::Uuid;
 pub use append::{Expected, MAX_BATCH, MAX_ENVELOPE_BYTES};
 pub use execute::{Accepted, Append, Command, Emit, Streams};
 pub use keys::{Config as KeysConfig, Keys, MasterKeys, Rotated, rotate};
-pub use read::{Bounds, Filter, Limits, Page, bounds, page, page_back};
+pub use read::{Bounds, Filter, Limits, Page, Reader, bounds, page, page_back};
 pub use wake::Wake;
 
 pub(crate) use read::{COLUMNS, open as read_open, sealed_from};
 
+use crate::archive::ArchiveError;
 use crate::decide::{Refusal, State};
 use crate::id::TenantId;
 use crate::seal::SealError;
@@ -48,7 +49,7 @@ pub enum LogError {
     Key(#[from] SealError),
     /// The reader asks for facts below the floor.
     #[error(
-        "facts up to {asked} are asked for, but this log begins at {floor}: read the archive first"
+        "position {asked} is asked for and this log begins at {floor}: what lies before is in its archive, set ARCHIVE_URL"
     )]
     TooOld {
         /// The first position asked for.
@@ -56,6 +57,9 @@ pub enum LogError {
         /// The lowest position kept.
         floor: i64,
     },
+    /// What lies below the floor cannot be read.
+    #[error(transparent)]
+    Archive(Box<ArchiveError>),
     /// Positions are not dense: the one law that must never break.
     #[error("position {missing} is missing from the log")]
     Gap {
@@ -72,8 +76,15 @@ impl LogError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Postgres(_) => Retry::Later,
+            Self::Archive(error) => error.retry(),
             _ => Retry::Never,
         }
+    }
+}
+
+impl From<ArchiveError> for LogError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(Box::new(error))
     }
 }
 

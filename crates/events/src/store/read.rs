@@ -1,6 +1,7 @@
 //! Reading the log: dense, in order, and never silently less than was asked for.
 
 mod page;
+mod reader;
 
 use std::collections::BTreeSet;
 
@@ -18,6 +19,7 @@ use crate::metrics::FACTS_SKIPPED;
 use crate::upcast::{self, ReadError};
 
 pub use page::{Bounds, Filter, Limits, Page, bounds, page, page_back};
+pub use reader::Reader;
 
 /// The columns that `sealed_from` reads, of `log.events e`.
 pub(crate) const COLUMNS: &str = "e.position, e.lane, e.tenant, e.stream_id, e.version, e.subject, e.type, \

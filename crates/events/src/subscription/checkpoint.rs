@@ -130,7 +130,8 @@ pub(super) async fn advance(
     })
 }
 
-/// Whether `subscription` has taken in every fact of `lane` up to `position`. Lanes without news need no checkpoint.
+/// Whether `subscription` has taken in every fact of `lane` up to `position`. Lanes without news need no checkpoint, but one
+/// that lacks archived facts has not reached what came after them.
 pub async fn reached(
     connection: &mut PgConnection,
     subscription: &str,
@@ -138,8 +139,11 @@ pub async fn reached(
     position: Position,
 ) -> Result<bool, sqlx::Error> {
     let reached: Option<bool> = sqlx::query_scalar(
-        "SELECT c.position >= $3 OR NOT EXISTS (
-             SELECT FROM log.events e WHERE e.lane = $2 AND e.position > c.position AND e.position <= $3)
+        "SELECT c.position >= $3
+             OR (NOT EXISTS (
+                     SELECT FROM log.events e WHERE e.lane = $2 AND e.position > c.position AND e.position <= $3)
+                 AND NOT EXISTS (
+                     SELECT FROM log.archived a WHERE a.lane = $2 AND a.position > c.position))
          FROM subscription.checkpoints c WHERE c.subscription = $1 AND c.lane = $2",
     )
     .bind(subscription)
@@ -174,16 +178,19 @@ pub struct Lag {
     pub subscription: String,
     /// Lanes that have facts it has not taken in.
     pub lanes_behind: i64,
-    /// Age of the oldest such fact; zero when there is none.
+    /// Age of the oldest such fact; zero when there is none. Of one that was archived, the least that it can be.
     pub behind: Duration,
 }
 
 /// How far behind every subscription is.
 pub async fn lag(connection: &mut PgConnection) -> Result<Vec<Lag>, sqlx::Error> {
     let rows: Vec<(String, i64, f64)> = sqlx::query_as(
-        "SELECT c.subscription, count(e.recorded_at),
-                COALESCE(EXTRACT(epoch FROM clock_timestamp() - min(e.recorded_at)), 0)::float8
+        "SELECT c.subscription, count(*) FILTER (WHERE a.lane IS NOT NULL OR e.recorded_at IS NOT NULL),
+                COALESCE(EXTRACT(epoch FROM clock_timestamp()
+                    - min(CASE WHEN a.lane IS NULL THEN e.recorded_at ELSE oldest.recorded_at END)), 0)::float8
          FROM subscription.checkpoints c
+         LEFT JOIN log.archived a ON a.lane = c.lane AND a.position > c.position
+         LEFT JOIN (SELECT recorded_at FROM log.events ORDER BY position LIMIT 1) oldest ON true
          LEFT JOIN LATERAL (
              SELECT recorded_at FROM log.events e
              WHERE e.lane = c.lane AND e.position > c.position ORDER BY e.position LIMIT 1) e ON true

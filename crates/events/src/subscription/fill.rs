@@ -1,4 +1,4 @@
-//! Filling a subscriber by hand: from its checkpoints to given positions, in this process alone, from the log in Postgres.
+//! Filling a subscriber by hand: from its checkpoints to given positions, in this process alone, from the log and its archive.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::checkpoint::{self, Advance};
 use super::{Subscriber, runner};
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
-use crate::store::{Filter, Keys, Limits, LogError, page};
+use crate::store::{Filter, Keys, Limits, LogError, Reader};
 
 /// Positions looked at for one transaction.
 const BATCH: i64 = 2_000;
@@ -38,6 +38,7 @@ impl From<sqlx::Error> for FillError {
 pub async fn fill(
     subscriber: &dyn Subscriber,
     pool: &PgPool,
+    mut reader: Reader,
     keys: &Keys,
     upto: &BTreeMap<Lane, Position>,
     progress: &(dyn Fn(Position) + Sync),
@@ -56,7 +57,9 @@ pub async fn fill(
     };
     let last = upto.values().max().copied().unwrap_or_default();
     while seen < last {
-        let page = page(pool, seen, &Filter::default(), Limits::BULK.within(BATCH)).await?;
+        let page = reader
+            .page(seen, &Filter::default(), Limits::BULK.within(BATCH))
+            .await?;
         if page.seen == seen {
             return Ok(()); // Less is there than was asked for.
         }

@@ -19,7 +19,7 @@ use testing::s3::S3Server;
 use crate::relay::{all, append};
 use crate::support::World;
 
-fn request(format: Format) -> Request {
+pub(crate) fn request(format: Format) -> Request {
     Request {
         format,
         from: Position(1),
@@ -30,7 +30,7 @@ fn request(format: Format) -> Request {
     }
 }
 
-fn folder(path: &Path) -> Store {
+pub(crate) fn folder(path: &Path) -> Store {
     Store::open_or_make(&config(path.to_str().unwrap().to_owned())).unwrap()
 }
 
@@ -74,7 +74,7 @@ async fn refused(world: &World, store: &Store, request: &Request) -> String {
 }
 
 /// Every file by name.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(folder)
         .unwrap()
         .map(Result::unwrap)
@@ -96,7 +96,7 @@ fn lines(files: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
         .collect()
 }
 
-fn as_lines<'a>(facts: impl IntoIterator<Item = &'a Sealed>) -> Vec<String> {
+pub(crate) fn as_lines<'a>(facts: impl IntoIterator<Item = &'a Sealed>) -> Vec<String> {
     let facts = facts.into_iter();
     facts.map(|fact| ndjson::line(fact).unwrap()).collect()
 }
@@ -404,14 +404,8 @@ async fn pages_of_any_size_hold_every_fact_that_passes_once() {
             ..Filter::default()
         },
     ];
-    let passes = |filter: &Filter, fact: &Sealed| {
-        (filter.types.is_empty() || filter.types.contains(&fact.fact_type))
-            && (filter.lanes.is_empty() || filter.lanes.contains(&fact.lane))
-            && filter.subject.as_ref().is_none_or(|s| *s == fact.subject)
-            && filter.tenant.is_none_or(|tenant| tenant == fact.tenant)
-    };
     for filter in &filters {
-        let wanted: Vec<_> = facts.iter().filter(|fact| passes(filter, fact)).collect();
+        let wanted: Vec<_> = facts.iter().filter(|fact| filter.passes(fact)).collect();
         for (positions, most, bytes) in [
             (10_000, 10_000, 1 << 20),
             (7, 100, 1 << 20),

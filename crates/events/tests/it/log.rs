@@ -317,7 +317,7 @@ async fn two_bodies_under_one_key_leave_no_empty_stream() {
 }
 
 /// Makes partitions of `rows` positions, in place of the first ones, which nobody has used yet.
-async fn partitions_of(world: &World, rows: i64) {
+pub(crate) async fn partitions_of(world: &World, rows: i64) {
     for sql in [
         format!("UPDATE log.log SET partition_rows = {rows}"),
         "DROP TABLE log.events_0, log.events_1".to_owned(),

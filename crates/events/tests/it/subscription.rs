@@ -7,7 +7,7 @@ use events::envelope::Recorded;
 use events::fact::Fact;
 use events::log::Kafka;
 use events::source::Source;
-use events::store::Wake;
+use events::store::{Reader, Wake};
 use events::subscription::{Options, Runner, Subscriber, lag, reached};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -53,10 +53,21 @@ async fn run(world: &World, batch: usize) -> Shutdown {
 
 /// Runs the ledger over a topic; none: over the log in Postgres.
 pub(crate) async fn run_on(world: &World, kafka: Option<&Kafka>, batch: usize) -> Shutdown {
+    let pool = world.database.pool(Role::Projector).await;
+    run_from(world, kafka, Reader::from(&pool), batch).await
+}
+
+/// Runs the ledger over a topic; none: over what `reader` gives.
+pub(crate) async fn run_from(
+    world: &World,
+    kafka: Option<&Kafka>,
+    reader: Reader,
+    batch: usize,
+) -> Shutdown {
     let shutdown = world.shutdown.child();
     let pool = world.database.pool(Role::Projector).await;
     let wake = Wake::start(pool.clone(), &shutdown);
-    let source = Source::open(kafka, &pool, &wake, world.log.id(), "ledger").unwrap();
+    let source = Source::open(kafka, reader, &wake, world.log.id(), "ledger").unwrap();
     let options = Options {
         batch,
         ..Options::default()

@@ -28,6 +28,17 @@ impl Filter {
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether this fact passes.
+    pub fn passes(&self, fact: &Sealed) -> bool {
+        (self.types.is_empty() || self.types.contains(&fact.fact_type))
+            && (self.lanes.is_empty() || self.lanes.contains(&fact.lane))
+            && self
+                .subject
+                .as_ref()
+                .is_none_or(|subject| *subject == fact.subject)
+            && self.tenant.is_none_or(|tenant| tenant == fact.tenant)
+    }
 }
 
 /// How much one page may be.

@@ -162,7 +162,7 @@ impl World {
     pub(super) fn fold(&self) -> Shutdown {
         let end = self.shutdown.child();
         let wake = Wake::start(self.pool.clone(), &end);
-        let source = Source::postgres(self.pool.clone(), wake);
+        let source = Source::postgres(&self.pool, wake);
         let reader = Reader::new(
             Arc::new(JobFold),
             self.pool.clone(),

@@ -1,0 +1,64 @@
+//! The whole log without a seam: what Postgres holds, and before its floor the archive, when there is one.
+
+use sqlx::PgPool;
+
+use super::{Bounds, Filter, Limits, LogError, Page, bounds, page};
+use crate::archive::Archive;
+use crate::id::Position;
+
+/// Reads the log from any position forwards. Without an archive, positions below the floor are [`LogError::TooOld`].
+#[derive(Clone, Debug)]
+pub struct Reader {
+    pool: PgPool,
+    archive: Option<Archive>,
+}
+
+impl From<&PgPool> for Reader {
+    fn from(pool: &PgPool) -> Self {
+        Self::new(pool.clone(), None)
+    }
+}
+
+impl Reader {
+    /// A reader of the log that `pool` leads to.
+    pub fn new(pool: PgPool, archive: Option<Archive>) -> Self {
+        Self { pool, archive }
+    }
+
+    /// What can be read. With an archive that is everything.
+    pub async fn bounds(&self) -> Result<Bounds, LogError> {
+        let bounds = bounds(&self.pool).await?;
+        Ok(match self.archive {
+            Some(_) => Bounds { floor: 1, ..bounds },
+            None => bounds,
+        })
+    }
+
+    /// The next facts after `after` that pass `filter`, see [`page`]. A page from the archive says of the head only that
+    /// there is more.
+    pub async fn page(
+        &mut self,
+        after: Position,
+        filter: &Filter,
+        limits: Limits,
+    ) -> Result<Page, LogError> {
+        match (
+            page(&self.pool, after, filter, limits).await,
+            &mut self.archive,
+        ) {
+            // The floor moves after the index was written: all that lies below it is in the archive.
+            (Err(LogError::TooOld { floor, .. }), Some(archive)) => {
+                let (facts, seen) = archive
+                    .page(after, filter, limits, Position(floor - 1))
+                    .await?;
+                let head = Position(floor);
+                Ok(Page { facts, seen, head })
+            }
+            (page, _) => page,
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
