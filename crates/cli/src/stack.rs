@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use api::ApiState;
+use events::archive::Archive;
 use events::log::{Kafka, Relay};
 use events::source::Source;
-use events::store::{Keys, KeysConfig, Log, Wake};
+use events::store::{Keys, KeysConfig, Log, Reader, Wake};
 use events::subscription::{Options, Runner, Subscriber};
 use service::clock::Clock;
 use service::db::{self, Role};
@@ -57,6 +58,56 @@ impl Database {
         db::connect(url, role, self.db.database_connections)
             .await
             .context("connect to Postgres")
+    }
+}
+
+/// The keys of a bucket, for commands that take no other store.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct BucketKeys {
+    /// The bucket's access key.
+    #[arg(long, env = "AWS_ACCESS_KEY_ID")]
+    pub aws_access_key_id: Option<String>,
+    /// The bucket's secret key.
+    #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
+    pub aws_secret_access_key: Option<Secret>,
+}
+
+impl BucketKeys {
+    /// The store at `url`.
+    pub fn store(&self, url: &str) -> storage::Config {
+        storage::Config {
+            storage_url: Some(url.to_owned()),
+            aws_access_key_id: self.aws_access_key_id.clone(),
+            aws_secret_access_key: self.aws_secret_access_key.clone(),
+            public_url: None,
+        }
+    }
+}
+
+/// Where facts are that have left Postgres.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct ArchiveAt {
+    /// The archive that `cinelog log archive` made: a folder or a bucket, as STORAGE_URL. Facts below the log's floor are
+    /// read from there; without it they are refused.
+    #[arg(long, env = "ARCHIVE_URL")]
+    pub archive_url: Option<String>,
+}
+
+impl ArchiveAt {
+    /// A reader of the log that `pool` leads to, and of its archive where there is one.
+    pub async fn reader(&self, pool: &PgPool, keys: &BucketKeys) -> anyhow::Result<Reader> {
+        let archive = match self.archive_url.as_deref().filter(|url| !url.is_empty()) {
+            Some(url) => {
+                let store = Store::open(&keys.store(url))
+                    .with_context(|| format!("open the archive {url}"))?;
+                let log_id = events::store::bounds(pool).await?.log_id;
+                Some(Archive::new(store, log_id))
+            }
+            None => None,
+        };
+        Ok(Reader::new(pool.clone(), archive))
     }
 }
 
@@ -113,6 +164,10 @@ pub struct Facts {
     pub kafka: events::log::Config,
     /// The keys of persons.
     pub keys: Keys,
+    /// Where facts are that have left Postgres.
+    pub archive: ArchiveAt,
+    /// The keys of a bucket there.
+    pub bucket: BucketKeys,
 }
 
 /// Starts the relay, when there are brokers. What it cannot mend ends the process: an operator must decide.
@@ -154,10 +209,11 @@ pub async fn projectors(
     projectors::erase::keep(pool.clone(), config.clone(), shutdown);
     let wake = Wake::start(pool.clone(), shutdown);
     let log_id = events::store::bounds(&pool).await?.log_id;
+    let reader = facts.archive.reader(&pool, &facts.bucket).await?;
     let kafka = Kafka::from_config(&facts.kafka);
     for subscriber in chosen(&pool, config, names).await? {
         let name = subscriber.name().to_owned();
-        let source = Source::open(kafka.as_ref(), &pool, &wake, log_id, &name)?;
+        let source = Source::open(kafka.as_ref(), reader.clone(), &wake, log_id, &name)?;
         let runner = Runner::new(
             subscriber,
             pool.clone(),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
 use crate::log::{Kafka, KafkaTail, TailError};
-use crate::store::{Filter, Limits, LogError, Reader, Wake};
+use crate::store::{Filter, Limits, LogError, Reader, Tail, Wake};
 
 /// Why a source gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub struct LaneStart {
 /// One way to tail the log. After an error or a dropped [`Source::next`], [`Source::assign`] must come before the next.
 pub enum Source {
     /// The log in Postgres.
-    Postgres(PostgresTail),
+    Postgres(Box<PostgresTail>),
     /// The topic.
     Kafka(Box<KafkaTail>),
 }
@@ -60,13 +60,13 @@ impl Source {
 
     /// Tails the log in Postgres.
     pub fn postgres(reader: impl Into<Reader>, wake: Wake) -> Self {
-        Self::Postgres(PostgresTail {
+        Self::Postgres(Box::new(PostgresTail {
             reader: reader.into(),
             wake,
             lanes: BTreeMap::new(),
-            filter: Filter::default(),
             seen: Position::START,
-        })
+            tail: None,
+        }))
     }
 
     /// Reads these lanes from now on, and no others.
@@ -104,17 +104,18 @@ pub struct PostgresTail {
     wake: Wake,
     /// What each lane's reader knows already.
     lanes: BTreeMap<Lane, Position>,
-    filter: Filter,
     seen: Position,
+    /// From there on; none until it is asked.
+    tail: Option<Tail>,
 }
 
 impl PostgresTail {
     async fn assign(&mut self, lanes: &[LaneStart]) -> Result<(), SourceError> {
+        self.tail = None;
         self.lanes = lanes
             .iter()
             .map(|start| (start.lane, start.after))
             .collect();
-        self.filter.lanes = self.lanes.keys().copied().collect();
         self.seen = first_unknown(self.reader.pool(), lanes)
             .await
             .map_err(LogError::from)?;
@@ -130,31 +131,31 @@ impl PostgresTail {
             tokio::time::sleep(wait).await;
             return Ok(vec![]);
         }
-        let limits = Limits {
-            facts: i64::try_from(most).unwrap_or(i64::MAX),
-            ..Limits::BULK
-        };
+        let tail = self.tail.get_or_insert_with(|| {
+            let filter = Filter {
+                lanes: self.lanes.keys().copied().collect(),
+                ..Filter::default()
+            };
+            Tail::new(
+                self.reader.clone(),
+                self.wake.clone(),
+                filter,
+                Limits::BULK,
+                self.seen,
+            )
+        });
+        tail.at_most(most);
         loop {
-            let page = self.reader.page(self.seen, &self.filter, limits).await?;
-            let grown = page.seen > self.seen;
-            self.seen = page.seen;
+            let page = tail.next(wait).await?;
             let known = |fact: &Sealed| {
                 self.lanes
                     .get(&fact.lane)
                     .is_none_or(|after| fact.position <= *after)
             };
-            let news: Vec<_> = page
-                .facts
-                .into_iter()
-                .filter(|fact| !known(fact))
-                .map(|fact| (fact, 0))
-                .collect();
-            if !news.is_empty() {
+            let news = page.facts.into_iter().filter(|fact| !known(fact));
+            let news: Vec<_> = news.map(|fact| (fact, 0)).collect();
+            if !news.is_empty() || page.seen >= page.head {
                 return Ok(news);
-            }
-            if !grown {
-                self.wake.wait(wait).await;
-                return Ok(vec![]);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, LINK};
@@ -12,7 +13,7 @@ use chrono::{DateTime, Utc};
 use events::envelope::Sealed;
 use events::export::ndjson;
 use events::id::{Position, TenantId, UserId};
-use events::store::{Filter, Limits, LogError, Page, Wake};
+use events::store::{Filter, Limits, Page, Tail};
 use futures::stream;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -71,7 +72,10 @@ pub(crate) async fn read(
     let tenant = scope(&who)?;
     let mut asked = asked(&query, tenant)?;
     if !wants_events(&headers) {
-        let page = page(&state, &asked).await?;
+        let page = state
+            .log
+            .page(asked.after, &asked.filter, asked.limits())
+            .await?;
         return answer(&asked, &page);
     }
     if let Some(last) = headers.get("last-event-id") {
@@ -133,13 +137,14 @@ fn wants_events(headers: &HeaderMap) -> bool {
     accept.is_some_and(|accept| accept.contains("text/event-stream"))
 }
 
-async fn page(state: &ApiState, asked: &Asked) -> Result<Page, LogError> {
-    let limits = Limits {
-        positions: POSITIONS,
-        facts: asked.limit,
-        bytes: BYTES,
-    };
-    state.log.page(asked.after, &asked.filter, limits).await
+impl Asked {
+    fn limits(&self) -> Limits {
+        Limits {
+            positions: POSITIONS,
+            facts: self.limit,
+            bytes: BYTES,
+        }
+    }
 }
 
 fn answer(asked: &Asked, page: &Page) -> Result<Response, Problem> {
@@ -169,18 +174,19 @@ async fn follow(
     place: Slot<(TenantId, UserId)>,
 ) -> Result<Response, Problem> {
     asked.limit = LIMIT_DEFAULT;
+    let limits = asked.limits();
+    let mut tail = state
+        .log
+        .tail(state.wake(), asked.filter, limits, asked.after);
     // Before the stream begins an error can still be a problem.
-    let first = page(&state, &asked).await?;
-    let mut watch = Watch {
+    let waiting = tail.next(Duration::ZERO).await?.facts.into();
+    let watch = Watch {
         _place: place,
-        wake: state.wake(),
         state,
         until,
-        asked,
-        level: false,
-        waiting: VecDeque::new(),
+        tail,
+        waiting,
     };
-    watch.take(first);
     let events = stream::unfold(watch, async |mut watch| {
         let fact = watch.next().await?;
         let event = Event::default().event("fact").id(fact.position.to_string());
@@ -196,21 +202,12 @@ async fn follow(
 struct Watch {
     _place: Slot<(TenantId, UserId)>,
     state: ApiState,
-    wake: Wake,
     until: DateTime<Utc>,
-    asked: Asked,
-    /// Whether the last look found the end of the log.
-    level: bool,
+    tail: Tail,
     waiting: VecDeque<Sealed>,
 }
 
 impl Watch {
-    fn take(&mut self, page: Page) {
-        self.asked.after = page.seen;
-        self.level = page.seen >= page.head;
-        self.waiting = page.facts.into();
-    }
-
     /// The next fact; none at the end of the token, of the process, or when the log does not answer: clients come again
     /// by themselves, and are told then.
     async fn next(&mut self) -> Option<Sealed> {
@@ -218,15 +215,13 @@ impl Watch {
             if let Some(fact) = self.waiting.pop_front() {
                 return Some(fact);
             }
-            if self.level {
-                let left = (self.until - self.state.clock.now()).to_std().ok()?;
-                tokio::select! {
-                    () = self.wake.wait(left) => {}
-                    () = self.state.shutdown.cancelled() => return None,
-                }
-            }
-            match page(&self.state, &self.asked).await {
-                Ok(page) => self.take(page),
+            let left = (self.until - self.state.clock.now()).to_std().ok()?;
+            let page = tokio::select! {
+                page = self.tail.next(left) => page,
+                () = self.state.shutdown.cancelled() => return None,
+            };
+            match page {
+                Ok(page) => self.waiting = page.facts.into(),
                 Err(error) => {
                     tracing::warn!(%error, "a reader of facts has to come again");
                     return None;

@@ -7,12 +7,11 @@ use events::export::{self, Format, Manifest, Request, Step};
 use events::id::{Position, TenantId};
 use indicatif::{ProgressBar, ProgressStyle};
 use service::db::Role;
-use service::secret::Secret;
 use service::shutdown::Shutdown;
 use storage::Store;
 
 use crate::out::say;
-use crate::stack::Database;
+use crate::stack::{ArchiveAt, BucketKeys, Database};
 
 /// Exports facts into files in a folder or a bucket: segments by position range, and `manifest.json` with the rows, size
 /// and SHA-256 of each. Looks only; may run beside everything.
@@ -44,12 +43,10 @@ pub struct Export {
     /// Where the files go: a folder (`./facts`) or a bucket (`s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME]`).
     #[arg(long, value_name = "PATH|s3://…")]
     out: String,
-    /// The bucket's access key.
-    #[arg(long, env = "AWS_ACCESS_KEY_ID")]
-    aws_access_key_id: Option<String>,
-    /// The bucket's secret key.
-    #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
-    aws_secret_access_key: Option<Secret>,
+    #[command(flatten)]
+    bucket: BucketKeys,
+    #[command(flatten)]
+    archive: ArchiveAt,
     #[command(flatten)]
     database: Database,
 }
@@ -61,13 +58,8 @@ const EXAMPLES: &str = "Examples:
 
 impl Export {
     pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let store = Store::open_or_make(&storage::Config {
-            storage_url: Some(self.out.clone()),
-            aws_access_key_id: self.aws_access_key_id,
-            aws_secret_access_key: self.aws_secret_access_key,
-            public_url: None,
-        })
-        .with_context(|| format!("open {}", self.out))?;
+        let store = Store::open_or_make(&self.bucket.store(&self.out))
+            .with_context(|| format!("open {}", self.out))?;
         let request = Request {
             format: self.format,
             from: Position(self.from),
@@ -78,8 +70,9 @@ impl Export {
         };
         let pool = self.database.pool(Role::Api).await?;
         let progress = Progress::new(request.from);
+        let reader = self.archive.reader(&pool, &self.bucket).await?;
         let made = export::run(
-            &pool,
+            reader,
             &store,
             &request,
             &|step| progress.tell(step),

@@ -48,7 +48,7 @@ pub enum Command {
     Projectors(projectors::Projectors),
     /// Bring the database to the newest shape.
     Migrate(migrate::Migrate),
-    /// Look at the log; after a restore, bring it back together with its topic.
+    /// Look at the log, archive what is old, bring it back together with its topic after a restore.
     Log(log::Log),
     /// Prove that the log is whole: positions, streams, the topic, read models.
     Verify(verify::Verify),

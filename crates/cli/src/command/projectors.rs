@@ -4,7 +4,7 @@ use events::store::KeysConfig;
 use service::health::Dependency;
 use service::shutdown::Shutdown;
 
-use crate::stack::{self, Admin, Database, Facts};
+use crate::stack::{self, Admin, ArchiveAt, BucketKeys, Database, Facts};
 
 /// Keeps read models true. Every process takes its share of the lanes: start more and lag falls.
 #[derive(clap::Args)]
@@ -18,6 +18,10 @@ pub struct Projectors {
     #[command(flatten)]
     kafka: events::log::Config,
     #[command(flatten)]
+    archive: ArchiveAt,
+    #[command(flatten)]
+    bucket: BucketKeys,
+    #[command(flatten)]
     config: projectors::config::Config,
     #[command(flatten)]
     admin: Admin,
@@ -28,6 +32,8 @@ impl Projectors {
         let facts = Facts {
             kafka: self.kafka,
             keys: stack::keys(&self.keys)?,
+            archive: self.archive,
+            bucket: self.bucket,
         };
         let pool =
             stack::projectors(&self.database, &facts, &self.config, &self.names, shutdown).await?;

@@ -8,13 +8,12 @@ use events::envelope::Sealed;
 use events::export::ndjson;
 use events::id::{Position, TenantId};
 use events::log::{self, Kafka};
-use events::store::{Filter, Limits, Wake, bounds, page};
+use events::store::{Filter, Limits, Tail, Wake};
 use service::db::Role;
 use service::shutdown::Shutdown;
-use sqlx::PgPool;
 
 use crate::out::Lines;
-use crate::stack::Database;
+use crate::stack::{ArchiveAt, BucketKeys, Database};
 
 /// Writes facts as a stream, from any position: as lines of JSON, or into a Kafka topic of your choice. Looks only; may
 /// run beside everything.
@@ -44,6 +43,10 @@ pub struct Replay {
     follow: bool,
     #[command(flatten)]
     database: Database,
+    #[command(flatten)]
+    archive: ArchiveAt,
+    #[command(flatten)]
+    bucket: BucketKeys,
     #[command(flatten)]
     kafka: log::Config,
 }
@@ -77,7 +80,8 @@ impl FromStr for Target {
 impl Replay {
     pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let pool = self.database.pool(Role::Api).await?;
-        let log = bounds(&pool).await?;
+        let reader = self.archive.reader(&pool, &self.bucket).await?;
+        let log = reader.bounds().await?;
         let end = match (self.until, self.follow) {
             (Some(until), follow) => {
                 ensure!(
@@ -102,63 +106,58 @@ impl Replay {
             tenant: self.tenant,
             ..Filter::default()
         };
-        let mut reader = Reader {
-            wake: self.follow.then(|| Wake::start(pool.clone(), shutdown)),
-            pool,
-            filter,
-            after: Position(self.from - 1),
+        let after = Position(self.from - 1);
+        let wake = Wake::start(pool, shutdown);
+        let mut replaying = Replaying {
+            tail: Tail::new(reader, wake, filter, Limits::BULK, after),
+            written: after,
             end,
+            follow: self.follow,
         };
-        let begun = reader.after;
-        let ended = reader.pour(&mut sink, shutdown).await;
-        let next = reader.after.next();
-        if reader.after == begun {
+        let ended = replaying.pour(&mut sink, shutdown).await;
+        let written = replaying.written;
+        if written == after {
             return ended;
         }
+        let next = written.next();
         ended.with_context(|| {
             format!("everything before position {next} was written; go on with --from {next}")
         })
     }
 }
 
-struct Reader {
-    pool: PgPool,
-    wake: Option<Wake>,
-    filter: Filter,
+struct Replaying {
+    tail: Tail,
     /// Everything up to here has been written.
-    after: Position,
+    written: Position,
     end: Option<Position>,
+    follow: bool,
 }
 
-impl Reader {
+impl Replaying {
     /// Writes until the end, until the reader has gone, or until it is told to stop.
     async fn pour(&mut self, sink: &mut Sink, shutdown: &Shutdown) -> anyhow::Result<()> {
-        while self.end.is_none_or(|end| self.after < end) {
-            let left = self.end.map_or(i64::MAX, |end| end.0 - self.after.0);
-            let limits = Limits::BULK.within(left);
+        let mut whole = false;
+        while !whole {
             let write = async {
-                let page = page(&self.pool, self.after, &self.filter, limits).await?;
-                let gone = !sink.write(&page.facts).await?;
-                anyhow::Ok((page, gone))
+                let page = self.tail.next(LOOK).await?;
+                let upto = |fact: &&Sealed| self.end.is_none_or(|end| fact.position <= end);
+                let count = page.facts.iter().take_while(upto).count();
+                let gone = !sink.write(&page.facts[..count]).await?;
+                anyhow::Ok((page.seen, gone))
             };
-            let (page, gone) = tokio::select! {
+            let (seen, gone) = tokio::select! {
                 written = write => written?,
                 () = shutdown.cancelled() => break,
             };
             if gone {
                 return Ok(());
             }
-            self.after = page.seen;
-            if let (Some(wake), true) = (&mut self.wake, page.seen >= page.head) {
-                tokio::select! {
-                    () = wake.wait(LOOK) => {}
-                    () = shutdown.cancelled() => break,
-                }
-            }
+            self.written = self.end.map_or(seen, |end| seen.min(end));
+            whole = self.end.is_some_and(|end| seen >= end);
         }
         // A stream that is followed has no end of its own: being told to stop is how it ends.
-        let whole = self.end.is_some_and(|end| self.after >= end);
-        ensure!(whole || self.wake.is_some(), "stopped before the end");
+        ensure!(whole || self.follow, "stopped before the end");
         Ok(())
     }
 }

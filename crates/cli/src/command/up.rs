@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use crate::data::DataFolder;
 use crate::out::say;
 use crate::postgres::Cluster;
-use crate::stack::{self, Admin, Database, Facts};
+use crate::stack::{self, Admin, ArchiveAt, BucketKeys, Database, Facts};
 use crate::transcoder;
 
 /// Runs everything on this machine. What is configured (`DATABASE_URL`, `KAFKA_BROKERS`, `STORAGE_URL`) is used; what
@@ -32,6 +32,8 @@ pub struct Up {
     pub(crate) keys: KeysConfig,
     #[command(flatten)]
     pub(crate) kafka: events::log::Config,
+    #[command(flatten)]
+    pub(crate) archive: ArchiveAt,
     #[command(flatten)]
     pub(crate) api: api::config::Config,
     #[command(flatten)]
@@ -74,6 +76,7 @@ impl Up {
     pub(crate) fn alone(&mut self) {
         self.database.forget();
         self.kafka.kafka_brokers = None;
+        self.archive.archive_url = None;
         self.storage.storage_url = None;
     }
 
@@ -120,6 +123,11 @@ impl Up {
         let facts = Facts {
             kafka: self.kafka.clone(),
             keys: keys.clone(),
+            archive: self.archive.clone(),
+            bucket: BucketKeys {
+                aws_access_key_id: self.storage.aws_access_key_id.clone(),
+                aws_secret_access_key: self.storage.aws_secret_access_key.clone(),
+            },
         };
         stack::relay(&self.database, &self.kafka, shutdown).await?;
         stack::projectors(&self.database, &facts, &self.projectors, &[], shutdown).await?;

@@ -11,7 +11,7 @@ use service::db::Role;
 use service::shutdown::Shutdown;
 
 use crate::out::{bar, say};
-use crate::stack::{self, Database};
+use crate::stack::{self, ArchiveAt, BucketKeys, Database};
 
 /// Proves that the log is whole, or says what is not; exits 1 on any difference. Looks only; may run beside everything.
 ///
@@ -34,6 +34,10 @@ pub struct Verify {
     keys: KeysConfig,
     #[command(flatten)]
     projectors: projectors::config::Config,
+    #[command(flatten)]
+    archive: ArchiveAt,
+    #[command(flatten)]
+    bucket: BucketKeys,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -79,6 +83,7 @@ impl Verify {
         let keys = stack::keys(&self.keys).context("--rebuild opens facts")?;
         let owner = self.database.pool(Role::Owner).await?;
         let projector = self.database.pool(Role::Projector).await?;
+        let reader = self.archive.reader(&projector, &self.bucket).await?;
         let mut differences = 0;
         for projection in registry::all(&self.projectors) {
             let bar = bar(projection.name());
@@ -87,6 +92,7 @@ impl Verify {
                 &projection,
                 &owner,
                 &projector,
+                &reader,
                 &keys,
                 &progress,
                 shutdown,
@@ -124,6 +130,12 @@ fn tell(report: &Report, kafka: &events::log::Config) {
         say(format_args!(
             "             {} of them only by version: they begin in the archive",
             report.archived_streams
+        ));
+    }
+    if report.absent_streams > 0 {
+        say(format_args!(
+            "             {} more lie in the archive altogether and were not compared",
+            report.absent_streams
         ));
     }
     if let Some(topic) = report.topic {

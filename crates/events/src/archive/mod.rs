@@ -74,7 +74,7 @@ impl ArchiveError {
         }
     }
 
-    fn damaged(name: &Key, reason: impl ToString) -> Self {
+    fn damaged(name: &Key, reason: &impl ToString) -> Self {
         Self::Damaged {
             name: name.to_string(),
             reason: reason.to_string(),
@@ -125,7 +125,7 @@ impl Index {
             text => text?,
         };
         let index: Self =
-            serde_json::from_slice(&text).map_err(|error| ArchiveError::damaged(&key, error))?;
+            serde_json::from_slice(&text).map_err(|error| ArchiveError::damaged(&key, &error))?;
         if index.log_id != log_id {
             return Err(ArchiveError::Foreign {
                 found: index.log_id,
@@ -135,7 +135,7 @@ impl Index {
         let mut due = Position::START.next();
         for part in &index.parts {
             if part.first != due || part.last < part.first {
-                return Err(ArchiveError::damaged(&key, format!("{due} is missing")));
+                return Err(ArchiveError::damaged(&key, &format!("{due} is missing")));
             }
             due = part.last.next();
         }

@@ -114,18 +114,19 @@ impl Archive {
         {
             return Ok(Arc::clone(part));
         }
-        let known = |index: &Arc<Index>| index.part(position).cloned();
-        let part = match self.index.as_ref().and_then(known) {
-            Some(part) => part,
-            None => {
-                let index = Index::load(&self.store, self.log_id).await?;
-                let end = index.as_ref().map_or(Position::START, Index::end);
-                self.index = index.map(Arc::new);
-                let asked = position;
-                let part = self.index.as_ref().and_then(known);
-                part.ok_or(ArchiveError::Short { end, asked })?
-            }
+        let known = |index: &Option<Arc<Index>>| index.as_ref()?.part(position).cloned();
+        if known(&self.index).is_none() {
+            let index = Index::load(&self.store, self.log_id).await?;
+            self.index = index.map(Arc::new);
+        }
+        let short = || ArchiveError::Short {
+            end: self
+                .index
+                .as_ref()
+                .map_or(Position::START, |index| index.end()),
+            asked: position,
         };
+        let part = known(&self.index).ok_or_else(short)?;
         let manifest = manifest(&self.store, &part).await?;
         Ok(Arc::clone(self.part.insert(Arc::new((part, manifest)))))
     }
@@ -147,7 +148,7 @@ impl Archive {
         let sha256: Checksum = segment
             .sha256
             .parse()
-            .map_err(|error| ArchiveError::damaged(&key, error))?;
+            .map_err(|error| ArchiveError::damaged(&key, &error))?;
         let folder = TempDir::new()?;
         let path = folder.path().join("segment");
         let expected = Expected {
@@ -178,7 +179,7 @@ pub(super) async fn manifest(store: &Store, part: &Part) -> Result<Manifest, Arc
     ))?;
     let text = store.read(&key, MANIFEST_LIMIT).await?;
     if Checksum::of(&text).to_string() != part.manifest_sha256 {
-        return Err(ArchiveError::damaged(&key, "its SHA-256 is another one"));
+        return Err(ArchiveError::damaged(&key, &"its SHA-256 is another one"));
     }
     Ok(Manifest::parse(&text)?)
 }

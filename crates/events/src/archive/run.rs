@@ -368,6 +368,8 @@ impl Work<'_> {
 
 /// Somebody else holds what is asked for: `lock_not_available`, or a deadlock that Postgres resolved against us.
 fn is_held(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "55P03" || code == "40P01")
 }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 pub use append::{Expected, MAX_BATCH, MAX_ENVELOPE_BYTES};
 pub use execute::{Accepted, Append, Command, Emit, Streams};
 pub use keys::{Config as KeysConfig, Keys, MasterKeys, Rotated, rotate};
-pub use read::{Bounds, Filter, Limits, Page, Reader, bounds, page, page_back};
+pub use read::{Bounds, Filter, Limits, Page, Reader, Tail, bounds, page, page_back};
 pub use wake::Wake;
 
 pub(crate) use read::{COLUMNS, open as read_open, sealed_from};

@@ -2,6 +2,7 @@
 
 mod page;
 mod reader;
+mod tail;
 
 use std::collections::BTreeSet;
 
@@ -20,6 +21,7 @@ use crate::upcast::{self, ReadError};
 
 pub use page::{Bounds, Filter, Limits, Page, bounds, page, page_back};
 pub use reader::Reader;
+pub use tail::Tail;
 
 /// The columns that `sealed_from` reads, of `log.events e`.
 pub(crate) const COLUMNS: &str = "e.position, e.lane, e.tenant, e.stream_id, e.version, e.subject, e.type, \

@@ -48,6 +48,8 @@ pub struct Report {
     pub streams: u64,
     /// Streams whose beginning is in the archive: their versions were compared, their states were not.
     pub archived_streams: u64,
+    /// Streams whose facts all are in the archive: not compared.
+    pub absent_streams: u64,
     /// What was compared with the topic, where there is one.
     pub topic: Option<TopicReport>,
     /// What should not be.

@@ -50,8 +50,22 @@ pub(super) async fn scan(
     }
     if floor == Position::START.next() {
         without_facts(connection, report).await?;
+    } else {
+        report.absent_streams = absent(connection).await?;
     }
     Ok(())
+}
+
+/// How many streams have no fact here: their facts are in the archive.
+async fn absent(connection: &mut PgConnection) -> Result<u64, VerifyError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM log.streams s
+         WHERE s.version > 0 AND NOT EXISTS (
+             SELECT FROM log.events e WHERE e.tenant = s.tenant AND e.stream_id = s.stream_id)",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(count.unsigned_abs())
 }
 
 async fn scan_lane(

@@ -1,12 +1,13 @@
 //! `cinelog log`: a file per subcommand.
 
+mod archive;
 mod fork;
 mod import;
 mod info;
 
 use service::shutdown::Shutdown;
 
-/// Looks at the log, and brings it back together with its topic after a restore.
+/// Looks at the log, archives what is old, and brings it back together with its topic after a restore.
 #[derive(clap::Args)]
 pub struct Log {
     #[command(subcommand)]
@@ -21,6 +22,8 @@ enum What {
     Import(import::Import),
     /// Make this another log, with an id and a topic of its own.
     Fork(fork::Fork),
+    /// Move the oldest facts out of Postgres into a folder or a bucket, verified.
+    Archive(Box<archive::Archive>),
 }
 
 impl Log {
@@ -29,6 +32,7 @@ impl Log {
             What::Info(info) => info.run().await,
             What::Import(import) => import.run(shutdown).await,
             What::Fork(fork) => fork.run(shutdown).await,
+            What::Archive(archive) => Box::pin(archive.run(shutdown)).await,
         }
     }
 }

@@ -6,9 +6,10 @@ use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgExecutor, Row};
 use uuid::Uuid;
 
-use super::{COLUMNS, Log, LogError, sealed_from};
+use super::{COLUMNS, Log, LogError, Reader, Tail, sealed_from};
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position, TenantId};
+use crate::store::Wake;
 
 /// Which facts a reader wants. By default all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -296,6 +297,11 @@ impl Log {
         limits: Limits,
     ) -> Result<Page, LogError> {
         page(&self.pool, after, filter, limits).await
+    }
+
+    /// The next facts after `after` that pass `filter`, and those that come.
+    pub fn tail(&self, wake: Wake, filter: Filter, limits: Limits, after: Position) -> Tail {
+        Tail::new(Reader::from(&self.pool), wake, filter, limits, after)
     }
 
     /// The next facts before `before` that pass `filter`, the newest first, see [`page_back`].
