@@ -27,6 +27,7 @@ use super::{Kafka, TopicError, asking, blocking, topic};
 use crate::envelope::Sealed;
 use crate::fact::Fact;
 use crate::id::{EventId, Position, TenantId, UserId};
+use crate::store::{Bounds, LogError};
 use crate::upcast::{self, ReadError};
 use tail::Stretch;
 
@@ -131,9 +132,15 @@ pub enum ImportError {
     /// Kafka did not answer as it should.
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
-    /// Postgres did not answer as it should.
-    #[error("the log in Postgres: {0}")]
-    Postgres(#[from] sqlx::Error),
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl From<sqlx::Error> for ImportError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Log(error.into())
+    }
 }
 
 /// What was imported.
@@ -204,7 +211,8 @@ async fn locked(
         return Err(ImportError::NoTopic { topic });
     }
     topic::ensure(kafka).await?;
-    let (log_id, floor) = lock.log().await?;
+    let Bounds { log_id, floor, .. } = lock.log().await?;
+    let floor = Position(floor);
     let asked = kafka.clone();
     // Fenced first: whatever an earlier relay had under way is settled before the topic's end is looked at.
     let survey = asking(move || {
