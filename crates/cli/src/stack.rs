@@ -20,6 +20,9 @@ use sqlx::PgPool;
 use storage::Store;
 use tokio::net::TcpListener;
 
+use crate::data::DataFolder;
+use crate::postgres::Cluster;
+
 /// What every command that talks to Postgres takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Database {
@@ -36,6 +39,15 @@ impl Database {
                 database_url: Some(url),
                 ..self.db
             },
+        }
+    }
+
+    /// What is configured, else the private Postgres in `folder`.
+    #[must_use]
+    pub(crate) fn or_in(self, folder: &DataFolder) -> Self {
+        match self.url() {
+            Some(_) => self,
+            None => self.at(Cluster::url_in(&folder.postgres())),
         }
     }
 

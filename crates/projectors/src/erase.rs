@@ -16,6 +16,8 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::registry::{self, Projection};
 
+/// How often a build is tried whose locks do not come.
+const TRIES: u32 = 3;
 /// How often a projector looks for an erasure that nobody finished.
 const LOOK: Duration = Duration::from_mins(1);
 
@@ -40,7 +42,7 @@ pub async fn purge(
     for (name, version, generation) in registry::generations(pool).await? {
         let of = |one: &&Arc<dyn Projection>| one.name() == name && one.version() == version;
         let rows = match known.iter().find(of) {
-            Some(projection) => purge_one(pool, projection.as_ref(), &generation, person).await?,
+            Some(projection) => Some(insist(pool, projection.as_ref(), &generation, person).await?),
             None => None,
         };
         purged.push(Purged { generation, rows });
@@ -55,18 +57,37 @@ pub async fn purge(
     Ok(purged)
 }
 
+/// Purges one build. Whoever compares or works through it may hold it for long: that is waited for, three times.
+async fn insist(
+    pool: &PgPool,
+    projection: &dyn Projection,
+    generation: &str,
+    person: (TenantId, UserId),
+) -> sqlx::Result<u64> {
+    let mut tries = 1;
+    loop {
+        match purge_one(pool, projection, generation, person).await {
+            Err(error) if tries < TRIES && was_held(&error) => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+/// A lock did not come in time, or a deadlock was resolved against us.
+fn was_held(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "55P03" || code == "40P01")
+}
+
 async fn purge_one(
     pool: &PgPool,
     projection: &dyn Projection,
     generation: &str,
     person: (TenantId, UserId),
-) -> sqlx::Result<Option<u64>> {
+) -> sqlx::Result<u64> {
     let mut tx = pool.begin().await?;
-    // Neither made nor dropped meanwhile.
-    registry::lock(&mut tx).await?;
-    if !registry::is_there(&mut tx, generation).await? {
-        return Ok(Some(0));
-    }
     // A batch holds its lanes for a minute at most.
     sqlx::query(
         "SELECT set_config('search_path', $1, true), set_config('lock_timeout', '90s', true)",
@@ -74,10 +95,15 @@ async fn purge_one(
     .bind(generation)
     .execute(&mut *tx)
     .await?;
+    // Neither made nor dropped meanwhile.
+    registry::lock(&mut tx).await?;
+    if !registry::is_there(&mut tx, generation).await? {
+        return Ok(0);
+    }
     subscription::held(&mut tx, generation).await?;
     let rows = projection.forget(person, &mut tx).await?;
     tx.commit().await?;
-    Ok(Some(rows))
+    Ok(rows)
 }
 
 /// Finishes erasures whose command did not live to do it, until `shutdown`.
@@ -86,7 +112,7 @@ pub fn keep(pool: PgPool, config: Config, shutdown: &Shutdown) {
     shutdown.spawn(async move {
         loop {
             if let Err(error) = finish(&pool, &config).await {
-                tracing::warn!(%error, "an erasure could not be finished; it is tried again");
+                tracing::warn!(%error, "unfinished erasures could not be looked for");
             }
             if !end.sleep(LOOK).await {
                 return;
@@ -97,20 +123,35 @@ pub fn keep(pool: PgPool, config: Config, shutdown: &Shutdown) {
 
 async fn finish(pool: &PgPool, config: &Config) -> sqlx::Result<()> {
     let unfinished: Vec<(Uuid, Uuid)> = sqlx::query_as(
-        "SELECT tenant, person FROM log.person_keys WHERE erased_at IS NOT NULL AND purged_at IS NULL LIMIT 100",
+        "SELECT tenant, person FROM log.person_keys WHERE erased_at IS NOT NULL AND purged_at IS NULL
+         ORDER BY random() LIMIT 100",
     )
     .fetch_all(pool)
     .await?;
     for (tenant, person) in unfinished {
-        let purged = purge(pool, config, (TenantId(tenant), UserId(person))).await?;
-        let rows: u64 = purged.iter().filter_map(|one| one.rows).sum();
-        tracing::info!(%tenant, %person, rows, "an erased person's texts were purged");
-        for left in purged.iter().filter(|one| one.rows.is_none()) {
-            tracing::warn!(
-                generation = left.generation,
-                "a build of another version may still hold an erased person's texts: purge it with that version, or drop it"
-            );
+        match purge(pool, config, (TenantId(tenant), UserId(person))).await {
+            Ok(purged) => told(tenant, person, &purged),
+            Err(error) => {
+                tracing::warn!(%tenant, %person, %error, "an erasure could not be finished; it is tried again");
+            }
         }
     }
     Ok(())
+}
+
+fn told(tenant: Uuid, person: Uuid, purged: &[Purged]) {
+    let left: Vec<&str> = purged
+        .iter()
+        .filter(|one| one.rows.is_none())
+        .map(|one| one.generation.as_str())
+        .collect();
+    if left.is_empty() {
+        let rows: u64 = purged.iter().filter_map(|one| one.rows).sum();
+        tracing::info!(%tenant, %person, rows, "an erased person's texts were purged");
+    } else {
+        tracing::warn!(
+            %tenant, %person, builds = left.join(" "),
+            "builds of another version may still hold an erased person's texts: purge them with that version, or drop them"
+        );
+    }
 }

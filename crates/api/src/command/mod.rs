@@ -249,7 +249,8 @@ impl ApiState {
             Ok(Emit::all(&me, first).into_iter().chain(wanted).collect())
         });
         let accepted = accepted.await?;
-        if !accepted.facts.is_empty() {
+        // Neither a repeat nor what a known user does says that the user is still there.
+        if !known && !accepted.repeated && !accepted.facts.is_empty() {
             self.known.insert((who.tenant, who.user), ()).await;
         }
         Ok(Done {

@@ -1,5 +1,8 @@
 //! Commands, and reading what they did.
 
+use events::fact::user::{UserErased, UserRegistered};
+use events::id::{CommandId, StreamKey};
+use events::store::{Append, Command, Expected};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -320,4 +323,44 @@ async fn simultaneous_first_commands_register_once_and_repeats_publish_once() {
         .await
         .unwrap();
     assert_eq!(types, ["user.registered", "post.published"]);
+}
+
+#[tokio::test]
+async fn who_was_erased_is_told_so_and_changes_nothing() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    let stream = StreamKey::user(ana.id);
+    let facts = vec![
+        UserRegistered {
+            user: ana.id,
+            issuer: "cinelog".to_owned(),
+            account: "ana".into(),
+        }
+        .into(),
+        UserErased { user: ana.id }.into(),
+    ];
+    let command = Command {
+        id: CommandId {
+            tenant: app.tenant,
+            actor: ana.id,
+            route: "test".to_owned(),
+            key: "erase".to_owned(),
+        },
+        body_hash: [0; 32],
+        correlation: None,
+        cause: None,
+    };
+    let expected = Expected::NoStream;
+    let append = Append {
+        stream,
+        expected,
+        facts,
+    };
+    app.log.append(&command, vec![append]).await.unwrap();
+    let head = app.head().await;
+    for _ in 0..2 {
+        let refused = keyed(&ana, "k1", &json!({"text": "Hola"})).await;
+        assert_problem(refused, 403, "forbidden").await;
+    }
+    assert_eq!(app.head().await, head);
 }

@@ -17,7 +17,6 @@ use storage::{Key, Store};
 use super::token::default_tenant;
 use crate::data::DataFolder;
 use crate::out::say;
-use crate::postgres::Cluster;
 use crate::stack::{self, Database};
 
 /// Forgets a person: destroys the key under which everything they wrote is kept, and removes what is readable elsewhere.
@@ -97,12 +96,7 @@ impl Erase {
             return Ok(());
         };
         let folder = DataFolder::look(data)?;
-        if self.database.url().is_none() {
-            self.database = self
-                .database
-                .clone()
-                .at(Cluster::url_in(&folder.postgres()));
-        }
+        self.database = self.database.clone().or_in(&folder);
         if self.keys.master_key.is_none() && self.keys.master_key_file.is_none() {
             self.keys.master_key = Some(folder.master_key()?);
         }
@@ -163,8 +157,14 @@ impl Person {
         say(format_args!(
             "media        {assets} assets deleted, {objects} objects removed"
         ));
+        if assets > 0 {
+            say(
+                "             what was allowed before may still arrive: repeat this in an hour, when permissions to",
+            );
+            say("             upload have ended and running jobs too");
+        }
         say(
-            "not reached  the write-ahead log and free space in the files of Postgres until they are used again; backups of",
+            "not reached  the write-ahead log of Postgres, and its files until they are vacuumed and used again; backups of",
         );
         say(
             "             log.person_keys and of read models; copies that others made: delete those where they are",
@@ -237,7 +237,9 @@ impl Person {
             .log
             .execute(&command, std::slice::from_ref(stream), decide)
             .await;
-        Ok(accepted?.last().map(|fact| fact.position.0))
+        let accepted = accepted?;
+        let now = accepted.last().filter(|_| !accepted.repeated);
+        Ok(now.map(|fact| fact.position.0))
     }
 }
 

@@ -1,9 +1,12 @@
 //! `cinelog master-key`.
 
+use std::path::PathBuf;
+
 use events::store::{self, KeysConfig};
 use service::db::Role;
 use service::shutdown::Shutdown;
 
+use crate::data::DataFolder;
 use crate::out::{bar, say};
 use crate::stack::Database;
 
@@ -26,6 +29,9 @@ enum What {
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 struct Rotate {
+    /// The data folder of a running `cinelog up`, whose private Postgres has the keys.
+    #[arg(long)]
+    data: Option<PathBuf>,
     #[command(flatten)]
     database: Database,
     #[command(flatten)]
@@ -49,7 +55,11 @@ impl MasterKey {
 impl Rotate {
     async fn run(self) -> anyhow::Result<()> {
         let master = self.keys.read()?;
-        let owner = self.database.pool(Role::Owner).await?;
+        let database = match &self.data {
+            Some(data) => self.database.or_in(&DataFolder::look(data)?),
+            None => self.database,
+        };
+        let owner = database.pool(Role::Owner).await?;
         let bar = bar("keys");
         let rotated = store::rotate(&owner, &master, &|looked| bar.set_position(looked)).await?;
         bar.finish_and_clear();

@@ -11,7 +11,6 @@ use service::secret::Secret;
 
 use crate::data::DataFolder;
 use crate::out::say;
-use crate::postgres::Cluster;
 use crate::stack::Database;
 
 /// Makes a token that says who calls the API.
@@ -53,10 +52,8 @@ impl Token {
             (None, None) => anyhow::bail!("set --data or SECRET_KEY"),
         };
         let database = match &folder {
-            Some(folder) if self.database.url().is_none() => {
-                self.database.at(Cluster::url_in(&folder.postgres()))
-            }
-            _ => self.database,
+            Some(folder) => self.database.or_in(folder),
+            None => self.database,
         };
         let tenant = match self.tenant {
             Some(tenant) => tenant,

@@ -1,6 +1,7 @@
 //! `cinelog verify`.
 
 use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
 use events::id::Position;
 use events::log::Kafka;
 use events::store::KeysConfig;
@@ -85,6 +86,9 @@ impl Verify {
         let projector = self.database.pool(Role::Projector).await?;
         let reader = self.archive.reader(&projector, &self.bucket).await?;
         let mut differences = 0;
+        let began: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()")
+            .fetch_one(&owner)
+            .await?;
         for projection in registry::all(&self.projectors) {
             let bar = bar(projection.name());
             let progress = |at: Position| bar.set_position(at.0.unsigned_abs());
@@ -106,6 +110,18 @@ impl Verify {
                     projection.name()
                 )),
             }
+        }
+        let erasing = "SELECT EXISTS (
+            SELECT FROM log.person_keys WHERE erased_at IS NOT NULL AND (purged_at IS NULL OR purged_at > $1))";
+        if differences > 0
+            && sqlx::query_scalar(erasing)
+                .bind(began)
+                .fetch_one(&owner)
+                .await?
+        {
+            say(
+                "  a person was being erased meanwhile, which reads like a difference: verify again",
+            );
         }
         Ok(differences)
     }
