@@ -18,9 +18,9 @@ pub const LANES_HELD: &str = "cinelog_lanes_held";
 pub const RELAY_LEADS: &str = "cinelog_relay_leads";
 /// Facts relayed to Kafka; counter.
 pub const RELAY_FACTS: &str = "cinelog_relay_facts_total";
-/// Facts in Postgres that are not in Kafka yet; gauge.
+/// Facts in Postgres that are not in Kafka yet, told by the process that relays, also while the brokers are away; gauge.
 pub const RELAY_BACKLOG: &str = "cinelog_relay_backlog_facts";
-/// Age of the oldest fact on its way to Kafka; gauge, seconds.
+/// Age of the oldest fact that is not in Kafka yet, told likewise; gauge, seconds.
 pub const RELAY_AGE: &str = "cinelog_relay_age_seconds";
 /// Facts in one transaction to Kafka; histogram.
 pub const RELAY_TRANSACTION_FACTS: &str = "cinelog_relay_transaction_facts";

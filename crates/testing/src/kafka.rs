@@ -2,6 +2,8 @@
 //! `read_committed` is what another system would get.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -11,7 +13,7 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use crate::environment;
+use crate::{environment, port};
 
 /// How long reading a topic to its end may take.
 const READ_LIMIT: Duration = Duration::from_mins(1);
@@ -47,6 +49,107 @@ impl Record {
 #[track_caller]
 pub fn brokers() -> String {
     environment::required("KAFKA_BROKERS")
+}
+
+/// A broker of a test's own, on this machine, to be killed and started again; ended when dropped.
+#[derive(Debug)]
+pub struct Broker {
+    folder: tempfile::TempDir,
+    port: u16,
+    tls: Option<u16>,
+}
+
+impl Broker {
+    /// What it wants to hear at [`Broker::tls`] from the user `cinelog`.
+    pub const PASSWORD: &str = "only-on-this-machine";
+
+    /// A broker that runs.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[expect(clippy::new_without_default, reason = "it starts a server")]
+    pub fn new() -> Self {
+        Self::started(None)
+    }
+
+    /// A broker that runs, and has a second door.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn with_tls() -> Self {
+        Self::started(Some(port::free().port()))
+    }
+
+    fn started(tls: Option<u16>) -> Self {
+        let broker = Self {
+            folder: tempfile::tempdir().expect("make a temporary folder"),
+            port: port::free().port(),
+            tls,
+        };
+        broker.start();
+        broker
+    }
+
+    /// Starts it again, with what it had, where it was.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn start(&self) {
+        let mut start = Command::new(environment::root().join("ops/dev/kafka"));
+        start.arg("start").arg(self.folder.path());
+        start.arg(self.port.to_string());
+        start.args(self.tls.map(|port| port.to_string()));
+        assert!(
+            start.status().is_ok_and(|status| status.success()),
+            "the broker starts"
+        );
+    }
+
+    /// Ends it as a power cut does.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be ended.
+    pub fn kill(&self) {
+        let file = self.folder.path().join("pid");
+        let Ok(pid) = std::fs::read_to_string(&file) else {
+            return;
+        };
+        let killed = Command::new("kill").args(["-9", pid.trim()]).status();
+        assert!(
+            killed.is_ok_and(|status| status.success()),
+            "the broker was running"
+        );
+        std::fs::remove_file(file).expect("remove the broker's pid");
+    }
+
+    /// Where it is.
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it wants TLS and a password.
+    ///
+    /// # Panics
+    ///
+    /// When it has no such door.
+    pub fn tls(&self) -> String {
+        format!("127.0.0.1:{}", self.tls.expect("it has a second door"))
+    }
+
+    /// The certificate of the authority that signed its own.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 /// A prefix for topics that no other test uses.

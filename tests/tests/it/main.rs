@@ -11,6 +11,7 @@ mod disk;
 mod erase;
 mod feed;
 mod life;
+mod outage;
 mod outputs;
 mod pipeline;
 mod program;

@@ -186,7 +186,7 @@ pub async fn import(
     progress: &(dyn Fn(Position) + Sync),
     shutdown: &Shutdown,
 ) -> Result<Imported, ImportError> {
-    let taken = Lock::take(pool, &kafka.prefix, shutdown);
+    let taken = Lock::take(pool, &kafka.prefix, || {}, shutdown);
     let mut lock = tokio::time::timeout(RELAY_LIMIT, taken)
         .await
         .map_err(|_| ImportError::RelayRuns)??
@@ -206,6 +206,43 @@ async fn locked(
     without_keys: bool,
     progress: &(dyn Fn(Position) + Sync),
 ) -> Result<Imported, ImportError> {
+    let mut connection = pool.acquire().await?;
+    let topic = find(lock, &mut connection, kafka).await?;
+    let (after, upto) = (topic.after, topic.stretch.last);
+    if upto <= after {
+        return Ok(Imported {
+            after,
+            upto: after,
+            ..Imported::default()
+        });
+    }
+    let Persons { texts, erased } = topic.judge().await?;
+    let mut lost = write::without_key(&mut connection, texts.keys().copied()).await?;
+    lost.retain(|person| !erased.contains(person));
+    let unreadable = lost.iter().filter_map(|person| texts.get(person)).sum();
+    if !lost.is_empty() && !without_keys {
+        return Err(ImportError::KeysLost {
+            facts: unreadable,
+            persons: lost.len(),
+        });
+    }
+    let gone: Vec<Person> = erased.into_iter().chain(lost.iter().copied()).collect();
+    write::fence(&mut connection, after, &gone).await?;
+    topic.write(&mut connection, progress).await?;
+    Ok(Imported {
+        after,
+        upto,
+        unreadable,
+        persons: lost.len(),
+    })
+}
+
+/// Where Postgres ends, and where the topic.
+async fn find(
+    lock: &mut Lock,
+    connection: &mut PgConnection,
+    kafka: &Kafka,
+) -> Result<Topic, ImportError> {
     let topic = kafka.facts_topic();
     if topic::partitions(kafka, &topic).await? == 0 {
         return Err(ImportError::NoTopic { topic });
@@ -224,52 +261,27 @@ async fn locked(
         Some(position) => lock.event_at(position).await?,
         None => None,
     };
-    let mut connection = pool.acquire().await?;
-    let head = write::head(&mut connection).await?;
-    let after = head.map_or(Position(floor.0 - 1), |head| head.position);
-    let upto = match survey.judge(log_id, floor, in_postgres) {
+    let head = write::head(connection).await?;
+    let last = match survey.judge(log_id, floor, in_postgres) {
         // Nothing is missing from Postgres.
-        Ok(_) => {
-            return Ok(Imported {
-                after,
-                upto: after,
-                ..Imported::default()
-            });
-        }
+        Ok(position) => position,
         Err(Refusal::PostgresBehind { position }) => {
             survey.ends_with_marker()?;
             position
         }
         Err(refusal) => return Err(refusal.into()),
     };
-    let topic = Topic {
+    let after = head.map_or(Position(floor.0 - 1), |head| head.position);
+    Ok(Topic {
         kafka: kafka.clone(),
         head,
+        after,
         stretch: Stretch {
             log_id,
             first: after.next(),
-            last: upto,
+            last,
             since: head.map(|head| head.recorded_at.timestamp_millis()),
         },
-    };
-    let Persons { texts, erased } = topic.judge().await?;
-    let mut lost = write::without_key(&mut connection, texts.keys().copied()).await?;
-    lost.retain(|person| !erased.contains(person));
-    let unreadable = lost.iter().filter_map(|person| texts.get(person)).sum();
-    if !lost.is_empty() && !without_keys {
-        return Err(ImportError::KeysLost {
-            facts: unreadable,
-            persons: lost.len(),
-        });
-    }
-    let gone: Vec<Person> = erased.into_iter().chain(lost.iter().copied()).collect();
-    write::fence(&mut connection, after, &gone).await?;
-    topic.write(&mut connection, after, progress).await?;
-    Ok(Imported {
-        after,
-        upto,
-        unreadable,
-        persons: lost.len(),
     })
 }
 
@@ -277,6 +289,8 @@ async fn locked(
 struct Topic {
     kafka: Kafka,
     head: Option<Head>,
+    /// Where Postgres ends.
+    after: Position,
     stretch: Stretch,
 }
 
@@ -303,14 +317,13 @@ impl Topic {
     async fn write(
         &self,
         connection: &mut PgConnection,
-        after: Position,
         progress: &(dyn Fn(Position) + Sync),
     ) -> Result<(), ImportError> {
         let (sender, mut receiver) = mpsc::channel(1);
         let (kafka, stretch) = (self.kafka.clone(), self.stretch);
         let reading = blocking(move || read_batches(&kafka, stretch, &sender));
         let writing = async move {
-            let mut head = after;
+            let mut head = self.after;
             while let Some(batch) = receiver.recv().await {
                 let Some(last) = batch.last().map(|fact: &Sealed| fact.position) else {
                     continue;

@@ -23,10 +23,11 @@ const LOCK_CLASS: i32 = 7157;
 pub(super) struct Lock(PgConnection);
 
 impl Lock {
-    /// Waits for the lock called `name`; none when `shutdown` came first.
+    /// Waits for the lock called `name`, saying so by `held` when another has it; none when `shutdown` came first.
     pub(super) async fn take(
         pool: &PgPool,
         name: &str,
+        held: impl Fn(),
         shutdown: &Shutdown,
     ) -> Result<Option<Self>, sqlx::Error> {
         // Should this machine vanish, the server notices within seconds and frees the lock.
@@ -45,6 +46,7 @@ impl Lock {
             if within(taken).await? {
                 return Ok(Some(Self(connection)));
             }
+            held();
             if !shutdown.sleep(TRY_EVERY).await {
                 return Ok(None);
             }

@@ -4,9 +4,11 @@
 //! relay drops its producer, goes back to the lock, and a new producer begins at the marker: it never guesses whether
 //! a commit took effect, and never takes a transactional id back that another relay has taken from it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
 use rdkafka::error::KafkaError;
 use service::clock::Clock;
@@ -33,6 +35,8 @@ const MAX_BYTES: i64 = 16 << 20;
 /// With a transaction this large the next one is read while it commits. A smaller one is waited for, so that what
 /// arrives meanwhile need not wait for a third.
 const BEHIND: usize = 1_000;
+/// How often it is told how much waits, while nothing moves.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How long reading one transaction's facts may take.
 const READ_LIMIT: Duration = Duration::from_secs(30);
 
@@ -82,6 +86,8 @@ pub struct Relay {
     wake: Wake,
     kafka: Kafka,
     clock: Clock,
+    /// The last fact known to be in the topic; none until the topic was asked.
+    at: Option<Position>,
     /// The most facts in the next transaction: halved when one fails, so that slow brokers get what they can take in its
     /// time; doubled when one does not.
     most: i64,
@@ -95,6 +101,7 @@ impl Relay {
             wake,
             kafka,
             clock,
+            at: None,
             most: MAX_FACTS,
         }
     }
@@ -122,13 +129,19 @@ impl Relay {
 
     /// Waits for the lock, and relays while it lasts.
     async fn lead(&mut self, shutdown: &Shutdown, backoff: &mut Backoff) -> Result<(), RelayError> {
-        let Some(mut lock) = Lock::take(&self.pool, &self.kafka.prefix, shutdown).await? else {
+        // Another one relays, and tells what there is to tell.
+        let stand_by = || {
+            gauge!(RELAY_BACKLOG).set(0.0);
+            gauge!(RELAY_AGE).set(0.0);
+        };
+        let taken = Lock::take(&self.pool, &self.kafka.prefix, stand_by, shutdown);
+        let Some(mut lock) = taken.await? else {
             return Ok(());
         };
         gauge!(RELAY_LEADS).set(1.0);
         let led = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            started = self.start(&mut lock) => match started {
+            started = self.telling(self.start(&mut lock)) => match started {
                 Ok((producer, position)) => {
                     let relayed = self.relay(&mut lock, &producer, position, backoff, shutdown).await;
                     if matches!(relayed, Err(RelayError::Kafka(_))) {
@@ -174,6 +187,7 @@ impl Relay {
     ) -> Result<(), RelayError> {
         let mut batch = self.read(lock, from).await?;
         let mut at = from;
+        self.at = Some(from);
         while !shutdown.is_cancelled() {
             let Some(last) = batch.last().map(|fact| fact.position) else {
                 gauge!(RELAY_AGE).set(0.0);
@@ -195,6 +209,7 @@ impl Relay {
                 self.read(lock, last).await?
             };
             at = last;
+            self.at = Some(last);
             backoff.reset();
             self.most = (self.most * 2).min(MAX_FACTS);
         }
@@ -206,23 +221,19 @@ impl Relay {
         let page = tokio::time::timeout(READ_LIMIT, lock.page(after, self.most, MAX_BYTES))
             .await
             .map_err(|_| RelayError::Slow)??;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a gauge needs no more than 52 bits"
-        )]
-        gauge!(RELAY_BACKLOG).set((page.head.0 - after.0).max(0) as f64);
+        tell_backlog(page.head, after);
         Ok(page.facts)
     }
 
     async fn send(&self, producer: &Arc<Producer>, batch: Vec<Sealed>) -> Result<(), RelayError> {
         let count = batch.len();
         if let Some(oldest) = batch.first() {
-            let age = self.clock.now() - oldest.recorded_at;
-            gauge!(RELAY_AGE).set(age.as_seconds_f64().max(0.0));
+            self.tell_age(oldest.recorded_at);
         }
         let producer = Arc::clone(producer);
         let begun = Instant::now();
-        asking(move || producer.transact(&batch)).await?;
+        self.telling(asking(move || producer.transact(&batch)))
+            .await?;
         histogram!(RELAY_TRANSACTION_SECONDS).record(begun.elapsed());
         #[expect(
             clippy::cast_precision_loss,
@@ -232,4 +243,48 @@ impl Relay {
         counter!(RELAY_FACTS).increment(count as u64);
         Ok(())
     }
+
+    /// Does `work`, and every second that it takes tells anew how much waits: brokers that are away hold it up.
+    async fn telling<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            match tokio::time::timeout(TELL_EVERY, &mut work).await {
+                Ok(done) => return done,
+                Err(_) => self.tell().await,
+            }
+        }
+    }
+
+    /// Nothing depends on it: where Postgres does not answer, nothing is told.
+    async fn tell(&self) {
+        let Some(at) = self.at else { return };
+        let waiting = sqlx::query_as(
+            "SELECT (SELECT position FROM log.events ORDER BY position DESC LIMIT 1),
+                    (SELECT recorded_at FROM log.events WHERE position > $1 ORDER BY position LIMIT 1)",
+        )
+        .bind(at)
+        .fetch_one(&self.pool);
+        let waiting = tokio::time::timeout(TELL_EVERY, waiting).await;
+        let Ok(Ok((Some(head), oldest))) = waiting else {
+            return;
+        };
+        tell_backlog(head, at);
+        match oldest {
+            Some(oldest) => self.tell_age(oldest),
+            None => gauge!(RELAY_AGE).set(0.0),
+        }
+    }
+
+    fn tell_age(&self, oldest: DateTime<Utc>) {
+        let age = self.clock.now() - oldest;
+        gauge!(RELAY_AGE).set(age.as_seconds_f64().max(0.0));
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge needs no more than 52 bits"
+)]
+fn tell_backlog(head: Position, at: Position) {
+    gauge!(RELAY_BACKLOG).set((head.0 - at.0).max(0) as f64);
 }

@@ -1,16 +1,17 @@
 //! The topics: made once, with settings that keep the log whole; never used with another number of partitions.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use service::retry::{Backoff, Retry};
 
-use super::{ASK_LIMIT, Kafka, MAX_RECORD_BYTES, Readers, asking, retry_of};
+use super::{ASK_LIMIT, Kafka, MAX_RECORD_BYTES, blocking, retry_of};
 use crate::id::LANES;
 
 /// Why the topics cannot be used.
@@ -57,16 +58,63 @@ pub enum TopicError {
         /// Settings it must have.
         settings: String,
     },
+    /// We do not trust the brokers.
+    #[error(
+        "the brokers' certificate is not trusted ({reason}): set ssl.ca.location in KAFKA_CONFIG to the certificate of the \
+         authority that signed it, and call the brokers by a name that is in it"
+    )]
+    Untrusted {
+        /// What the client says.
+        reason: String,
+    },
+    /// The brokers do not know us.
+    #[error(
+        "the brokers do not let us in ({reason}): check sasl.username, sasl.password and sasl.mechanisms in KAFKA_CONFIG"
+    )]
+    Unauthenticated {
+        /// What the client says.
+        reason: String,
+    },
     /// Kafka did not answer as it should.
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
 }
 
+/// Hears why a client does not get through: its own calls say no more than that it does not.
+#[derive(Debug, Default)]
+struct Listening(Mutex<Option<TopicError>>);
+
+impl ClientContext for Listening {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let told = reason.to_owned();
+        let heard = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                TopicError::Unauthenticated { reason: told }
+            }
+            // Any other failure of a handshake may be a broker's that is just ending.
+            Some(RDKafkaErrorCode::SSL) if reason.contains("certificate") => {
+                TopicError::Untrusted { reason: told }
+            }
+            _ => {
+                tracing::warn!(%error, reason, "asking Kafka");
+                return;
+            }
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+    }
+}
+
+impl ConsumerContext for Listening {}
+
 impl TopicError {
     /// Whether trying again can help.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Partitions { .. } | Self::Setting { .. } | Self::Refused { .. } => Retry::Never,
+            Self::Partitions { .. }
+            | Self::Setting { .. }
+            | Self::Refused { .. }
+            | Self::Untrusted { .. }
+            | Self::Unauthenticated { .. } => Retry::Never,
             Self::Kafka(error) => retry_of(error),
         }
     }
@@ -200,7 +248,7 @@ async fn ensure_one(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
                 tokio::time::sleep(backoff.next_wait()).await;
                 found = partitions(kafka, &wanted.name).await?;
             }
-            Ok::<_, KafkaError>(())
+            Ok::<_, TopicError>(())
         };
         let late = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
         tokio::time::timeout(ASK_LIMIT, known)
@@ -287,17 +335,32 @@ pub(super) fn bounds<C: ConsumerContext>(
 }
 
 /// Number of partitions; 0 when there is no such topic.
-pub(super) async fn partitions(kafka: &Kafka, topic: &str) -> KafkaResult<usize> {
+pub(super) async fn partitions(kafka: &Kafka, topic: &str) -> Result<usize, TopicError> {
     let (client, topic) = (kafka.reader("relay"), topic.to_owned());
-    asking(move || {
-        let client: BaseConsumer<Readers> = client.create_with_context(Readers)?;
-        let metadata = client.fetch_metadata(Some(&topic), ASK_LIMIT)?;
+    blocking(move || {
+        let client: BaseConsumer<Listening> = client.create_with_context(Listening::default())?;
+        let metadata = client.fetch_metadata(Some(&topic), ASK_LIMIT);
+        let metadata = metadata.map_err(|error| why(&client).unwrap_or_else(|| error.into()))?;
         Ok(metadata
             .topics()
             .first()
             .map_or(0, |topic| topic.partitions().len()))
     })
     .await
+}
+
+/// What `client` has heard of its brokers.
+fn why(client: &BaseConsumer<Listening>) -> Option<TopicError> {
+    // Hearing is part of polling; what waits there is a few words.
+    for _ in 0..100 {
+        let more = client.poll(Duration::ZERO).is_some();
+        let heard = client.context().0.lock();
+        let heard = heard.unwrap_or_else(PoisonError::into_inner).take();
+        if heard.is_some() || !more {
+            return heard;
+        }
+    }
+    None
 }
 
 async fn create(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use uuid::Uuid;
 
@@ -61,7 +62,7 @@ pub(super) fn read(
                 deadline = Instant::now() + ASK_LIMIT;
                 let lane = take(&record, stretch.log_id, &mut merge)?;
                 if merge.full(lane) && held.insert(lane) {
-                    reader.pause(&list(&topic, [lane])?)?;
+                    reader.pause(&list(&topic, [lane]))?;
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -94,7 +95,10 @@ fn begin(
         return Ok(begin);
     }
     let found = reader.offsets_for_times(begin, ASK_LIMIT)?;
-    found.elements().iter().try_for_each(|lane| lane.error())?;
+    found
+        .elements()
+        .iter()
+        .try_for_each(TopicPartitionListElem::error)?;
     Ok(found)
 }
 
@@ -135,13 +139,13 @@ fn resume(
         return Ok(());
     }
     held.retain(|lane| !free.contains(lane));
-    reader.resume(&list(topic, free)?)
+    reader.resume(&list(topic, free))
 }
 
-fn list(topic: &str, lanes: impl IntoIterator<Item = Lane>) -> KafkaResult<TopicPartitionList> {
+fn list(topic: &str, lanes: impl IntoIterator<Item = Lane>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for lane in lanes {
         list.add_partition(topic, lane.number().into());
     }
-    Ok(list)
+    list
 }
