@@ -101,7 +101,7 @@ impl BucketKeys {
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct ArchiveAt {
-    /// The archive that `cinelog log archive` made: a folder or a bucket, as STORAGE_URL. Facts below the log's floor are
+    /// The archive that `cinelog log archive` made: a folder or a bucket, as `STORAGE_URL`. Facts below the log's floor are
     /// read from there; without it they are refused.
     #[arg(long, env = "ARCHIVE_URL")]
     pub archive_url: Option<String>,

@@ -142,6 +142,50 @@ async fn a_replay_to_standard_output_is_the_log_and_ends_quietly_when_nobody_rea
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_gives_the_same_bytes_before_and_after_the_archive_took_its_part() {
+    let (database, out) = (filled(2_500).await, TempDir::new().unwrap());
+    let owner = database.pool(Role::Owner).await;
+    // The log has been filled in its first partition: what comes is in partitions of a thousand.
+    for sql in [
+        "UPDATE log.log SET partition_rows = 1000",
+        "ALTER TABLE log.events DETACH PARTITION log.events_0",
+        "ALTER TABLE log.events DETACH PARTITION log.events_1",
+        "SELECT log.make_room(3000)",
+        "INSERT INTO log.events SELECT * FROM log.events_0",
+    ] {
+        sqlx::query(sql).execute(&owner).await.unwrap();
+    }
+    let before = cinelog(&database, &["replay", "--to", "stdout"]).await;
+    let path = out.path().join("archive");
+    let place = path.to_str().unwrap();
+    let told = cinelog(
+        &database,
+        &["log", "archive", "--out", place, "--keep", "400"],
+    )
+    .await;
+    assert!(told.contains("the log begins at 2001"), "{told}");
+    let told = cinelog(
+        &database,
+        &["log", "archive", "--out", place, "--before", "2001"],
+    )
+    .await;
+    assert!(told.contains("0 partitions were archived"), "{told}");
+
+    let environment = [("DATABASE_URL", database.url().expose())];
+    let refused = program::cinelog(&["replay", "--to", "stdout"], &environment);
+    let refused = refused.finish(LIMIT).await;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("set ARCHIVE_URL"), "{refused:?}");
+    let after = ["replay", "--to", "stdout", "--archive-url", place];
+    assert!(cinelog(&database, &after).await == before, "a seam");
+    let told = cinelog(&database, &["verify"]).await;
+    assert!(
+        told.contains("no differences") && told.contains("lie in the archive altogether"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_in_python_finds_a_replayed_topic_whole() {
     let (database, prefix) = (filled(1_500).await, kafka::unique_prefix());
     let (topic, brokers) = (format!("{prefix}.again"), kafka::brokers());

@@ -1,5 +1,6 @@
 //! The relay, against real Postgres and real Kafka.
 
+mod archive;
 mod broker;
 mod check;
 mod crash;

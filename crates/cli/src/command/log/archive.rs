@@ -14,7 +14,7 @@ use crate::stack::{BucketKeys, Database};
 /// Moves the oldest facts out of Postgres, into a folder or a bucket: whole partitions, each written, read back and compared
 /// before it leaves. Appends and readers go on meanwhile.
 ///
-/// `cinelog replay`, `export`, `projectors` and `verify --rebuild` read them from there when ARCHIVE_URL is set. Facts that a
+/// `cinelog replay`, `export`, `projectors` and `verify --rebuild` read them from there when `ARCHIVE_URL` is set. Facts that a
 /// subscription, or the relay where there are brokers, has not taken in stay. After an interruption the same command goes
 /// on. Segments are exports as NDJSON, personal fields encrypted.
 #[derive(clap::Args)]
