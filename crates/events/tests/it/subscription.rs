@@ -97,7 +97,9 @@ pub(crate) async fn applied(world: &World) -> i64 {
 
 async fn held(world: &World) -> Vec<i64> {
     sqlx::query_scalar(
-        "SELECT count(*) FROM subscription.leases WHERE until > now() GROUP BY owner ORDER BY 1",
+        "SELECT count(*) FROM subscription.leases l
+         JOIN subscription.members m ON m.subscription = l.subscription AND m.member = l.owner AND m.until > now()
+         GROUP BY owner ORDER BY 1",
     )
     .fetch_all(&world.owner().await)
     .await
@@ -152,6 +154,81 @@ async fn lanes_are_shared_taken_over_and_every_fact_applied_once() {
         Vec::<i64>::new(),
         "a drain gives the lanes back"
     );
+}
+
+/// One beat of member `n`; the lanes it has then.
+async fn beat(connection: &mut PgConnection, n: u128, seconds: f64) -> Vec<i16> {
+    sqlx::query_scalar("SELECT subscription.hold('beats', $1, $2 * interval '1 s', false)")
+        .bind(uuid::Uuid::from_u128(n))
+        .bind(seconds)
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_beat_that_changes_nothing_writes_one_row() {
+    let world = World::new().await;
+    let mut owner = world.owner().await.acquire().await.unwrap();
+    sqlx::query(
+        "INSERT INTO subscription.leases (subscription, lane) SELECT 'beats', generate_series(0, 63)",
+    )
+    .execute(&mut *owner)
+    .await
+    .unwrap();
+    assert_eq!(beat(&mut owner, 1, 60.0).await.len(), 64);
+    assert_eq!(beat(&mut owner, 2, 60.0).await.len(), 0, "none is free yet");
+    assert_eq!(
+        beat(&mut owner, 1, 60.0).await.len(),
+        32,
+        "half is given back"
+    );
+    assert_eq!(beat(&mut owner, 2, 60.0).await.len(), 32);
+    let rows = "SELECT string_agg(ctid::text, ' ' ORDER BY lane) FROM subscription.leases";
+    let before: String = sqlx::query_scalar(rows)
+        .fetch_one(&mut *owner)
+        .await
+        .unwrap();
+    let until = "SELECT array_agg(until ORDER BY member) FROM subscription.members";
+    let lived: Vec<chrono::DateTime<chrono::Utc>> = sqlx::query_scalar(until)
+        .fetch_one(&mut *owner)
+        .await
+        .unwrap();
+    assert_eq!(beat(&mut owner, 1, 60.0).await.len(), 32);
+    let after: String = sqlx::query_scalar(rows)
+        .fetch_one(&mut *owner)
+        .await
+        .unwrap();
+    let lives: Vec<chrono::DateTime<chrono::Utc>> = sqlx::query_scalar(until)
+        .fetch_one(&mut *owner)
+        .await
+        .unwrap();
+    assert_eq!(before, after, "no lease was written");
+    assert!(
+        lives[0] > lived[0] && lives[1] == lived[1],
+        "one member was"
+    );
+}
+
+#[tokio::test]
+async fn the_lanes_of_a_member_that_does_not_live_are_taken_and_it_begins_anew() {
+    let world = World::new().await;
+    let mut owner = world.owner().await.acquire().await.unwrap();
+    sqlx::query(
+        "INSERT INTO subscription.leases (subscription, lane) SELECT 'beats', generate_series(0, 63)",
+    )
+    .execute(&mut *owner)
+    .await
+    .unwrap();
+    assert_eq!(beat(&mut owner, 1, 60.0).await.len(), 64);
+    sqlx::query("UPDATE subscription.members SET until = '-infinity'")
+        .execute(&mut *owner)
+        .await
+        .unwrap();
+    assert_eq!(beat(&mut owner, 2, 60.0).await.len(), 64, "all at once");
+    assert_eq!(beat(&mut owner, 1, 60.0).await.len(), 0, "it lost them");
+    assert_eq!(beat(&mut owner, 2, 60.0).await.len(), 32);
+    assert_eq!(beat(&mut owner, 1, 60.0).await.len(), 32);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

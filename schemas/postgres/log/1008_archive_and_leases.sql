@@ -87,3 +87,58 @@ END $$;
 
 REVOKE ALL ON FUNCTION log.behind, log.move_floor, log.detach_archived FROM PUBLIC;
 RESET ROLE;
+
+-- Leases that cost nothing while nothing changes: a lane has an owner, and a lane whose owner does not live is free. That
+-- it lives, a member says in one row.
+ALTER TABLE subscription.leases DROP COLUMN until;
+
+-- One beat of a member: says that it lives, gives back what is above its fair share of the 64 lanes, takes what is free
+-- below it. Returns the lanes it has now. `leaving` gives everything back; so does a beat that comes too late, for others
+-- may have taken lanes since. Two that believe to have the same lane for a moment do no harm: checkpoints move by
+-- compare-and-set.
+CREATE OR REPLACE FUNCTION subscription.hold(for_subscription text, me uuid, lease interval, leaving boolean)
+    RETURNS smallint[] LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+    share int;
+    held  smallint[];
+BEGIN
+    -- A beat that a crash of the server loses is as good as one that was late.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE subscription.members m SET until = clock_timestamp() + lease
+    WHERE m.subscription = for_subscription AND m.member = me AND m.until >= clock_timestamp() AND NOT leaving;
+    IF NOT FOUND THEN
+        UPDATE subscription.leases l SET owner = NULL WHERE l.subscription = for_subscription AND l.owner = me;
+        DELETE FROM subscription.members m
+        WHERE m.subscription = for_subscription AND (m.member = me OR m.until < clock_timestamp());
+        IF leaving THEN
+            RETURN '{}';
+        END IF;
+        INSERT INTO subscription.members AS m (subscription, member, until)
+        VALUES (for_subscription, me, clock_timestamp() + lease)
+        ON CONFLICT (subscription, member) DO UPDATE SET until = excluded.until;
+    END IF;
+    SELECT ceil(64.0 / greatest(count(*), 1)) INTO share
+    FROM subscription.members m WHERE m.subscription = for_subscription AND m.until >= clock_timestamp();
+    SELECT COALESCE(array_agg(l.lane ORDER BY l.lane), '{}') INTO held
+    FROM subscription.leases l WHERE l.subscription = for_subscription AND l.owner = me;
+
+    IF cardinality(held) > share THEN
+        UPDATE subscription.leases l SET owner = NULL
+        WHERE l.subscription = for_subscription AND l.owner = me AND l.lane = ANY (held[share + 1:]);
+        held := held[:share];
+    ELSIF cardinality(held) < share THEN
+        WITH free AS (
+            SELECT l.lane FROM subscription.leases l
+            WHERE l.subscription = for_subscription AND l.owner IS DISTINCT FROM me AND NOT EXISTS (
+                SELECT FROM subscription.members m
+                WHERE m.subscription = l.subscription AND m.member = l.owner AND m.until >= clock_timestamp())
+            ORDER BY l.lane LIMIT share - cardinality(held) FOR UPDATE OF l SKIP LOCKED
+        ), taken AS (
+            UPDATE subscription.leases l SET owner = me
+            FROM free f WHERE l.subscription = for_subscription AND l.lane = f.lane
+            RETURNING l.lane
+        )
+        SELECT held || COALESCE(array_agg(t.lane), '{}') INTO held FROM taken t;
+    END IF;
+    RETURN ARRAY(SELECT unnest(held) ORDER BY 1);
+END $$;
