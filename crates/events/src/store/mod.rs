@@ -57,6 +57,18 @@ pub enum LogError {
         /// The lowest position kept.
         floor: i64,
     },
+    /// A stream's facts begin later than was asked for.
+    #[error(
+        "version {version} of stream {stream} is not in this log, which begins at position {floor}: it is in its archive"
+    )]
+    StreamTooOld {
+        /// The stream.
+        stream: String,
+        /// The first version asked for.
+        version: i64,
+        /// The lowest position kept.
+        floor: i64,
+    },
     /// What lies below the floor cannot be read.
     #[error(transparent)]
     Archive(Box<ArchiveError>),

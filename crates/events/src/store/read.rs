@@ -2,6 +2,7 @@
 
 mod page;
 mod reader;
+mod stream;
 mod tail;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,8 @@
 //! Partitions leave the log, and nothing is missing.
 
+#[cfg(feature = "failpoints")]
+mod crash;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,7 +27,7 @@ use crate::support::World;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A log of 3,500 facts in partitions of 1,000.
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let world = subscription::world().await;
     partitions_of(&world, 1_000).await;
     append(&world, "facts", 3_500).await;
@@ -39,7 +42,11 @@ fn request(before: i64) -> Request {
     }
 }
 
-async fn archive_before(world: &World, before: i64, out: &Path) -> Result<Done, ArchivingError> {
+pub(crate) async fn archive_before(
+    world: &World,
+    before: i64,
+    out: &Path,
+) -> Result<Done, ArchivingError> {
     let owner = world.owner().await;
     let shutdown = Shutdown::new();
     run(
@@ -53,13 +60,18 @@ async fn archive_before(world: &World, before: i64, out: &Path) -> Result<Done, 
     .await
 }
 
-async fn reader(world: &World, out: &Path) -> Reader {
+pub(crate) async fn reader(world: &World, out: &Path) -> Reader {
     let archive = Archive::new(folder(out), world.log.id());
     Reader::new(world.database.pool(Role::Projector).await, Some(archive))
 }
 
 /// What `reader` gives after `after`, up to the end.
-async fn read(mut reader: Reader, after: i64, filter: &Filter, limits: Limits) -> Vec<Sealed> {
+pub(crate) async fn read(
+    mut reader: Reader,
+    after: i64,
+    filter: &Filter,
+    limits: Limits,
+) -> Vec<Sealed> {
     let (mut at, mut facts) = (Position(after), vec![]);
     loop {
         let page = reader.page(at, filter, limits).await.unwrap();
@@ -79,7 +91,7 @@ fn lines(facts: &[Sealed]) -> Vec<String> {
         .collect()
 }
 
-async fn floor(world: &World) -> i64 {
+pub(crate) async fn floor(world: &World) -> i64 {
     let floor = sqlx::query_scalar("SELECT floor FROM log.log");
     floor.fetch_one(&world.owner().await).await.unwrap()
 }
@@ -140,7 +152,7 @@ async fn the_log_reads_from_the_archive_and_the_table_as_it_did_from_the_table()
     assert_eq!(again.partitions, 0, "nothing is left to do");
 }
 
-async fn all_tables(world: &World) -> Vec<String> {
+pub(crate) async fn all_tables(world: &World) -> Vec<String> {
     sqlx::query_scalar("SELECT partition::text FROM log.partitions() ORDER BY first")
         .fetch_all(&world.owner().await)
         .await
@@ -432,48 +444,4 @@ async fn a_statement_that_runs_for_long_holds_the_partition_and_not_the_appends(
             .await
             .contains(&"log.events_at_1".to_owned())
     );
-}
-
-/// Archives in a process of its own, which dies at `point`; then here, to the end.
-#[cfg(feature = "failpoints")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_archiver_killed_between_any_two_steps_comes_to_the_same_end() {
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.ancestors().nth(2).unwrap().join("examples/archive");
-    for point in [
-        "export.before_manifest=kill@2",
-        "export.after_manifest=kill@3",
-        "archive.exported=kill@1",
-        "archive.compared=kill@2",
-        "archive.indexed=kill@1",
-        "archive.indexed=kill@2",
-        "archive.floor_moved=kill@1",
-        "archive.detached=kill@1",
-        "archive.detached=kill@2",
-    ] {
-        let (world, out) = (world().await, TempDir::new().unwrap());
-        let before = all(&world).await;
-        let url = world.database.url();
-        let arguments = [url.expose(), "3001", out.path().to_str().unwrap()];
-        let failpoints = [("CINELOG_FAILPOINTS", point)];
-        let killed = testing::process::Child::start(&program, &arguments, &failpoints);
-        let killed = killed.finish(LIMIT).await;
-        assert!(!killed.status.success(), "{point}: {killed:?}");
-
-        let reader = reader(&world, out.path()).await;
-        let found = read(reader.clone(), 0, &Filter::default(), Limits::BULK).await;
-        assert!(found == before, "{point}: right after the kill");
-        append(&world, "meanwhile", 10).await;
-        archive_before(&world, 3_001, out.path()).await.unwrap();
-        assert_eq!(floor(&world).await, 3_001, "{point}");
-        assert!(
-            all_tables(&world)
-                .await
-                .iter()
-                .all(|table| table.as_str() > "log.events_at_2001"),
-            "{point}"
-        );
-        let found = read(reader, 0, &Filter::default(), Limits::BULK).await;
-        assert!(found[..3_500] == before && found.len() == 3_510, "{point}");
-    }
 }

@@ -12,5 +12,6 @@ mod laws;
 mod log;
 mod relay;
 mod schemas;
+mod stream;
 mod subscription;
 mod support;
