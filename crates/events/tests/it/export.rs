@@ -418,27 +418,13 @@ async fn pages_of_any_size_hold_every_fact_that_passes_once() {
                 facts: most,
                 bytes,
             };
-            let (mut after, mut found) = (Position::START, vec![]);
-            while after < Position(500) {
-                let page = world.log.page(after, filter, limits).await.unwrap();
-                assert!(page.seen > after, "{filter:?} {limits:?} stands still");
-                assert!(page.facts.iter().all(|fact| fact.position <= page.seen));
-                after = page.seen;
-                found.extend(page.facts);
-            }
+            let found = forwards(&world, filter, limits).await;
             assert_eq!(
                 found.iter().collect::<Vec<_>>(),
                 wanted,
                 "{filter:?} {limits:?}"
             );
-            let (mut before, mut found) = (Position::END, vec![]);
-            while before > Position(1) {
-                let page = world.log.page_back(before, filter, limits).await.unwrap();
-                assert!(page.seen < before, "{filter:?} {limits:?} stands still");
-                assert!(page.facts.iter().all(|fact| fact.position >= page.seen));
-                before = page.seen;
-                found.extend(page.facts);
-            }
+            let mut found = backwards(&world, filter, limits).await;
             found.reverse();
             assert_eq!(
                 found.iter().collect::<Vec<_>>(),
@@ -447,4 +433,28 @@ async fn pages_of_any_size_hold_every_fact_that_passes_once() {
             );
         }
     }
+}
+
+async fn forwards(world: &World, filter: &Filter, limits: Limits) -> Vec<Sealed> {
+    let (mut after, mut found) = (Position::START, vec![]);
+    while after < Position(500) {
+        let page = world.log.page(after, filter, limits).await.unwrap();
+        assert!(page.seen > after, "{filter:?} {limits:?} stands still");
+        assert!(page.facts.iter().all(|fact| fact.position <= page.seen));
+        after = page.seen;
+        found.extend(page.facts);
+    }
+    found
+}
+
+async fn backwards(world: &World, filter: &Filter, limits: Limits) -> Vec<Sealed> {
+    let (mut before, mut found) = (Position::END, vec![]);
+    while before > Position(1) {
+        let page = world.log.page_back(before, filter, limits).await.unwrap();
+        assert!(page.seen < before, "{filter:?} {limits:?} stands still");
+        assert!(page.facts.iter().all(|fact| fact.position >= page.seen));
+        before = page.seen;
+        found.extend(page.facts);
+    }
+    found
 }

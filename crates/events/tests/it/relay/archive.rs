@@ -27,6 +27,32 @@ async fn archive(
     run(&world.owner().await, kafka, &store, request, &|_| {}, &end).await
 }
 
+/// Facts up to 200 lie in the archive, 150 more in the log.
+async fn nothing_differs_after_200(world: &World, kafka: &Kafka) {
+    let mut owner = world.owner().await.acquire().await.unwrap();
+    let report = verify::log(&mut owner, Some(kafka), Position(1), &|_| {})
+        .await
+        .unwrap();
+    assert_eq!((report.first, report.facts), (Position(201), 150));
+    assert_eq!(
+        report.differences.first,
+        [],
+        "what was archived is no difference"
+    );
+    let in_the_log: i64 = sqlx::query_scalar("SELECT count(*) FROM log.streams")
+        .fetch_one(&mut *owner)
+        .await
+        .unwrap();
+    assert!(
+        report.absent_streams > 60 && report.archived_streams == 0,
+        "{report:?}"
+    );
+    assert_eq!(
+        report.streams + report.absent_streams,
+        in_the_log.unsigned_abs()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn facts_stay_until_they_are_relayed_and_the_relay_goes_on_after_archived_ones() {
     let (world, kafka, out) = (World::new().await, topics(), TempDir::new().unwrap());
@@ -50,29 +76,7 @@ async fn facts_stay_until_they_are_relayed_and_the_relay_goes_on_after_archived_
         "{refused}"
     );
     // The relay's marker names position 200, which has just left.
-    let mut owner = world.owner().await.acquire().await.unwrap();
-    let report = verify::log(&mut owner, Some(&kafka), Position(1), &|_| {})
-        .await
-        .unwrap();
-    assert_eq!((report.first, report.facts), (Position(201), 150));
-    assert_eq!(
-        report.differences.first,
-        [],
-        "what was archived is no difference"
-    );
-    let in_the_log: i64 = sqlx::query_scalar("SELECT count(*) FROM log.streams")
-        .fetch_one(&mut *owner)
-        .await
-        .unwrap();
-    assert!(
-        report.absent_streams > 60 && report.archived_streams == 0,
-        "{report:?}"
-    );
-    assert_eq!(
-        report.streams + report.absent_streams,
-        in_the_log.unsigned_abs()
-    );
-
+    nothing_differs_after_200(&world, &kafka).await;
     let relay = Running::start(&world, &kafka).await;
     let records = testing::wait::until(LIMIT, "the rest is relayed", async || {
         let records = kafka::read_committed(&kafka.facts_topic()).await;
