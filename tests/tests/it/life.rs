@@ -89,7 +89,7 @@ impl Life {
                 14..17 => self.react(a, post_id(b)).await,
                 17 => self.pair(a, person(b)).await,
                 19 if self.pretends_uploads => {
-                    self.asset(AssetId(number(0x2000, b % ASSETS))).await
+                    self.asset(AssetId(number(0x2000, b % ASSETS))).await;
                 }
                 _ => self.profile(a).await,
             }

@@ -90,8 +90,8 @@ impl Slot {
             let armed = point.map_or_else(String::new, |point| {
                 let times = match point {
                     "relay.before_init" => 1,
-                    // A worker comes by once a job.
-                    point if point.starts_with("worker.") => 2,
+                    // Once a job, and once a transaction, which are large after a while without any.
+                    point if point.starts_with("worker.") || point.starts_with("relay.") => 2,
                     _ => 8,
                 };
                 format!("{point}=kill@{}", 1 + self.chance.below(times))
