@@ -46,13 +46,13 @@ impl Broker {
         match how {
             Outage::Killed => {
                 self.signal(Signal::KILL);
+                // From now on its id may be another process's.
+                std::fs::remove_file(self.folder.path().join("pid")).unwrap();
                 wait::until_true(LIMIT, "the broker is gone", async || {
                     TcpStream::connect(&self.address).await.is_err()
                 })
                 .await;
                 meanwhile.await;
-                // Whether a process has this id is of no interest any more.
-                std::fs::remove_file(self.folder.path().join("pid")).unwrap();
                 let (_, port) = self.address.rsplit_once(':').unwrap();
                 launch(self.folder.path(), Some(port)).await;
             }

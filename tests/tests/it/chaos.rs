@@ -39,6 +39,8 @@ struct Tally {
 async fn whatever_is_killed_the_log_stays_whole() {
     let seed = environment::optional("CRASH_SEED").map_or(1, |text| text.parse().unwrap());
     let minutes = environment::optional("CRASH_MINUTES").map_or(0.25, |text| text.parse().unwrap());
+    // The API and the transcoder find it by themselves.
+    environment::required("STORAGE_URL");
     let (broker, prefix) = (Broker::start().await, kafka::unique_prefix());
     let topics = Some((broker.address(), prefix.as_str()));
     let mut world = World::on(Database::migrated().await, topics, seed).await;

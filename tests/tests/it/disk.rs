@@ -180,7 +180,10 @@ async fn a_full_disk_stops_the_log_by_its_name_and_loses_nothing_that_was_accept
             client
         }
     });
-    let told = |problem: &str| problems.lock().unwrap().get(problem).copied();
+    let told = |problem: &str| {
+        assert!(!asking.is_finished(), "{}", api.stderr());
+        problems.lock().unwrap().get(problem).copied()
+    };
     // First a table cannot grow, which fails a statement; then the write-ahead log cannot, which ends the server.
     for ends_the_server in [false, true] {
         let before = told("/problems/unavailable");
@@ -200,6 +203,7 @@ async fn a_full_disk_stops_the_log_by_its_name_and_loses_nothing_that_was_accept
         postgres.recovers().await;
         let kept = head(&world).await;
         wait::until_true(LIMIT, "commands are accepted again", async || {
+            assert!(!asking.is_finished(), "{}", api.stderr());
             head(&world).await > kept + 20
         })
         .await;

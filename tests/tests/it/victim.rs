@@ -1,10 +1,9 @@
 //! What is killed, where, and how it is started again.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use std::os::unix::process::ExitStatusExt;
 
 use sqlx::PgPool;
 use testing::process::Child;
@@ -101,7 +100,8 @@ impl Slot {
                 None => Duration::from_millis(200 + self.chance.below(6_000)),
             };
             let mut child = self.start(&armed).await;
-            let alone = child.ends_within(limit).await;
+            let left = until.saturating_duration_since(Instant::now());
+            let alone = child.ends_within(limit.min(left)).await;
             if !alone {
                 child.kill();
             }
