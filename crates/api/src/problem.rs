@@ -11,6 +11,8 @@ use events::decide::Refusal;
 use events::store::{ExecuteError, LogError};
 use serde::Serialize;
 use service::retry::Retry;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use utoipa::ToSchema;
 
 use crate::slots::Full;
@@ -285,6 +287,10 @@ impl From<sqlx::Error> for Problem {
             sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
                 Self::unavailable(&error)
             }
+            // Whatever its SQLSTATE: the session was ended, which is more than a statement of ours can bring about.
+            sqlx::Error::Database(ref refused) if ends_the_session(refused.as_ref()) => {
+                Self::unavailable(&error)
+            }
             sqlx::Error::Database(ref refused) => {
                 match refused.code().as_deref().and_then(from_sqlstate) {
                     Some(Kind::Unavailable) => Self::unavailable(&error),
@@ -295,6 +301,12 @@ impl From<sqlx::Error> for Problem {
             _ => Self::internal(&error),
         }
     }
+}
+
+/// Whether Postgres ended the session with this error, as it does when its disk is full, without a telling SQLSTATE.
+fn ends_the_session(error: &dyn DatabaseError) -> bool {
+    let told = error.try_downcast_ref::<PgDatabaseError>();
+    told.is_some_and(|told| matches!(told.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// What an SQLSTATE means for the caller, when it is not that our statement is wrong.

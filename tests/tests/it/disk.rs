@@ -126,12 +126,14 @@ impl Postgres {
         PgConnection::connect(&self.url).await.is_ok()
     }
 
-    /// Makes it go on to a new segment of its write-ahead log, as long as it answers.
-    async fn takes_another_segment(&self) {
-        if let Ok(mut admin) = PgConnection::connect(&self.url).await {
-            let fills = "SELECT pg_logical_emit_message(false, 'x', 'x'); SELECT pg_switch_wal()";
-            let _ = sqlx::raw_sql(fills).execute(&mut admin).await;
-        }
+    /// Makes it go on to a new segment of its write-ahead log, unless it does not answer any more.
+    async fn breaks_down(&self) -> bool {
+        let Ok(mut admin) = PgConnection::connect(&self.url).await else {
+            return true;
+        };
+        let fills = "SELECT pg_logical_emit_message(false, 'x', 'x'); SELECT pg_switch_wal()";
+        let _ = sqlx::raw_sql(fills).execute(&mut admin).await;
+        false
     }
 
     fn has_ended(&self) -> bool {
@@ -184,14 +186,14 @@ async fn a_full_disk_stops_the_log_by_its_name_and_loses_nothing_that_was_accept
         assert!(!asking.is_finished(), "{}", api.stderr());
         problems.lock().unwrap().get(problem).copied()
     };
-    // First a table cannot grow, which fails a statement; then the write-ahead log cannot, which ends the server.
-    for ends_the_server in [false, true] {
+    // First a table cannot grow, which fails a statement; then the write-ahead log cannot, which ends the server,
+    // for good where it cannot recover either.
+    for breaks_the_server in [false, true] {
         let before = told("/problems/unavailable");
         disk.fill(0);
-        if ends_the_server {
-            wait::until_true(LIMIT, "the server has ended", async || {
-                postgres.takes_another_segment().await;
-                postgres.has_ended()
+        if breaks_the_server {
+            wait::until_true(LIMIT, "the server breaks down", async || {
+                postgres.breaks_down().await
             })
             .await;
         }
