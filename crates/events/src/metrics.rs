@@ -4,6 +4,8 @@
 pub const FACTS_SKIPPED: &str = "cinelog_facts_skipped_total";
 /// Commands in one append, by group commit; histogram.
 pub const APPEND_BATCH: &str = "cinelog_append_batch_commands";
+/// How long the oldest command of a batch had waited when the batch was gathered; histogram, seconds.
+pub const APPEND_WAIT_SECONDS: &str = "cinelog_append_wait_seconds";
 /// From a command's arrival at the writer to its verdict; histogram, seconds.
 pub const APPEND_SECONDS: &str = "cinelog_append_seconds";
 /// Commands turned away because too many were waiting; counter.

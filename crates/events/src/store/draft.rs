@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::ExecuteError;
 use super::append::{Expected, MAX_ENVELOPE_BYTES, NewFact, Prepared, Write};
 use super::execute::{Accepted, Command, Emit, Streams};
-use super::{ExecuteError, StreamRow};
-use crate::decide;
+use super::known::Left;
+use crate::decide::{self, Refusal};
 use crate::envelope::{Meta, Recorded};
 use crate::fact::Fact;
 use crate::id::{EventId, Lane, Position, StreamKey};
@@ -46,6 +47,7 @@ impl Draft {
             prepared: Prepared {
                 id: command.id.clone(),
                 body_hash: command.body_hash,
+                epoch: streams.epoch,
                 writes: vec![],
                 facts: Vec::with_capacity(emits.len()),
             },
@@ -54,7 +56,7 @@ impl Draft {
         };
         for Emit { stream, mut fact } in emits {
             let event_id = EventId(Uuid::now_v7());
-            let write = draft.place(command, &stream, streams);
+            let write = draft.place(command, &stream, streams)?;
             let before = std::mem::take(&mut draft.states[write]);
             draft.states[write] = decide::fold(&stream.stream, before, event_id, &fact);
             draft.record(command, write, &meta, event_id, fact.clone());
@@ -73,27 +75,26 @@ impl Draft {
             });
         }
         for (write, state) in draft.prepared.writes.iter_mut().zip(&draft.states) {
-            write.state = Some(state.to_string());
+            write.state = Some(state.to_string().into());
         }
         Ok(draft)
     }
 
     /// The streams as they stand once the command is accepted.
-    pub(super) fn rows(&self) -> Vec<(String, StreamRow)> {
-        let mut rows: Vec<_> = (self.prepared.writes.iter().zip(&self.states))
-            .map(|(write, state)| {
-                let row = StreamRow {
-                    subject: write.key.subject.clone(),
-                    version: before(write),
-                    state: state.clone(),
-                };
-                (write.key.stream.clone(), row)
+    pub(super) fn left(&self) -> Vec<Left> {
+        let writes = self.prepared.writes.iter();
+        let mut left: Vec<_> = writes
+            .map(|write| Left {
+                stream: write.key.stream.clone(),
+                subject: write.key.subject.clone(),
+                version: before(write),
+                state: write.state.clone().unwrap_or_default(),
             })
             .collect();
         for fact in &self.prepared.facts {
-            rows[fact.write].1.version += 1;
+            left[fact.write].version += 1;
         }
-        rows
+        left
     }
 
     /// What the writer needs; the rest stays until the verdict is there.
@@ -101,6 +102,7 @@ impl Draft {
         Prepared {
             id: self.prepared.id.clone(),
             body_hash: self.prepared.body_hash,
+            epoch: self.prepared.epoch,
             writes: std::mem::take(&mut self.prepared.writes),
             facts: std::mem::take(&mut self.prepared.facts),
         }
@@ -121,10 +123,18 @@ impl Draft {
     }
 
     /// The index of `stream` among the writes, added with its state when it is new.
-    fn place(&mut self, command: &Command, stream: &StreamKey, streams: &Streams) -> usize {
+    fn place(
+        &mut self,
+        command: &Command,
+        stream: &StreamKey,
+        streams: &Streams,
+    ) -> Result<usize, ExecuteError> {
         let writes = &mut self.prepared.writes;
-        if let Some(place) = writes.iter().position(|write| write.key == *stream) {
-            return place;
+        if let Some(place) = writes.iter().position(|w| w.key.stream == stream.stream) {
+            if writes[place].key.subject != stream.subject {
+                return Err(Refusal::WrongState("the stream has another subject").into());
+            }
+            return Ok(place);
         }
         let row = streams.row(stream);
         writes.push(Write {
@@ -135,7 +145,7 @@ impl Draft {
         });
         self.states
             .push(row.map_or(Value::Null, |row| row.state.clone()));
-        writes.len() - 1
+        Ok(writes.len() - 1)
     }
 
     fn record(

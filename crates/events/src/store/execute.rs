@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 use super::append::{Expected, Verdict};
 use super::draft::Draft;
+use super::failure::Failure;
+use super::known::Epoch;
 use super::{ExecuteError, Log, StreamRow, batch};
 use crate::decide::{Refusal, State};
 use crate::envelope::Recorded;
@@ -65,12 +67,24 @@ pub struct Append {
 
 /// The streams that a command asked for, as they stand.
 #[derive(Clone, Debug, Default)]
-pub struct Streams(pub(super) HashMap<String, StreamRow>);
+pub struct Streams {
+    pub(super) rows: HashMap<String, StreamRow>,
+    /// When they were read, at the earliest.
+    pub(super) epoch: Epoch,
+}
 
 impl Streams {
+    /// None, as of `epoch`.
+    pub(super) fn none(epoch: Epoch) -> Self {
+        Self {
+            rows: HashMap::new(),
+            epoch,
+        }
+    }
+
     /// The state of a stream; of one in which nothing happened, the state before everything.
     pub fn get<S: State>(&self, key: &StreamKey) -> S {
-        self.0
+        self.rows
             .get(&key.stream)
             .map(StreamRow::state)
             .unwrap_or_default()
@@ -78,7 +92,7 @@ impl Streams {
 
     /// The stream's row, when anything happened in it.
     pub fn row(&self, key: &StreamKey) -> Option<&StreamRow> {
-        self.0.get(&key.stream)
+        self.rows.get(&key.stream)
     }
 }
 
@@ -205,10 +219,9 @@ impl Log {
         for append in appends {
             emits.extend(Emit::all(&append.stream, append.facts));
         }
-        let key = self.writing_key(command, &emits).await?;
         // Of a stream that must not be there, nothing needs to be known.
         let mut remembered = if new {
-            Some(Streams::default())
+            Some(Streams::none(self.known.epoch()))
         } else {
             self.known.all(command.id.tenant, &streams).await
         };
@@ -223,6 +236,7 @@ impl Log {
             if let Some(conflict) = differs(&known, &streams, &expected) {
                 return Err(conflict);
             }
+            let key = self.writing_key(command, &emits).await?;
             let draft = Draft::new(command, &known, emits.clone(), key.as_ref())?;
             match self.submit(command, draft).await? {
                 Some(accepted) => return Ok(accepted),
@@ -245,7 +259,8 @@ impl Log {
     where
         D: FnOnce(&Streams) -> Result<Vec<Emit>, Refusal> + Send,
     {
-        let (known, accepted) = look(&mut tx, &command.id, streams).await?;
+        let epoch = self.known.epoch();
+        let (known, accepted) = look(&mut tx, &command.id, streams, epoch).await?;
         if let Some((first, last, hash)) = accepted {
             if hash != command.body_hash {
                 return Err(ExecuteError::KeyReused);
@@ -266,7 +281,8 @@ impl Log {
         };
         let draft = Draft::new(command, &known, emits, key.as_ref())?;
         let prepared = std::slice::from_ref(&draft.prepared);
-        match batch::append(&mut tx, prepared, Position::START).await?[..] {
+        let verdicts = batch::append(&mut tx, prepared, Position::START).await;
+        match verdicts.map_err(again)?[..] {
             [Verdict::Accepted { first, at }] => {
                 tx.commit().await?;
                 Ok(draft.recorded(first, at))
@@ -283,11 +299,12 @@ impl Log {
         command: &Command,
         mut draft: Draft,
     ) -> Result<Option<Accepted>, ExecuteError> {
-        let rows = draft.rows();
+        let left = draft.left();
         let prepared = draft.take();
+        let epoch = prepared.epoch;
         Ok(match self.writer.submit(prepared).await? {
             Verdict::Accepted { first, at } => {
-                self.known.remember(command.id.tenant, rows).await;
+                self.known.remember(command.id.tenant, epoch, left).await;
                 Some(draft.recorded(first, at))
             }
             Verdict::Repeated { first, last } => Some(Accepted {
@@ -315,19 +332,21 @@ impl Log {
         if let Some(key) = self.keys.cached(tenant, actor).await {
             return Ok(Some(key));
         }
+        let epoch = self.keys.epoch();
         let mut connection = self.pool.acquire().await?;
         let key = self
             .keys
             .for_writing(&mut connection, tenant, actor)
             .await?;
-        self.keys.cache(tenant, actor, key.clone()).await;
+        self.keys.cache(tenant, actor, epoch, key.clone()).await;
         Ok(Some(key))
     }
 
     /// What became of the command before, or the streams as they stand.
     async fn look(&self, command: &Command, streams: &[StreamKey]) -> Result<Looked, ExecuteError> {
+        let epoch = self.known.epoch();
         let mut connection = self.pool.acquire().await?;
-        let (known, accepted) = look(&mut connection, &command.id, streams).await?;
+        let (known, accepted) = look(&mut connection, &command.id, streams, epoch).await?;
         drop(connection);
         Ok(match accepted {
             Some((first, last, hash)) => {
@@ -354,6 +373,14 @@ impl Log {
     }
 }
 
+/// What an append in the caller's transaction failed on: where another writer was faster, the caller begins again.
+fn again(error: sqlx::Error) -> ExecuteError {
+    match Failure::of(&error) {
+        Failure::Repeat => ExecuteError::Contended,
+        _ => error.into(),
+    }
+}
+
 /// First and last position of an accepted command, and the hash of its body.
 type Acceptance = (Position, Position, Vec<u8>);
 
@@ -362,6 +389,7 @@ async fn look(
     connection: &mut PgConnection,
     id: &CommandId,
     streams: &[StreamKey],
+    epoch: Epoch,
 ) -> Result<(Streams, Option<Acceptance>), sqlx::Error> {
     type Row = (
         Option<String>,
@@ -389,7 +417,7 @@ async fn look(
     let accepted = rows
         .first()
         .and_then(|row| Some((Position(row.4?), Position(row.5?), row.6.clone()?)));
-    let streams = rows
+    let rows = rows
         .into_iter()
         .filter_map(|(stream, subject, version, state, ..)| {
             Some((
@@ -401,5 +429,6 @@ async fn look(
                 },
             ))
         });
-    Ok((Streams(streams.collect()), accepted))
+    let rows = rows.collect();
+    Ok((Streams { rows, epoch }, accepted))
 }

@@ -14,6 +14,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::LogError;
+use super::known::{Epoch, Epochs};
 use crate::id::{TenantId, UserId};
 use crate::seal::{Key, SealError};
 
@@ -123,7 +124,8 @@ const WRITING_CACHE: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub struct Keys {
     master: MasterKeys,
-    writing: Cache<(TenantId, UserId), Key>,
+    writing: Cache<(TenantId, UserId), (Epoch, Key)>,
+    epochs: Epochs,
 }
 
 impl Keys {
@@ -135,6 +137,7 @@ impl Keys {
                 .max_capacity(100_000)
                 .time_to_live(WRITING_CACHE)
                 .build(),
+            epochs: Epochs::default(),
         }
     }
 
@@ -153,7 +156,9 @@ impl Keys {
 
     /// The key to seal a person's fields with, if this process has used it lately.
     pub(super) async fn cached(&self, tenant: TenantId, person: UserId) -> Option<Key> {
-        self.writing.get(&(tenant, person)).await
+        let epoch = self.epoch();
+        let (since, key) = self.writing.get(&(tenant, person)).await?;
+        (since == epoch).then_some(key)
     }
 
     /// The key to seal a person's fields with, made now if there is none.
@@ -178,14 +183,20 @@ impl Keys {
             .unwrap(tenant, person, &kept.ok_or(SealError::Erased)?)?)
     }
 
-    /// What the key table itself may have forgotten.
+    /// This epoch; ask before reading.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epochs.now()
+    }
+
+    /// Begins a new epoch: the key table itself may have forgotten.
     pub(super) fn forget_all(&self) {
+        self.epochs.end();
         self.writing.invalidate_all();
     }
 
-    /// Keeps a key that is stored for certain: one whose transaction may yet be rolled back must not be kept.
-    pub(super) async fn cache(&self, tenant: TenantId, person: UserId, key: Key) {
-        self.writing.insert((tenant, person), key).await;
+    /// Keeps a key that is stored for certain, as of `epoch`: one whose transaction may yet be rolled back must not be kept.
+    pub(super) async fn cache(&self, tenant: TenantId, person: UserId, epoch: Epoch, key: Key) {
+        self.writing.insert((tenant, person), (epoch, key)).await;
     }
 
     /// The keys of `persons` as they are at this moment; a person without one is erased, or never wrote.

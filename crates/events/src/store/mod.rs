@@ -4,8 +4,10 @@ mod append;
 mod batch;
 mod draft;
 mod execute;
+mod failure;
 mod keys;
 mod known;
+mod queue;
 mod read;
 mod room;
 mod wake;
@@ -18,9 +20,10 @@ use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-pub use append::{Expected, MAX_BATCH, MAX_ENVELOPE_BYTES};
+pub use append::{Expected, MAX_ENVELOPE_BYTES};
 pub use execute::{Accepted, Append, Command, Emit, Streams};
 pub use keys::{Config as KeysConfig, Keys, MasterKeys, Rotated, rotate};
+pub use queue::MAX_BATCH;
 pub use read::{Bounds, Filter, Limits, Page, Reader, Tail, bounds, page, page_back};
 pub use wake::Wake;
 
@@ -207,7 +210,7 @@ impl Log {
         let id = bounds(&pool).await?.log_id;
         keys.check(&pool).await?;
         let known = known::Known::new();
-        let writer = append::Writer::start(pool.clone(), known.clone(), keys.clone(), shutdown);
+        let writer = append::Writer::start(&pool, &known, &keys, shutdown);
         Ok(Self {
             id,
             pool,
