@@ -14,7 +14,7 @@ up:        ; @ops/dev/setup && ops/dev/build && ops/dev/built cinelog up --data 
 # ---- work on it ----------------------------------------------------------------------------------------------------
 test:      ; @ops/dev/setup kafka data && ops/dev/with-services --kafka --s3 -- ops/dev/test
 lint:      ; @ops/dev/setup && ops/dev/lint
-bench:     ; @ops/dev/setup kafka && ops/dev/with-services --kafka --s3 -- ops/dev/bench $(NAME)
+bench:     ; @ops/dev/setup kafka bench && ops/dev/with-services --kafka --s3 -- ops/dev/bench $(NAME)
 crash:     ; @ops/dev/setup kafka && ops/dev/with-services --s3 -- ops/dev/crash
 docs:      ; @ops/dev/setup kafka && ops/dev/with-services --kafka --s3 -- ops/dev/docs
 clean:     ; cargo clean && rm -rf demo-out .cinelog/kafka .cinelog/python

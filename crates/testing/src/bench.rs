@@ -71,7 +71,7 @@ pub fn publish(name: &str, rows: &[Row]) -> anyhow::Result<String> {
 }
 
 /// The middle one, or between the two in the middle.
-fn median(figures: &[f64]) -> f64 {
+pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -8,6 +8,7 @@ pub mod clip;
 pub mod db;
 pub mod environment;
 pub mod kafka;
+pub mod peer;
 pub mod port;
 pub mod process;
 pub mod s3;

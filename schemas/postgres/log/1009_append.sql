@@ -153,4 +153,19 @@ BEGIN
     FROM unnest(c_verdict, c_first, c_last, c_stream, c_actual) WITH ORDINALITY AS u(verdict, first, last, stream, actual, i)
     ORDER BY u.i;
 END $$;
+
+-- Forgets acceptances older than seven days in the `pages` pages of the table from `from_page` on. Returns the page to go
+-- on with; null at the end of the table. By pages, because an index on the time would cost every append something.
+CREATE FUNCTION log.forget_commands(from_page bigint, pages int) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    next_page bigint := from_page + least(greatest(pages, 1), 10000);
+BEGIN
+    DELETE FROM log.commands
+    WHERE ctid >= format('(%s,0)', from_page)::tid AND ctid < format('(%s,0)', next_page)::tid
+      AND accepted_at < now() - interval '7 days';
+    RETURN CASE WHEN next_page * current_setting('block_size')::bigint < pg_relation_size('log.commands') THEN next_page END;
+END $$;
+REVOKE ALL ON FUNCTION log.forget_commands FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION log.forget_commands TO cinelog_api, cinelog_transcoder;
 RESET ROLE;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::failure::Failure;
 use super::known::{Epoch, Known};
 use super::queue::{Entrance, Queue, queue};
-use super::{ExecuteError, Keys, batch, room};
+use super::{ExecuteError, Keys, acceptances, batch, room};
 use crate::failpoint;
 use crate::id::{CommandId, EventId, Lane, Position, StreamKey};
 use crate::metrics::{APPEND_BATCH, APPEND_SECONDS, APPEND_WAIT_SECONDS};
@@ -133,6 +133,7 @@ impl Writer {
     /// Starts the writer. After `shutdown` it answers what waits and ends.
     pub(super) fn start(pool: &PgPool, known: &Known, keys: &Keys, shutdown: &Shutdown) -> Self {
         let (entrance, queue) = queue();
+        acceptances::keep(pool.clone(), shutdown);
         let (queue, head) = (
             Arc::new(Mutex::new(queue)),
             room::keep(pool.clone(), shutdown),

@@ -1,5 +1,6 @@
 //! The log in Postgres: the one way in ([`Log::execute`]) and the ways to read.
 
+mod acceptances;
 mod append;
 mod batch;
 mod draft;

@@ -133,6 +133,77 @@ async fn an_append_without_a_fact_is_refused() {
     assert_eq!(world.head().await, 0);
 }
 
+#[tokio::test]
+async fn of_writers_that_begin_a_stream_at_once_one_begins_it() {
+    let world = World::new().await;
+    let mut logs = vec![world.log.clone()];
+    for _ in 0..3 {
+        let pool = world.database.pool(Role::Api).await;
+        let log = Log::open(pool, world.keys.clone(), &world.shutdown);
+        logs.push(log.await.unwrap());
+    }
+    for n in 0..40_u128 {
+        let stream = 2 * n;
+        let racing = logs.iter().enumerate().map(|(log, one)| {
+            let key = format!("begin-{n}-{log}");
+            let world = &world;
+            async move { append(world, one, &key, vec![like(stream, Expected::NoStream)]).await }
+        });
+        let verdicts = futures::future::join_all(racing).await;
+        let begun = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
+        let conflict = |verdict: &&Result<Accepted, ExecuteError>| {
+            matches!(verdict, Err(ExecuteError::Conflict { actual: 1, .. }))
+        };
+        let late = verdicts.iter().filter(conflict).count();
+        assert_eq!((begun, late), (1, 3), "{verdicts:?}");
+
+        // And of four that ask for the same, one is accepted and the others are told so.
+        let asking = logs.iter().map(|one| {
+            let key = format!("same-{n}");
+            let world = &world;
+            async move { append(world, one, &key, vec![like(stream + 1, Expected::Any)]).await }
+        });
+        let accepted: Vec<Accepted> = (futures::future::join_all(asking).await.into_iter())
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let first = accepted.iter().filter(|accepted| !accepted.repeated);
+        assert_eq!(first.count(), 1, "{accepted:?}");
+        assert!(
+            accepted.iter().all(|one| one.facts == accepted[0].facts),
+            "{accepted:?}"
+        );
+    }
+    assert_eq!(world.head().await, 80);
+}
+
+#[tokio::test]
+async fn an_acceptance_is_forgotten_after_seven_days_and_no_sooner() {
+    let world = World::new().await;
+    for (n, key) in ["old", "young"].into_iter().enumerate() {
+        let like = like(n as u128, Expected::NoStream);
+        append(&world, &world.log, key, vec![like]).await.unwrap();
+    }
+    for (key, age) in [("old", "7 days 1 minute"), ("young", "6 days 23 hours")] {
+        sqlx::query("UPDATE log.commands SET accepted_at = now() - $2::interval WHERE key = $1")
+            .bind(key)
+            .bind(age)
+            .execute(&world.owner().await)
+            .await
+            .unwrap();
+    }
+    let pool = world.database.pool(Role::Api).await;
+    let next: Option<i64> = sqlx::query_scalar("SELECT log.forget_commands(0, 256)")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(next, None, "the table is one page");
+    let kept: Vec<String> = sqlx::query_scalar("SELECT key FROM log.commands")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert_eq!(kept, ["young"]);
+}
+
 /// A key that a rolled back transaction has made is not used by the next command.
 #[tokio::test]
 async fn a_key_that_was_never_stored_seals_nothing() {

@@ -1,0 +1,310 @@
+//! `drain`: how many facts a second the relay brings into real Kafka when it is a million behind. The ceiling is a bare
+//! idempotent producer with such records over the same 64 partitions, that reads nothing and commits nothing.
+//!
+//! `steady p99`: at 1,000 appends a second, from the call of `append` until a consumer has the fact. The ceiling is a
+//! bare transactional producer and a consumer that do the same without a log.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "its table is for people")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use events::envelope::Sealed;
+use events::fact::post::ReactionAdded;
+use events::id::{CommandId, Lane, PostId, Position, StreamKey, TenantId, UserId};
+use events::log::{Config, Kafka, Relay, ensure, to_headers};
+use events::source::{LaneStart, Source};
+use events::store::{Append, Command, Expected, Log, Wake};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use service::clock::Clock;
+use service::db::Role;
+use service::shutdown::Shutdown;
+use testing::bench::{Row, publish};
+use testing::kafka;
+use tokio::task::{JoinHandle, JoinSet};
+use uuid::Uuid;
+
+use support::{World, peak_mb};
+
+const FACTS: i64 = 1_000_000;
+const DRAINS: usize = 2;
+const STEADY: usize = 2;
+/// Appends in a round of `steady`, and how far they lie apart.
+const APPENDS: u32 = 10_000;
+const APART: Duration = Duration::from_millis(1);
+const LIMIT: Duration = Duration::from_mins(2);
+
+#[tokio::main]
+async fn main() {
+    let world = World::new().await;
+    let log = world.open().await;
+    let (mut ours, mut bare) = (vec![], vec![]);
+    for _ in 0..STEADY {
+        ours.push(steady(&world, &log).await);
+        bare.push(steady_bare().await);
+    }
+    let steady = Row {
+        case: "steady p99".to_owned(),
+        unit: "ms",
+        ours,
+        peer: ("debezium", None),
+        ceiling: ("bare transactional produce and consume", Some(bare)),
+    };
+    let world = World::new().await;
+    world.fill(FACTS).await;
+    let log = world.open().await;
+    let sample = log.read(Position::START, 16_384).await.unwrap();
+    let (mut ours, mut bare) = (vec![], vec![]);
+    for round in 0..DRAINS {
+        ours.push(drain(&world).await);
+        if round == 0 {
+            println!("relay: {} MB resident at the most", peak_mb().unwrap_or_default());
+        }
+        bare.push(drain_bare(sample.clone(), log.id()).await);
+    }
+    let drain = Row {
+        case: "drain".to_owned(),
+        unit: "facts/s",
+        ours,
+        peer: ("debezium", None),
+        ceiling: ("bare idempotent producer", Some(bare)),
+    };
+    println!("relay: no peer: Debezium's connector and Kafka Connect are not set up by ops/dev/setup");
+    println!("{}", publish("relay", &[drain, steady]).unwrap());
+    world.shutdown.finish(Duration::from_secs(10)).await;
+}
+
+async fn topics() -> Kafka {
+    let config = Config {
+        kafka_brokers: Some(kafka::brokers()),
+        topic_prefix: kafka::unique_prefix(),
+        kafka_replication: 1,
+        kafka_config: vec![],
+    };
+    let kafka = Kafka::from_config(&config).unwrap();
+    ensure(&kafka).await.unwrap();
+    kafka
+}
+
+/// A relay at work until the shutdown that comes with it.
+async fn relaying(world: &World, kafka: &Kafka) -> (Shutdown, JoinHandle<()>) {
+    let pool = world.database.pool(Role::Api).await;
+    let shutdown = Shutdown::new();
+    let wake = Wake::start(pool.clone(), &shutdown);
+    let relay = Relay::new(pool, wake, kafka.clone(), Clock::System);
+    let until = shutdown.clone();
+    let ended = shutdown.spawn(async move { relay.run(&until).await.unwrap() });
+    (shutdown, ended)
+}
+
+fn client() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka::brokers());
+    config
+}
+
+fn consumer(topic: &str, partitions: i32, from: Offset) -> BaseConsumer {
+    let consumer: BaseConsumer = client()
+        .set("group.id", kafka::unique_prefix())
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "5")
+        .create()
+        .unwrap();
+    let mut wanted = TopicPartitionList::new();
+    for partition in 0..partitions {
+        wanted.add_partition_offset(topic, partition, from).unwrap();
+    }
+    consumer.assign(&wanted).unwrap();
+    consumer
+}
+
+async fn drain(world: &World) -> f64 {
+    let kafka = topics().await;
+    let markers = consumer(&kafka.relay_topic(), 1, Offset::Beginning);
+    let begun = Instant::now();
+    let (shutdown, ended) = relaying(world, &kafka).await;
+    let last = tokio::task::spawn_blocking(move || {
+        let mut at = 0;
+        while at < FACTS {
+            assert!(begun.elapsed() < LIMIT, "relayed up to {at} in {LIMIT:?}");
+            let Some(message) = markers.poll(Duration::from_millis(50)) else { continue };
+            let marker: serde_json::Value = serde_json::from_slice(message.unwrap().payload().unwrap()).unwrap();
+            at = marker["position"].as_i64().unwrap();
+        }
+        begun.elapsed()
+    });
+    let took = last.await.unwrap();
+    shutdown.cancel();
+    ended.await.unwrap();
+    FACTS as f64 / took.as_secs_f64()
+}
+
+async fn drain_bare(sample: Vec<Sealed>, log_id: Uuid) -> f64 {
+    let topic = topics().await.facts_topic();
+    let send = move || {
+        let producer: BaseProducer = client()
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "5")
+            .set("queue.buffering.max.messages", "100000")
+            .create()
+            .unwrap();
+        let begun = Instant::now();
+        for fact in sample.iter().cycle().take(usize::try_from(FACTS).unwrap()) {
+            let mut record = BaseRecord::to(&topic)
+                .partition(fact.lane.number().into())
+                .key(&fact.subject)
+                .payload(&fact.payload)
+                .timestamp(fact.recorded_at.timestamp_millis())
+                .headers(to_headers(fact, log_id));
+            while let Err((error, again)) = producer.send(record) {
+                assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+                producer.poll(Duration::from_millis(5));
+                record = again;
+            }
+        }
+        producer.flush(LIMIT).unwrap();
+        FACTS as f64 / begun.elapsed().as_secs_f64()
+    };
+    tokio::task::spawn_blocking(send).await.unwrap()
+}
+
+fn p99(mut waits: Vec<Duration>) -> f64 {
+    waits.sort_unstable();
+    waits[waits.len() * 99 / 100].as_secs_f64() * 1_000.0
+}
+
+async fn steady(world: &World, log: &Log) -> f64 {
+    let kafka = topics().await;
+    let (shutdown, ended) = relaying(world, &kafka).await;
+    let wake = Wake::start(world.owner.clone(), &shutdown);
+    let mut source = Source::open(Some(&kafka), &world.owner, &wake, log.id(), "bench").unwrap();
+    let lanes = (0..64).filter_map(Lane::new).map(|lane| LaneStart {
+        lane,
+        after: Position::START,
+        offset: 0,
+    });
+    source.assign(lanes.collect()).await.unwrap();
+    let run = Uuid::now_v7().simple().to_string();
+    // Everything is warm once the first fact has come through.
+    let tenant = log.default_tenant().await.unwrap();
+    append(log.clone(), tenant, run.clone(), APPENDS).await;
+    let mark = format!("{run}-");
+    let numbered = |facts: Vec<(Sealed, i64)>| {
+        let number = |(fact, _): &(Sealed, i64)| fact.payload.split(&mark).nth(1)?.get(..8)?.parse::<u32>().ok();
+        facts.iter().filter_map(number).collect::<Vec<u32>>()
+    };
+    while numbered(source.next(1_000, Duration::from_secs(1)).await.unwrap()).is_empty() {}
+    let begun = tokio::time::Instant::now() + APART * 10;
+    let log = log.clone();
+    let appends = shutdown.spawn(async move {
+        let mut running = JoinSet::new();
+        for n in 0..APPENDS {
+            tokio::time::sleep_until(begun + APART * n).await;
+            running.spawn(append(log.clone(), tenant, run.clone(), n));
+        }
+        running.join_all().await;
+    });
+    let mut waits = vec![];
+    while waits.len() < APPENDS as usize {
+        assert!(begun.elapsed() < LIMIT, "{} facts came through in {LIMIT:?}", waits.len());
+        let came = numbered(source.next(1_000, Duration::from_secs(1)).await.unwrap());
+        waits.extend(came.iter().map(|n| (begun + APART * *n).elapsed()));
+    }
+    appends.await.unwrap();
+    shutdown.cancel();
+    ended.await.unwrap();
+    p99(waits)
+}
+
+async fn append(log: Log, tenant: TenantId, run: String, n: u32) {
+    let post = PostId(Uuid::now_v7());
+    let user = UserId(Uuid::from_u128(1));
+    let fact = ReactionAdded {
+        post,
+        comment: None,
+        user,
+        kind: format!("{run}-{n:08}{}", "x".repeat(145)),
+    };
+    let command = Command {
+        id: CommandId {
+            tenant,
+            actor: user,
+            route: run,
+            key: n.to_string(),
+        },
+        body_hash: [0; 32],
+        correlation: None,
+        cause: None,
+    };
+    let append = Append {
+        stream: StreamKey::post_reaction(post, user),
+        expected: Expected::NoStream,
+        facts: vec![fact.into()],
+    };
+    log.append(&command, vec![append]).await.unwrap();
+}
+
+/// Whatever is due goes into one transaction, a thousand records a second over all partitions.
+async fn steady_bare() -> f64 {
+    let topic = topics().await.facts_topic();
+    let consumer = consumer(&topic, 64, Offset::Beginning);
+    let producer: BaseProducer = client()
+        .set("transactional.id", kafka::unique_prefix())
+        .set("linger.ms", "0")
+        .create()
+        .unwrap();
+    let send = move |begun: Instant, numbers: std::ops::Range<u32>| {
+        producer.begin_transaction().unwrap();
+        for n in numbers {
+            let payload = format!("{n:08}{}", "x".repeat(292));
+            let partition = i32::try_from(n % 64).unwrap();
+            let record = BaseRecord::<(), str>::to(&topic).partition(partition).payload(&payload);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        while producer.in_flight_count() > 0 {
+            assert!(begun.elapsed() < LIMIT, "Kafka does not take the records");
+            producer.poll(Duration::from_millis(1));
+        }
+        producer.commit_transaction(LIMIT).unwrap();
+    };
+    let produce = move || {
+        // Everything is warm once the first record has come through.
+        send(Instant::now(), APPENDS..APPENDS + 1);
+        let begun = Instant::now() + APART * 10;
+        let sending = std::thread::spawn(move || {
+            let mut sent = 0;
+            while sent < APPENDS {
+                let due = begun.elapsed().as_micros() / APART.as_micros() + 1;
+                let due = u32::try_from(due).unwrap().min(APPENDS);
+                if begun > Instant::now() || due == sent {
+                    std::thread::sleep(APART / 2);
+                    continue;
+                }
+                send(begun, sent..due);
+                sent = due;
+            }
+        });
+        let mut waits = vec![];
+        while waits.len() < APPENDS as usize {
+            assert!(begun.elapsed() < LIMIT, "{} records came through in {LIMIT:?}", waits.len());
+            let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+            let message = message.unwrap();
+            let n: u32 = std::str::from_utf8(&message.payload().unwrap()[..8]).unwrap().parse().unwrap();
+            if n < APPENDS {
+                waits.push((begun + APART * n).elapsed());
+            }
+        }
+        sending.join().unwrap();
+        p99(waits)
+    };
+    tokio::task::spawn_blocking(produce).await.unwrap()
+}
