@@ -2,7 +2,8 @@
 //!
 //! `uniform`: each client has a thousand streams of its own. `zipf`: all clients share a thousand streams, the n-th of
 //! which is picked in proportion to 1/n, so that they meet and some must try again. The ceiling is one connection that
-//! inserts as many rows as there are clients into the same table in each commit, and checks nothing.
+//! inserts as many rows as there are clients into the same table in each commit, and checks nothing. The peers do the
+//! same on databases of their own, in turns with us; the table has the best of them.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
@@ -17,16 +18,18 @@ use events::seal::Key;
 use events::store::{Append, Command, ExecuteError, Expected, Keys, Log};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use serde_json::json;
 use service::db::Role;
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use testing::bench::{Row, publish};
 use testing::db::Database;
+use testing::peer::{EMMETT, EVENTSOURCING, MESSAGE_DB, Peers};
 use uuid::Uuid;
 
 const CLIENTS: [usize; 4] = [1, 8, 32, 64];
 const ROUNDS: usize = 3;
-const ROUND: Duration = Duration::from_secs(3);
+const ROUND: Duration = Duration::from_secs(2);
 const STREAMS: usize = 1_000;
 
 #[tokio::main]
@@ -43,22 +46,29 @@ async fn main() {
         .execute(&owner)
         .await
         .unwrap();
+    let mut peers = Peers::start(&[EMMETT, MESSAGE_DB, EVENTSOURCING])
+        .await
+        .unwrap();
     let mut rows = vec![];
     let mut run = 0;
     for zipf in [false, true] {
         for clients in CLIENTS {
             let name = if zipf { "zipf" } else { "uniform" };
-            let (mut ours, mut bare) = (vec![], vec![]);
+            let (mut ours, mut bare, mut theirs) = (vec![], vec![], peers.sides());
             for _ in 0..ROUNDS {
                 run += 1;
                 ours.push(ours_of(&log, tenant, clients, zipf, run).await);
                 bare.push(bare_of(&owner, clients).await);
+                let seconds = ROUND.as_secs_f64();
+                let request = json!({"do": "append", "clients": clients, "zipf": zipf, "seconds": seconds, "run": run});
+                peers.ask(&request, &mut theirs).await.unwrap();
             }
+            println!("{name} {clients}: {}", peers.table(&theirs));
             rows.push(Row {
                 case: format!("{name} {clients}"),
                 unit: "facts/s",
                 ours,
-                peer: ("none installed", None),
+                peer: peers.best(&theirs),
                 ceiling: ("bare UNNEST insert", Some(bare)),
             });
         }

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+#[path = "support/filled.rs"]
+mod filled;
 mod support;
 
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use sqlx::postgres::PgPoolCopyExt;
 use testing::bench::{Row, publish};
 use testing::peer::{EMMETT, Peers};
 
+use filled::fill;
 use support::World;
 
 const FACTS: i64 = 1_000_000;
@@ -30,16 +33,22 @@ const PAGE: i64 = 2_000;
 async fn main() {
     let world = World::new().await;
     let log = world.open().await;
-    world.fill(FACTS).await;
+    fill(&world.owner, FACTS).await;
     let mut peers = Peers::start(&[EMMETT]).await.unwrap();
     let (mut ours, mut bare, mut theirs) = (vec![], vec![], peers.sides());
     // The answer is how many it filled in, not a figure.
     let mut filled = peers.sides();
-    peers.ask(&json!({"do": "fill", "facts": PEER_FACTS}), &mut filled).await.unwrap();
+    peers
+        .ask(&json!({"do": "fill", "facts": PEER_FACTS}), &mut filled)
+        .await
+        .unwrap();
     for _ in 0..ROUNDS {
         ours.push(ours_of(&log).await);
         bare.push(bare_of(&world.owner).await);
-        peers.ask(&json!({"do": "catchup", "facts": PEER_FACTS}), &mut theirs).await.unwrap();
+        peers
+            .ask(&json!({"do": "catchup", "facts": PEER_FACTS}), &mut theirs)
+            .await
+            .unwrap();
     }
     println!("{}", peers.table(&theirs));
     let row = Row {
@@ -60,7 +69,10 @@ async fn ours_of(log: &Log) -> f64 {
         let Some(last) = page.last() else { break };
         at = last.position;
         let facts = log.open_facts(page).await.unwrap();
-        counted += facts.iter().filter(|one| matches!(one.fact, Fact::ReactionAdded(_))).count();
+        counted += facts
+            .iter()
+            .filter(|one| matches!(one.fact, Fact::ReactionAdded(_)))
+            .count();
     }
     assert_eq!(i64::try_from(counted).unwrap(), FACTS);
     FACTS as f64 / begun.elapsed().as_secs_f64()
@@ -75,7 +87,10 @@ async fn bare_of(owner: &PgPool) -> f64 {
         )
         .await
         .unwrap();
-    let bytes = rows.try_fold(0, async |sum, part| Ok(sum + part.len())).await.unwrap();
+    let bytes = rows
+        .try_fold(0, async |sum, part| Ok(sum + part.len()))
+        .await
+        .unwrap();
     assert!(bytes > 300 * usize::try_from(FACTS).unwrap());
     FACTS as f64 / begun.elapsed().as_secs_f64()
 }

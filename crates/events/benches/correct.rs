@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use events::fact::post::ReactionAdded;
-use events::id::{CommandId, EventId, Lane, PostId, Position, StreamKey, TenantId, UserId};
+use events::id::{CommandId, EventId, Lane, Position, PostId, StreamKey, TenantId, UserId};
 use events::source::{LaneStart, Source};
 use events::store::{Append, Command, Expected, Log, Wake};
 use serde_json::{Value, json};
@@ -53,7 +53,12 @@ async fn main() {
         case: (*case).to_owned(),
         unit: "facts",
         ours: vec![ours[case]],
-        peer: (EMMETT.name, first.as_ref().map(|counts| vec![counts[case].as_f64().unwrap()])),
+        peer: (
+            EMMETT.name,
+            first
+                .as_ref()
+                .map(|counts| vec![counts[case].as_f64().unwrap()]),
+        ),
         ceiling: ("none", Some(vec![0.0])),
     };
     let rows: Vec<Row> = CASES.iter().map(row).collect();
@@ -62,7 +67,10 @@ async fn main() {
 
 fn told(counts: &Value) -> String {
     let one = |case: &&str| format!("{} {case}", counts[*case]);
-    format!("{} of {FACTS}", CASES.iter().map(one).collect::<Vec<_>>().join(", "))
+    format!(
+        "{} of {FACTS}",
+        CASES.iter().map(one).collect::<Vec<_>>().join(", ")
+    )
 }
 
 async fn ours_of() -> [usize; 3] {
@@ -126,7 +134,11 @@ async fn write(log: Log, tenant: TenantId, writer: usize) -> Vec<EventId> {
         let before = i64::try_from(n / 10).unwrap();
         let append = Append {
             stream: StreamKey::post_reaction(post, user),
-            expected: if before == 0 { Expected::NoStream } else { Expected::Exact(before) },
+            expected: if before == 0 {
+                Expected::NoStream
+            } else {
+                Expected::Exact(before)
+            },
             facts: vec![fact.into()],
         };
         let accepted = log.append(&command, vec![append]).await.unwrap();
@@ -155,7 +167,11 @@ async fn tail(
         let mut last: HashMap<String, i64> = HashMap::new();
         let mut quiet = Instant::now();
         while !*written.borrow() || quiet.elapsed() < QUIET {
-            for (fact, _) in source.next(1_000, Duration::from_millis(100)).await.unwrap() {
+            for (fact, _) in source
+                .next(1_000, Duration::from_millis(100))
+                .await
+                .unwrap()
+            {
                 quiet = Instant::now();
                 let before = last.insert(fact.stream.clone(), fact.version).unwrap_or(0);
                 if !seen.insert(fact.event_id) {

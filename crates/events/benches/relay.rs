@@ -7,13 +7,15 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+#[path = "support/filled.rs"]
+mod filled;
 mod support;
 
 use std::time::{Duration, Instant};
 
 use events::envelope::Sealed;
 use events::fact::post::ReactionAdded;
-use events::id::{CommandId, Lane, PostId, Position, StreamKey, TenantId, UserId};
+use events::id::{CommandId, Lane, Position, PostId, StreamKey, TenantId, UserId};
 use events::log::{Config, Kafka, Relay, ensure, to_headers};
 use events::source::{LaneStart, Source};
 use events::store::{Append, Command, Expected, Log, Wake};
@@ -31,7 +33,8 @@ use testing::kafka;
 use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
-use support::{World, peak_mb};
+use filled::fill;
+use support::World;
 
 const FACTS: i64 = 1_000_000;
 const DRAINS: usize = 2;
@@ -58,14 +61,17 @@ async fn main() {
         ceiling: ("bare transactional produce and consume", Some(bare)),
     };
     let world = World::new().await;
-    world.fill(FACTS).await;
+    fill(&world.owner, FACTS).await;
     let log = world.open().await;
     let sample = log.read(Position::START, 16_384).await.unwrap();
     let (mut ours, mut bare) = (vec![], vec![]);
     for round in 0..DRAINS {
         ours.push(drain(&world).await);
         if round == 0 {
-            println!("relay: {} MB resident at the most", peak_mb().unwrap_or_default());
+            println!(
+                "relay: {} MB resident at the most",
+                peak_mb().unwrap_or_default()
+            );
         }
         bare.push(drain_bare(sample.clone(), log.id()).await);
     }
@@ -76,7 +82,9 @@ async fn main() {
         peer: ("debezium", None),
         ceiling: ("bare idempotent producer", Some(bare)),
     };
-    println!("relay: no peer: Debezium's connector and Kafka Connect are not set up by ops/dev/setup");
+    println!(
+        "relay: no peer: Debezium's connector and Kafka Connect are not set up by ops/dev/setup"
+    );
     println!("{}", publish("relay", &[drain, steady]).unwrap());
     world.shutdown.finish(Duration::from_secs(10)).await;
 }
@@ -135,8 +143,11 @@ async fn drain(world: &World) -> f64 {
         let mut at = 0;
         while at < FACTS {
             assert!(begun.elapsed() < LIMIT, "relayed up to {at} in {LIMIT:?}");
-            let Some(message) = markers.poll(Duration::from_millis(50)) else { continue };
-            let marker: serde_json::Value = serde_json::from_slice(message.unwrap().payload().unwrap()).unwrap();
+            let Some(message) = markers.poll(Duration::from_millis(50)) else {
+                continue;
+            };
+            let marker: serde_json::Value =
+                serde_json::from_slice(message.unwrap().payload().unwrap()).unwrap();
             at = marker["position"].as_i64().unwrap();
         }
         begun.elapsed()
@@ -166,7 +177,10 @@ async fn drain_bare(sample: Vec<Sealed>, log_id: Uuid) -> f64 {
                 .timestamp(fact.recorded_at.timestamp_millis())
                 .headers(to_headers(fact, log_id));
             while let Err((error, again)) = producer.send(record) {
-                assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+                assert_eq!(
+                    error,
+                    KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)
+                );
                 producer.poll(Duration::from_millis(5));
                 record = again;
             }
@@ -199,7 +213,14 @@ async fn steady(world: &World, log: &Log) -> f64 {
     append(log.clone(), tenant, run.clone(), APPENDS).await;
     let mark = format!("{run}-");
     let numbered = |facts: Vec<(Sealed, i64)>| {
-        let number = |(fact, _): &(Sealed, i64)| fact.payload.split(&mark).nth(1)?.get(..8)?.parse::<u32>().ok();
+        let number = |(fact, _): &(Sealed, i64)| {
+            fact.payload
+                .split(&mark)
+                .nth(1)?
+                .get(..8)?
+                .parse::<u32>()
+                .ok()
+        };
         facts.iter().filter_map(number).collect::<Vec<u32>>()
     };
     while numbered(source.next(1_000, Duration::from_secs(1)).await.unwrap()).is_empty() {}
@@ -215,7 +236,11 @@ async fn steady(world: &World, log: &Log) -> f64 {
     });
     let mut waits = vec![];
     while waits.len() < APPENDS as usize {
-        assert!(begun.elapsed() < LIMIT, "{} facts came through in {LIMIT:?}", waits.len());
+        assert!(
+            begun.elapsed() < LIMIT,
+            "{} facts came through in {LIMIT:?}",
+            waits.len()
+        );
         let came = numbered(source.next(1_000, Duration::from_secs(1)).await.unwrap());
         waits.extend(came.iter().map(|n| (begun + APART * *n).elapsed()));
     }
@@ -253,6 +278,23 @@ async fn append(log: Log, tenant: TenantId, run: String, n: u32) {
     log.append(&command, vec![append]).await.unwrap();
 }
 
+fn transact(producer: &BaseProducer, topic: &str, numbers: std::ops::Range<u32>) {
+    producer.begin_transaction().unwrap();
+    for n in numbers {
+        let payload = format!("{n:08}{}", "x".repeat(292));
+        let record = BaseRecord::<(), str>::to(topic)
+            .partition(i32::try_from(n % 64).unwrap())
+            .payload(&payload);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    let begun = Instant::now();
+    while producer.in_flight_count() > 0 {
+        assert!(begun.elapsed() < LIMIT, "Kafka does not take the records");
+        producer.poll(Duration::from_millis(1));
+    }
+    producer.commit_transaction(LIMIT).unwrap();
+}
+
 /// Whatever is due goes into one transaction, a thousand records a second over all partitions.
 async fn steady_bare() -> f64 {
     let topic = topics().await.facts_topic();
@@ -262,23 +304,10 @@ async fn steady_bare() -> f64 {
         .set("linger.ms", "0")
         .create()
         .unwrap();
-    let send = move |begun: Instant, numbers: std::ops::Range<u32>| {
-        producer.begin_transaction().unwrap();
-        for n in numbers {
-            let payload = format!("{n:08}{}", "x".repeat(292));
-            let partition = i32::try_from(n % 64).unwrap();
-            let record = BaseRecord::<(), str>::to(&topic).partition(partition).payload(&payload);
-            producer.send(record).map_err(|(error, _)| error).unwrap();
-        }
-        while producer.in_flight_count() > 0 {
-            assert!(begun.elapsed() < LIMIT, "Kafka does not take the records");
-            producer.poll(Duration::from_millis(1));
-        }
-        producer.commit_transaction(LIMIT).unwrap();
-    };
     let produce = move || {
+        producer.init_transactions(LIMIT).unwrap();
         // Everything is warm once the first record has come through.
-        send(Instant::now(), APPENDS..APPENDS + 1);
+        transact(&producer, &topic, APPENDS..APPENDS + 1);
         let begun = Instant::now() + APART * 10;
         let sending = std::thread::spawn(move || {
             let mut sent = 0;
@@ -289,16 +318,25 @@ async fn steady_bare() -> f64 {
                     std::thread::sleep(APART / 2);
                     continue;
                 }
-                send(begun, sent..due);
+                transact(&producer, &topic, sent..due);
                 sent = due;
             }
         });
         let mut waits = vec![];
         while waits.len() < APPENDS as usize {
-            assert!(begun.elapsed() < LIMIT, "{} records came through in {LIMIT:?}", waits.len());
-            let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+            assert!(
+                begun.elapsed() < LIMIT,
+                "{} records came through in {LIMIT:?}",
+                waits.len()
+            );
+            let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+                continue;
+            };
             let message = message.unwrap();
-            let n: u32 = std::str::from_utf8(&message.payload().unwrap()[..8]).unwrap().parse().unwrap();
+            let n: u32 = std::str::from_utf8(&message.payload().unwrap()[..8])
+                .unwrap()
+                .parse()
+                .unwrap();
             if n < APPENDS {
                 waits.push((begun + APART * n).elapsed());
             }
@@ -307,4 +345,14 @@ async fn steady_bare() -> f64 {
         p99(waits)
     };
     tokio::task::spawn_blocking(produce).await.unwrap()
+}
+
+/// This process's resident memory at its highest, in MB.
+fn peak_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kb: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kb / 1024)
 }

@@ -40,7 +40,7 @@ pub const MESSAGE_DB: Program = Program {
     script: "message-db.mjs",
     installed: "bench/peers/node_modules/@eventide/message-db",
 };
-/// Python's eventsourcing, from PyPI.
+/// Python's eventsourcing, from the Python Package Index.
 pub const EVENTSOURCING: Program = Program {
     name: "eventsourcing",
     interpreter: ".cinelog/peers/bin/python",
@@ -92,7 +92,9 @@ impl Peer {
             _database: database,
         };
         let greeting = peer.answer().await?;
-        let version = greeting["version"].as_str().context("it says its version")?;
+        let version = greeting["version"]
+            .as_str()
+            .context("it says its version")?;
         peer.name = format!("{} {version}", program.name);
         Ok(Some(peer))
     }
@@ -132,7 +134,9 @@ impl Peers {
     /// Where the figures of a case will be.
     pub fn sides(&self) -> Sides {
         let peers = self.0.iter();
-        peers.map(|(_, peer)| peer.as_ref().map(|_| vec![])).collect()
+        peers
+            .map(|(_, peer)| peer.as_ref().map(|_| vec![]))
+            .collect()
     }
 
     /// Asks each in turn for one more figure.
@@ -140,7 +144,11 @@ impl Peers {
         for ((program, peer), side) in self.0.iter_mut().zip(sides) {
             if let (Some(peer), Some(side)) = (peer, side) {
                 let figure = peer.ask(request).await?;
-                side.push(figure.as_f64().with_context(|| format!("{}: {figure}", program.name))?);
+                side.push(
+                    figure
+                        .as_f64()
+                        .with_context(|| format!("{}: {figure}", program.name))?,
+                );
             }
         }
         Ok(())
@@ -148,10 +156,16 @@ impl Peers {
 
     /// The fastest, as a row of a bench has it.
     pub fn best(&self, sides: &Sides) -> (&'static str, Option<Vec<f64>>) {
-        let mut best = (self.0.first().map_or("none", |(program, _)| program.name), None);
+        let mut best = (
+            self.0.first().map_or("none", |(program, _)| program.name),
+            None,
+        );
         for ((program, _), side) in self.0.iter().zip(sides) {
             let Some(side) = side else { continue };
-            let slower = best.1.as_deref().is_none_or(|best| median(best) < median(side));
+            let slower = best
+                .1
+                .as_deref()
+                .is_none_or(|best| median(best) < median(side));
             if slower {
                 best = (program.name, Some(side.clone()));
             }
