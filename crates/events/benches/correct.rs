@@ -155,7 +155,7 @@ async fn tail(
     written: tokio::sync::watch::Receiver<bool>,
 ) -> impl Future<Output = Seen> + Send + use<> {
     let pool = world.database.pool(Role::Projector).await;
-    let mut source = Source::postgres(pool.clone(), Wake::start(pool, &world.shutdown));
+    let mut source = Source::postgres(&pool, Wake::start(pool.clone(), &world.shutdown));
     let lanes = (0..64).filter_map(Lane::new).map(|lane| LaneStart {
         lane,
         after: Position::START,
