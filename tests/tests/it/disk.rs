@@ -174,7 +174,7 @@ async fn a_full_disk_stops_the_log_by_its_name_and_loses_nothing_that_was_accept
     let (_found, found) = watch::channel(url);
     let problems = Problems::default();
     let mut client = Client::new(&mut world, "ana", found, &problems).await;
-    let (projectors, stop) = (world.start(&["projectors"]), world.shutdown.child());
+    let stop = world.shutdown.child();
     let asking = world.shutdown.spawn({
         let stop = stop.clone();
         async move {
@@ -212,6 +212,7 @@ async fn a_full_disk_stops_the_log_by_its_name_and_loses_nothing_that_was_accept
     }
     stop.cancel();
     let client = asking.await.unwrap();
+    let projectors = world.start(&["projectors"]);
     world.settle(projectors).await;
     let (accepted, _) = client.is_kept(&world.owner).await;
     assert!(accepted > 40);

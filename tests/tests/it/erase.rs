@@ -10,15 +10,16 @@ use events::fact::asset::UploadRequested;
 use events::fact::post::{CommentAdded, PostPublished, Visibility};
 use events::fact::user::ProfileUpdated;
 use events::id::{AssetId, CommandId, CommentId, PostId, StreamKey, TenantId, UserId};
-use events::seal::Key;
+use events::seal::{Key, Personal};
 use events::store::{self, Emit, Keys, Log};
 use service::db::Role;
 use tempfile::TempDir;
+use testing::process::Finished;
 use testing::{environment, kafka, wait};
 use uuid::Uuid;
 
 use crate::topic;
-use crate::world::{LIMIT, World};
+use crate::world::{LIMIT, Programs, World};
 
 /// It is in all that Axolotl writes, and in nothing else.
 const WORD: &str = "axolotl";
@@ -28,6 +29,10 @@ const COMMENT: CommentId = CommentId(Uuid::from_u128(0xE3));
 
 fn axolotl() -> UserId {
     UserId::of("cinelog", "axolotl")
+}
+
+fn text(what: &str) -> Personal {
+    format!("{what} de {WORD}").into()
 }
 
 /// Writes wherever a person can write.
@@ -70,8 +75,13 @@ impl Writer {
     }
 
     async fn write(&self) {
+        self.introduce().await;
+        self.post().await;
+        self.upload().await;
+    }
+
+    async fn introduce(&self) {
         let me = axolotl();
-        let text = |what: &str| format!("{what} de {WORD}").into();
         self.decide(&StreamKey::user(me), |state| {
             user::register(state, "cinelog", WORD)
         })
@@ -88,6 +98,10 @@ impl Writer {
             user::update_profile(state, profile.clone())
         })
         .await;
+    }
+
+    async fn post(&self) {
+        let me = axolotl();
         let published = PostPublished {
             post: POST,
             author: me,
@@ -116,9 +130,12 @@ impl Writer {
             comment::add(state, added.clone(), &on, None)
         })
         .await;
+    }
+
+    async fn upload(&self) {
         let requested = UploadRequested {
             asset: ASSET,
-            owner: me,
+            owner: axolotl(),
             file_name: format!("{WORD}.mp4").into(),
             media_type: "video/mp4".to_owned(),
             bytes: 1,
@@ -180,41 +197,19 @@ fn objects(tenant: TenantId) -> (TempDir, [std::path::PathBuf; 3]) {
     (folder, files)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_erased_persons_words_are_nowhere_and_everything_else_goes_on() {
-    let prefix = kafka::unique_prefix();
-    let mut world = World::new(Some(&prefix), 7).await;
-    let (relay, projectors) = (world.start(&["relay"]), world.start(&["projectors"]));
-    let (writer, programs) = (Writer::of(&world).await, world.programs.clone());
-    world.life.go_on(30).await;
-    writer.write().await;
-    world.life.go_on(30).await;
-    topic::equals_the_log(&prefix, &world.owner).await;
-    world.caught_up().await;
-    // What is looked for would be found.
-    assert_eq!(in_a_dump(&world, "log", "post.published"), 0);
-    assert!(in_a_dump(&world, "*_g1", "create table feed_g1.post") > 6);
-    let (before, after) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let export = async |folder: &TempDir| {
-        let folder = folder.path().to_str().unwrap();
-        let done = programs
-            .start(&["export", "--format", "parquet", "--out", folder], &[])
-            .finish(LIMIT)
-            .await;
-        assert!(done.status.success(), "{done:?}");
-    };
-    export(&before).await;
+async fn export(programs: &Programs, folder: &TempDir) {
+    let folder = folder.path().to_str().unwrap();
+    let arguments = ["export", "--format", "parquet", "--out", folder];
+    let done = programs.start(&arguments, &[]).finish(LIMIT).await;
+    assert!(done.status.success(), "{done:?}");
+}
 
-    let (store, files) = objects(writer.tenant);
-    let url = [("STORAGE_URL", store.path().to_str().unwrap())];
-    let erase = async |who: &str| {
-        let arguments = ["erase", who, "--yes"];
-        programs.start(&arguments, &url).finish(LIMIT).await
-    };
-    let stranger = erase("nobody").await;
-    assert_eq!(stranger.status.code(), Some(1));
-    assert!(stranger.stderr.contains("there is no user"), "{stranger:?}");
-    let done = erase(WORD).await;
+fn refuses_a_stranger(done: &Finished) {
+    assert_eq!(done.status.code(), Some(1));
+    assert!(done.stderr.contains("there is no user"), "{done:?}");
+}
+
+fn reports(done: &Finished) {
     assert!(done.status.success(), "{done:?}");
     // The projectors may have taken the profile out before, at the fact.
     for line in [
@@ -231,6 +226,55 @@ async fn an_erased_persons_words_are_nowhere_and_everything_else_goes_on() {
             "it does not say `{line}`: {done:?}"
         );
     }
+}
+
+/// Neither in Postgres nor in the topic nor in a replay, while the facts are there.
+async fn is_nowhere(world: &World, prefix: &str) {
+    assert_eq!(in_a_dump(world, "log", "user.erased"), 0);
+    assert_eq!(in_a_dump(world, "*", "create table feed_g1.post"), 0);
+    for record in topic::equals_the_log(prefix, &world.owner).await {
+        assert!(!format!("{record:?}").to_lowercase().contains(WORD));
+        let payload = String::from_utf8_lossy(&record.payload).to_lowercase();
+        assert!(!payload.contains(WORD));
+    }
+    let replay = ["replay", "--to", "stdout"];
+    let replayed = world.start(&replay).finish(LIMIT).await;
+    assert!(replayed.stdout.contains("user.erased"), "{replayed:?}");
+    assert!(!replayed.stdout.to_lowercase().contains(WORD));
+    let profiles: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM graph_g1.profile WHERE \"user\" = $1")
+            .bind(axolotl())
+            .fetch_one(&world.database.pool(Role::Projector).await)
+            .await
+            .unwrap();
+    assert_eq!(profiles, 0, "nobody sees a profile");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_persons_words_are_nowhere_and_everything_else_goes_on() {
+    let prefix = kafka::unique_prefix();
+    let mut world = World::new(Some(&prefix), 7).await;
+    let (relay, projectors) = (world.start(&["relay"]), world.start(&["projectors"]));
+    let (writer, programs) = (Writer::of(&world).await, world.programs.clone());
+    world.life.go_on(30).await;
+    writer.write().await;
+    world.life.go_on(30).await;
+    topic::equals_the_log(&prefix, &world.owner).await;
+    world.caught_up().await;
+    // What is looked for would be found.
+    assert_eq!(in_a_dump(&world, "log", "post.published"), 0);
+    assert!(in_a_dump(&world, "*_g1", "create table feed_g1.post") > 6);
+    let (before, after) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    export(&programs, &before).await;
+
+    let (store, files) = objects(writer.tenant);
+    let url = [("STORAGE_URL", store.path().to_str().unwrap())];
+    let erase = async |who: &str| {
+        let arguments = ["erase", who, "--yes"];
+        programs.start(&arguments, &url).finish(LIMIT).await
+    };
+    refuses_a_stranger(&erase("nobody").await);
+    reports(&erase(WORD).await);
     assert_eq!(files.map(|file| file.exists()), [false, false, true]);
     let again = erase(&axolotl().to_string()).await;
     assert!(again.status.success(), "{again:?}");
@@ -240,38 +284,13 @@ async fn an_erased_persons_words_are_nowhere_and_everything_else_goes_on() {
     );
 
     // Everything else goes on, also what reads from the beginning.
-    let (tenant, owner) = (writer.tenant, world.owner.clone());
     world.life.go_on(30).await;
     world.caught_up().await;
-    assert_eq!(in_a_dump(&world, "log", "user.erased"), 0);
-    assert_eq!(in_a_dump(&world, "*", "create table feed_g1.post"), 0);
-    export(&after).await;
+    export(&programs, &after).await;
     for folder in [&before, &after] {
         assert!(!exported(folder.path()).contains(WORD));
     }
-    for record in topic::equals_the_log(&prefix, &owner).await {
-        assert!(!format!("{record:?}").to_lowercase().contains(WORD));
-        assert!(
-            !String::from_utf8_lossy(&record.payload)
-                .to_lowercase()
-                .contains(WORD)
-        );
-    }
-    let replayed = world
-        .start(&["replay", "--to", "stdout"])
-        .finish(LIMIT)
-        .await;
-    assert!(replayed.stdout.contains("user.erased"), "{replayed:?}");
-    assert!(!replayed.stdout.to_lowercase().contains(WORD));
-    let profile: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM graph_g1.profile WHERE tenant = $1 AND \"user\" = $2",
-    )
-    .bind(tenant)
-    .bind(axolotl())
-    .fetch_one(&world.database.pool(Role::Projector).await)
-    .await
-    .unwrap();
-    assert_eq!(profile, 0, "nobody sees a profile");
+    is_nowhere(&world, &prefix).await;
     world.settle(projectors).await;
     relay.kill();
 }

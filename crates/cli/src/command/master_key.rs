@@ -22,10 +22,10 @@ enum What {
     Rotate(Rotate),
 }
 
-/// Wraps every person's key with MASTER_KEY; SECOND_MASTER_KEY opens what is wrapped with it until then.
+/// Wraps every person's key with `MASTER_KEY`; `SECOND_MASTER_KEY` opens what is wrapped with it until then.
 ///
 /// No fact is touched. May be stopped and repeated. In this order nothing ever fails to open: give every process the new key as
-/// SECOND_MASTER_KEY; then exchange the two everywhere; then rotate; then take SECOND_MASTER_KEY away.
+/// `SECOND_MASTER_KEY`; then exchange the two everywhere; then rotate; then take `SECOND_MASTER_KEY` away.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 struct Rotate {

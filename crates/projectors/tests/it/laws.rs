@@ -27,7 +27,7 @@ async fn two_of_each() -> (Models, BTreeMap<&'static str, String>) {
     for projection in &models.all {
         let generation = registry::fresh_generation(&models.owner, projection.as_ref())
             .await
-            .unwrap();
+            .expect("make a second generation");
         assert_eq!(generation, format!("{}_g2", projection.name()));
         rebuilt.insert(projection.name(), generation);
     }

@@ -12,7 +12,7 @@ use crate::stack::Database;
 /// Makes this another log, with an id and a topic of its own: the way out where Postgres and the topic tell two histories
 /// since a restore.
 ///
-/// Without --of it only says what it would do. Set TOPIC_PREFIX to a name that was never used, for this command and for
+/// Without --of it only says what it would do. Set `TOPIC_PREFIX` to a name that was never used, for this command and for
 /// every process after it; the relay then fills the new topic from Postgres. The old topic is left as it is. Position
 /// tokens of the old log are refused (410), and exports of it are not gone on with.
 #[derive(clap::Args)]
