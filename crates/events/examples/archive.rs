@@ -23,6 +23,7 @@ async fn main() -> anyhow::Result<()> {
     })?;
     let request = Request {
         before: Position(before.parse().context("BEFORE")?),
+        older_than: Duration::ZERO,
         segment_rows: 400,
         keep_tables: false,
     };

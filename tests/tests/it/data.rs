@@ -160,13 +160,29 @@ async fn a_replay_gives_the_same_bytes_before_and_after_the_archive_took_its_par
     let place = path.to_str().unwrap();
     let told = cinelog(
         &database,
-        &["log", "archive", "--out", place, "--keep", "400"],
+        &[
+            "log",
+            "archive",
+            "--no-kafka",
+            "--out",
+            place,
+            "--keep",
+            "400",
+        ],
     )
     .await;
     assert!(told.contains("the log begins at 2001"), "{told}");
     let told = cinelog(
         &database,
-        &["log", "archive", "--out", place, "--before", "2001"],
+        &[
+            "log",
+            "archive",
+            "--no-kafka",
+            "--out",
+            place,
+            "--before",
+            "2001",
+        ],
     )
     .await;
     assert!(told.contains("0 partitions were archived"), "{told}");

@@ -113,6 +113,9 @@ impl From<sqlx::Error> for ArchivingError {
 pub struct Request {
     /// Only partitions that end before this position.
     pub before: Position,
+    /// Only partitions whose facts all are older. A repeated command is answered from its facts, as long as its acceptance is
+    /// kept, which is seven days.
+    pub older_than: Duration,
     /// Positions in a segment.
     pub segment_rows: i64,
     /// Partitions stay as tables of their own, out of the log.
@@ -209,9 +212,12 @@ impl Work<'_> {
             "SELECT p.first, p.next - 1 FROM log.partitions() p, log.log l
              WHERE p.first >= l.floor AND p.next <= $1
                AND EXISTS (SELECT FROM log.events e WHERE e.position >= p.next)
+               AND (SELECT e.recorded_at FROM log.events e WHERE e.position = p.next - 1)
+                   <= clock_timestamp() - $2::float8 * interval '1 s'
              ORDER BY p.first LIMIT 1",
         )
         .bind(self.request.before)
+        .bind(self.request.older_than.as_secs_f64())
         .fetch_optional(connection)
         .await
     }
@@ -230,10 +236,7 @@ impl Work<'_> {
         };
         self.compare(&part).await?;
         failpoint::hit("archive.compared");
-        if self.index.end() < last {
-            self.index.parts.push(part);
-            self.index.save(self.store).await?;
-        }
+        self.enter(part).await?;
         failpoint::hit("archive.indexed");
         self.refuse_if_needed(floor).await?;
         sqlx::query("SELECT log.move_floor($1)")
@@ -243,6 +246,19 @@ impl Work<'_> {
         failpoint::hit("archive.floor_moved");
         (self.tell)(Step::Floor(floor));
         self.detach().await
+    }
+
+    /// Lists the part that was compared just now. What is listed from there on, and is not this, is of a log that was
+    /// restored since: none of it has left Postgres.
+    async fn enter(&mut self, part: Part) -> Result<(), ArchiveError> {
+        let listed = &mut self.index.parts;
+        let at = listed.partition_point(|one| one.first < part.first);
+        if listed.get(at) == Some(&part) {
+            return Ok(());
+        }
+        listed.truncate(at);
+        listed.push(part);
+        self.index.save(self.store).await
     }
 
     /// Facts stay as long as the relay or a subscription has not come beyond them.

@@ -66,7 +66,7 @@ pub enum Refusal {
     /// What comes next is no longer in Postgres.
     #[error(
         "the topic ends at position {position}, and Postgres begins at {floor}: archived too early. \
-         Use another TOPIC_PREFIX and bring the archive back first"
+         Restore a backup of Postgres from before that, or of the topic"
     )]
     Archived {
         /// The last position in the topic.

@@ -25,10 +25,10 @@ pub enum ForkError {
         /// The topic.
         topic: String,
     },
-    /// A new topic could not hold the whole log.
+    /// The archive would stay the old log's.
     #[error(
-        "this log begins at position {floor}, what is older is in the archive: a new topic could not be filled from its \
-         beginning. Bring the archive back first"
+        "this log begins at position {floor}, and what is older is in the archive, which is the old log's: neither a new topic nor \
+         read models could be filled from the beginning. Restore a backup from before the archiving"
     )]
     Archived {
         /// The lowest position in Postgres.
@@ -147,6 +147,9 @@ async fn look(connection: &mut PgConnection) -> Result<Forkable, sqlx::Error> {
 
 /// No relay may go on under the old id, and nobody may know facts that the log does not hold.
 async fn check(connection: &mut PgConnection, log: Forkable) -> Result<(), ForkError> {
+    if log.floor > Position::START.next() {
+        return Err(ForkError::Archived { floor: log.floor });
+    }
     if lock::somebody_relays(connection).await? {
         return Err(ForkError::RelayRuns);
     }
@@ -171,9 +174,6 @@ async fn check(connection: &mut PgConnection, log: Forkable) -> Result<(), ForkE
 
 /// The topics must be empty, or not be there yet: the relay makes them.
 async fn check_topics(kafka: &Kafka, log: Forkable) -> Result<(), ForkError> {
-    if log.floor > Position::START.next() {
-        return Err(ForkError::Archived { floor: log.floor });
-    }
     let (facts, markers) = (kafka.facts_topic(), kafka.relay_topic());
     if topic::partitions(kafka, &facts).await? + topic::partitions(kafka, &markers).await? == 0 {
         return Ok(());

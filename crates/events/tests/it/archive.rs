@@ -2,6 +2,7 @@
 
 #[cfg(feature = "failpoints")]
 mod crash;
+mod restored;
 
 use std::path::Path;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub(crate) async fn world() -> World {
 fn request(before: i64) -> Request {
     Request {
         before: Position(before),
+        older_than: Duration::ZERO,
         segment_rows: 400,
         keep_tables: false,
     }

@@ -1,6 +1,8 @@
 //! `cinelog log archive`.
 
-use anyhow::Context;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
 use events::archive::{self, Request, Step};
 use events::id::Position;
 use events::log::Kafka;
@@ -30,6 +32,12 @@ pub(super) struct Archive {
     out: String,
     #[command(flatten)]
     upto: Upto,
+    /// Keep facts that are younger. A command that is repeated within seven days is answered from its facts.
+    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(..100_000))]
+    older_than_days: u64,
+    /// No relay takes facts from this log. Without brokers this must be said: what a relay still needs must stay.
+    #[arg(long)]
+    no_kafka: bool,
     /// Positions in a segment.
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     segment_rows: i64,
@@ -66,15 +74,26 @@ impl Archive {
                 (Some(keep), _) => head.0 - keep + 1,
                 (None, before) => before.unwrap_or(1),
             }),
+            older_than: Duration::from_secs(self.older_than_days * 86_400),
             segment_rows: self.segment_rows,
             keep_tables: self.keep_tables,
         };
-        let kafka = Kafka::from_config(&self.kafka);
+        let kafka = Kafka::from_config(&self.kafka).filter(|_| !self.no_kafka);
+        ensure!(
+            kafka.is_some() || self.no_kafka,
+            "set KAFKA_BROKERS, so that facts stay which the relay has not taken in; or say --no-kafka where there is no relay"
+        );
         let done = archive::run(&owner, kafka.as_ref(), &store, request, &tell, shutdown).await?;
         say(format_args!(
             "{} partitions were archived in {}; the log begins at {}",
             done.partitions, self.out, done.floor
         ));
+        if done.partitions == 0 {
+            say(format_args!(
+                "only whole partitions go whose facts all are older than {} days",
+                self.older_than_days
+            ));
+        }
         Ok(())
     }
 }
