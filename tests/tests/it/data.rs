@@ -194,11 +194,6 @@ async fn a_replay_gives_the_same_bytes_before_and_after_the_archive_took_its_par
     assert!(refused.stderr.contains("set ARCHIVE_URL"), "{refused:?}");
     let after = ["replay", "--to", "stdout", "--archive-url", place];
     assert!(cinelog(&database, &after).await == before, "a seam");
-    let told = cinelog(&database, &["verify"]).await;
-    assert!(
-        told.contains("no differences") && told.contains("lie in the archive altogether"),
-        "{told}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
