@@ -53,8 +53,10 @@ impl Lock {
         }
     }
 
-    /// Frees the lock.
-    pub(super) async fn release(self) {
+    /// Frees the lock. Asked for, because the server ends a closed connection in its own time.
+    pub(super) async fn release(mut self) {
+        let free = sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut self.0);
+        within(free).await.ok();
         // A connection that cannot say goodbye is gone, and the lock with it.
         within(self.0.close()).await.ok();
     }
