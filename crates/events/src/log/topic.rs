@@ -351,12 +351,12 @@ pub(super) async fn partitions(kafka: &Kafka, topic: &str) -> Result<usize, Topi
 
 /// What `client` has heard of its brokers.
 fn why(client: &BaseConsumer<Listening>) -> Option<TopicError> {
-    // Hearing is part of polling; what waits there is a few words.
-    for _ in 0..100 {
-        let more = client.poll(Duration::ZERO).is_some();
+    // Hearing is part of polling, among other events that are of no interest here.
+    for _ in 0..10 {
+        client.poll(Duration::from_millis(20));
         let heard = client.context().0.lock();
         let heard = heard.unwrap_or_else(PoisonError::into_inner).take();
-        if heard.is_some() || !more {
+        if heard.is_some() {
             return heard;
         }
     }
