@@ -12,7 +12,7 @@ use service::retry::Backoff;
 use service::shutdown::Shutdown;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::failure::Failure;
@@ -23,8 +23,6 @@ use crate::failpoint;
 use crate::id::{CommandId, EventId, Lane, Position, StreamKey};
 use crate::metrics::{APPEND_BATCH, APPEND_SECONDS, APPEND_WAIT_SECONDS};
 
-/// Batches that may be on their way at once.
-const CONNECTIONS: usize = 1;
 /// The most a fact may take with its envelope: what Kafka takes as one message, with room to spare.
 pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
 /// How long one try may take: longer than waiting for a lock may, so that only a silent connection runs into it.
@@ -134,21 +132,15 @@ impl Writer {
     pub(super) fn start(pool: &PgPool, known: &Known, keys: &Keys, shutdown: &Shutdown) -> Self {
         let (entrance, queue) = queue();
         acceptances::keep(pool.clone(), shutdown);
-        let (queue, head) = (
-            Arc::new(Mutex::new(queue)),
-            room::keep(pool.clone(), shutdown),
-        );
-        for _ in 0..CONNECTIONS {
-            let task = Task {
-                pool: pool.clone(),
-                connection: None,
-                known: known.clone(),
-                keys: keys.clone(),
-                head: head.clone(),
-                queue: Arc::clone(&queue),
-            };
-            shutdown.spawn(task.run(shutdown.clone()));
-        }
+        let task = Task {
+            pool: pool.clone(),
+            connection: None,
+            known: known.clone(),
+            keys: keys.clone(),
+            head: room::keep(pool.clone(), shutdown),
+            queue,
+        };
+        shutdown.spawn(task.run(shutdown.clone()));
         Self(entrance)
     }
 
@@ -168,18 +160,17 @@ struct Task {
     known: Known,
     /// And the keys.
     keys: Keys,
-    /// A position that the log has reached for certain.
+    /// A position that the log has reached, as far as this connection has seen.
     head: watch::Sender<Position>,
-    queue: Arc<Mutex<Queue>>,
+    queue: Queue,
 }
 
 impl Task {
     async fn run(mut self, end: Shutdown) {
         loop {
-            let queue = Arc::clone(&self.queue);
             let batch = tokio::select! {
                 biased;
-                batch = async { queue.lock().await.gather().await } => batch,
+                batch = self.queue.gather() => batch,
                 () = end.cancelled() => return,
             };
             let Some(first) = batch.first() else { return };
