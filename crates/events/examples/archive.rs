@@ -2,6 +2,8 @@
 //!
 //! The archive's tests start it as a process of its own, and kill it.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use events::archive::{Request, run};
 use events::id::Position;
