@@ -153,6 +153,13 @@ impl Writer {
     }
 }
 
+/// Whether the commands took effect, a repeat tells.
+fn unavailable(commands: &[Prepared], error: &sqlx::Error) -> Vec<Answer> {
+    let failed = || sqlx::Error::Io(std::io::Error::other(error.to_string()));
+    let answer = |_| Err(ExecuteError::Unavailable(failed()));
+    commands.iter().map(answer).collect()
+}
+
 struct Task {
     pool: PgPool,
     connection: Option<(Epoch, PoolConnection<Postgres>)>,
@@ -213,17 +220,19 @@ impl Task {
                     answers.extend(Box::pin(self.settle(right)).await);
                     return answers;
                 }
+                Failure::Closed => {
+                    tracing::error!(
+                        "nobody may append: a `cinelog log import` was begun and has not ended; run it again, or `cinelog log fork`"
+                    );
+                    return unavailable(commands, &error);
+                }
                 Failure::Other => self.disconnect(),
                 Failure::NoRoom => self.make_room(commands).await,
                 Failure::Repeat => {}
             }
             if tries > 1 && Instant::now() > deadline {
                 tracing::error!(%error, commands = commands.len(), "the log does not answer");
-                let failed = || sqlx::Error::Io(std::io::Error::other(error.to_string()));
-                return commands
-                    .iter()
-                    .map(|_| Err(ExecuteError::Unavailable(failed())))
-                    .collect();
+                return unavailable(commands, &error);
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }

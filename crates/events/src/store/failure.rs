@@ -8,6 +8,8 @@ pub(super) enum Failure {
     Data,
     /// A deadlock, a serialization failure, or another was faster: the same again.
     Repeat,
+    /// Nobody may append: an import was begun and has not ended.
+    Closed,
     /// Anything else: the same again on a new connection.
     Other,
 }
@@ -19,6 +21,7 @@ impl Failure {
         };
         match error.code().unwrap_or_default().as_ref() {
             "40P01" | "40001" => Self::Repeat,
+            "42501" => Self::Closed,
             // A check without a name is that of the partitions.
             "23514" if error.constraint().is_none() => Self::NoRoom,
             // Another transaction has accepted the command, or begun the stream, since this one looked.

@@ -64,8 +64,8 @@ pub(super) async fn fence(
     sqlx::query("REVOKE EXECUTE ON FUNCTION log.append FROM cinelog_api, cinelog_transcoder")
         .execute(&mut *tx)
         .await?;
-    // Waits for appends under way.
-    sqlx::query("LOCK TABLE log.commands IN SHARE ROW EXCLUSIVE MODE")
+    // Waits for appends under way: each locks its streams first.
+    sqlx::query("LOCK TABLE log.streams IN EXCLUSIVE MODE")
         .execute(&mut *tx)
         .await?;
     let now = self::head(&mut tx).await?;
