@@ -1,5 +1,7 @@
 //! The relay and `verify` beside an archive.
 
+use std::time::Duration;
+
 use events::archive::{ArchivingError, Done, Request, run};
 use events::id::Position;
 use events::log::{Kafka, Refusal, RelayError};
@@ -23,6 +25,7 @@ async fn archive(
         older_than: std::time::Duration::ZERO,
         segment_rows: 1_000,
         keep_tables: false,
+        older_than: Duration::ZERO,
     };
     let (store, end) = (folder(out.path()), Shutdown::new());
     run(&world.owner().await, kafka, &store, request, &|_| {}, &end).await
