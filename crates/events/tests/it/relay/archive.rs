@@ -22,7 +22,6 @@ async fn archive(
 ) -> Result<Done, ArchivingError> {
     let request = Request {
         before: Position::END,
-        older_than: std::time::Duration::ZERO,
         segment_rows: 1_000,
         keep_tables: false,
         older_than: Duration::ZERO,
