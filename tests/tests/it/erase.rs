@@ -339,7 +339,8 @@ async fn a_batch_that_read_the_key_before_is_waited_for() {
     wait::until_true(LIMIT, "a batch is under way", async || {
         sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM pg_stat_activity
-                 WHERE datname = current_database() AND state = 'idle in transaction')",
+                 WHERE datname = current_database() AND state = 'idle in transaction'
+                   AND clock_timestamp() - state_change > interval '0.3 s')",
         )
         .fetch_one(&world.owner)
         .await
