@@ -53,15 +53,19 @@ impl Disk {
         let ballast = open.create(true).append(true).open(self.ballast());
         let ballast = ballast.unwrap();
         let mut taken = ballast.metadata().unwrap().len();
+        let mut parts = 1;
         loop {
             let disk = statvfs(self.path()).unwrap();
             let room = (disk.f_bavail * disk.f_frsize).saturating_sub(left);
-            if room < disk.f_frsize {
+            if room < disk.f_frsize || parts > room {
                 return;
             }
-            // Others take from it too: then a little less is asked for, and the rest is taken in the next round.
-            if fallocate(&ballast, FallocateFlags::empty(), taken, room).is_ok() {
-                taken += room;
+            // Others take from it too, and the file system itself: then less is asked for, and the rest in the next round.
+            let some = (room / parts).max(disk.f_frsize);
+            if fallocate(&ballast, FallocateFlags::empty(), taken, some).is_ok() {
+                taken += some;
+            } else {
+                parts *= 2;
             }
         }
     }

@@ -6,7 +6,7 @@ pub(super) enum Failure {
     NoRoom,
     /// A value that Postgres does not take, of class 22 or 23: find whose it is.
     Data,
-    /// A deadlock, a serialization failure, or another was faster: the same again.
+    /// A deadlock, a serialization failure, no room, or another was faster: the same again.
     Repeat,
     /// Nobody may append: an import was begun and has not ended.
     Closed,
@@ -22,6 +22,8 @@ impl Failure {
         match error.code().unwrap_or_default().as_ref() {
             "40P01" | "40001" => Self::Repeat,
             "42501" => Self::Closed,
+            // No room, on disk or elsewhere: the server lives and has undone it.
+            code if code.starts_with("53") || code.starts_with("58") => Self::Repeat,
             // A check without a name is that of the partitions.
             "23514" if error.constraint().is_none() => Self::NoRoom,
             // Another transaction has accepted the command, or begun the stream, since this one looked.
