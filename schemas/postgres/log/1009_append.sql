@@ -11,6 +11,8 @@
 -- New streams and command ids are inserted once, under the log lock, with all that they will ever hold. Nobody else can
 -- be inserting then, so nothing waits; whoever was overtaken since its first look has judged too early: it fails on the
 -- primary key, and the whole batch comes again.
+-- A plan is kept for a session's life. Made while a table is empty or not analysed it would read all of it for each batch,
+-- for ever; there is an index for each look, so plans are held to them.
 SET LOCAL ROLE cinelog_log_owner;
 CREATE OR REPLACE FUNCTION log.append(
     s_tenant uuid[], s_id text[], s_subject text[], s_lane smallint[],
@@ -20,7 +22,8 @@ CREATE OR REPLACE FUNCTION log.append(
     known_position bigint
 ) RETURNS TABLE (verdict text, first_position bigint, last_position bigint, stream int, actual bigint,
                 recorded_at timestamptz)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     n          int := cardinality(c_tenant);
     found      int[];                        -- which command ids, then which streams, are there already
