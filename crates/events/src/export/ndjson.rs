@@ -116,7 +116,7 @@ struct ReadLine<'a> {
     recorded_at: DateTime<Utc>,
 }
 
-/// The fact that [`line`] made this text of: the same fact to the last byte.
+/// The fact that [`line()`] made this text of: the same fact to the last byte.
 pub fn parse_line(text: &[u8]) -> io::Result<Sealed> {
     let line: ReadLine<'_> = serde_json::from_slice(text)?;
     let lane = Lane::new(line.lane).ok_or_else(|| io::Error::other("no such lane"))?;
