@@ -111,9 +111,9 @@ pub enum ImportError {
     },
     /// Facts could not be read after the import, by nobody and never.
     #[error(
-        "{facts} facts hold texts of {persons} persons whose keys are not in this backup. Restore the keys from a newer one \
-         first (`pg_restore --data-only -t person_keys`), or give those texts up with `cinelog log import --without-keys`: \
-         those persons then count as erased"
+        "{facts} facts hold texts of {persons} persons whose keys are not in this backup. Restore a newer one beside this \
+         database and copy the rows of log.person_keys that are missing here (ON CONFLICT DO NOTHING), or give those texts \
+         up with `cinelog log import --without-keys`: those persons then count as erased"
     )]
     KeysLost {
         /// Facts with texts.
