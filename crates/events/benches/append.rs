@@ -8,24 +8,24 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+mod support;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use events::fact::post::ReactionAdded;
 use events::id::{CommandId, PostId, StreamKey, TenantId, UserId};
-use events::seal::Key;
-use events::store::{Append, Command, ExecuteError, Expected, Keys, Log};
+use events::store::{Append, Command, ExecuteError, Expected, Log};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
-use service::db::Role;
-use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use testing::bench::{Row, publish};
-use testing::db::Database;
 use testing::peer::{EMMETT, EVENTSOURCING, MESSAGE_DB, Peers};
 use uuid::Uuid;
+
+use support::World;
 
 const CLIENTS: [usize; 4] = [1, 8, 32, 64];
 const ROUNDS: usize = 3;
@@ -34,16 +34,12 @@ const STREAMS: usize = 1_000;
 
 #[tokio::main]
 async fn main() {
-    let database = Database::migrated().await;
-    let shutdown = Shutdown::new();
-    let keys = Keys::new(Key::from_bytes([7; 32]));
-    let log = Log::open(database.pool(Role::Api).await, keys, &shutdown)
-        .await
-        .unwrap();
+    let world = World::new().await;
+    let log = world.open().await;
     let tenant = log.default_tenant().await.unwrap();
-    let owner = database.pool(Role::Owner).await;
+    let owner = &world.owner;
     sqlx::raw_sql("CREATE TABLE bare (LIKE log.events_0 INCLUDING ALL)")
-        .execute(&owner)
+        .execute(owner)
         .await
         .unwrap();
     let mut peers = Peers::start(&[EMMETT, MESSAGE_DB, EVENTSOURCING])
@@ -58,7 +54,7 @@ async fn main() {
             for _ in 0..ROUNDS {
                 run += 1;
                 ours.push(ours_of(&log, tenant, clients, zipf, run).await);
-                bare.push(bare_of(&owner, clients).await);
+                bare.push(bare_of(owner, clients).await);
                 let seconds = ROUND.as_secs_f64();
                 let request = json!({"do": "append", "clients": clients, "zipf": zipf, "seconds": seconds, "run": run});
                 peers.ask(&request, &mut theirs).await.unwrap();
@@ -74,7 +70,7 @@ async fn main() {
         }
     }
     println!("{}", publish("append", &rows).unwrap());
-    shutdown.finish(Duration::from_secs(10)).await;
+    world.shutdown.finish(Duration::from_secs(10)).await;
 }
 
 /// The version that clients believe a stream to have.
