@@ -241,6 +241,19 @@ pub struct CommandId {
 }
 
 impl CommandId {
+    /// What the log keeps an acceptance under: the first half of the SHA-256 of tenant, actor, route, NUL and key.
+    pub fn hash(&self) -> Uuid {
+        let mut hash = Sha256::new();
+        hash.update(self.tenant.0);
+        hash.update(self.actor.0);
+        hash.update(&self.route);
+        hash.update([0]);
+        hash.update(&self.key);
+        let mut half = [0; 16];
+        half.copy_from_slice(&hash.finalize()[..16]);
+        Uuid::from_bytes(half)
+    }
+
     /// An id for the thing that this command makes: the same for a repeat.
     pub fn derive(&self) -> Uuid {
         let text = format!(

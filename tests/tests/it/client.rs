@@ -288,10 +288,11 @@ impl Client {
         wanted.sort();
         assert_eq!(found, wanted);
         let commands: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM log.commands WHERE tenant = $1 AND actor = $2",
+            "SELECT count(*) FROM log.commands c JOIN log.events e ON e.position = c.first_position
+             WHERE e.tenant = $1 AND e.meta ->> 'actor' = $2",
         )
         .bind(self.tenant.0)
-        .bind(self.user.0)
+        .bind(self.user.to_string())
         .fetch_one(owner)
         .await
         .unwrap();

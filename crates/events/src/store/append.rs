@@ -14,13 +14,15 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::failure::Failure;
+use super::judge::Heads;
 use super::known::{Epoch, Known};
 use super::queue::{Entrance, Queue, queue};
 use super::{ExecuteError, Keys, acceptances, batch, room};
 use crate::failpoint;
-use crate::id::{CommandId, EventId, Lane, Position, StreamKey};
+use crate::id::{EventId, Lane, Position, StreamKey, TenantId};
 use crate::metrics::{APPEND_BATCH, APPEND_SECONDS, APPEND_WAIT_SECONDS};
 
 /// The most a fact may take with its envelope: what Kafka takes as one message, with room to spare.
@@ -42,20 +44,12 @@ pub enum Expected {
 }
 
 impl Expected {
-    /// That the stream still has `version` facts.
-    pub(super) fn version(version: i64) -> Self {
-        if version == 0 {
-            Self::NoStream
-        } else {
-            Self::Exact(version)
-        }
-    }
-
-    pub(super) fn number(self) -> i64 {
+    /// Whether a stream of `version` facts is as expected.
+    pub(super) fn meets(self, version: i64) -> bool {
         match self {
-            Self::Any => -1,
-            Self::NoStream => 0,
-            Self::Exact(version) => version,
+            Self::Any => true,
+            Self::NoStream => version == 0,
+            Self::Exact(expected) => version == expected,
         }
     }
 }
@@ -65,7 +59,8 @@ impl Expected {
 pub(crate) struct Write {
     pub(crate) key: StreamKey,
     pub(crate) lane: Lane,
-    pub(crate) expected: Expected,
+    /// The version that the command was decided over.
+    pub(crate) version: i64,
     /// What the stream's facts amount to after this command; none: unchanged.
     pub(crate) state: Option<Arc<str>>,
 }
@@ -84,7 +79,9 @@ pub(crate) struct NewFact {
 /// A command that has been decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
-    pub(crate) id: CommandId,
+    pub(crate) tenant: TenantId,
+    /// The hash of its id.
+    pub(crate) id: Uuid,
     pub(crate) body_hash: [u8; 32],
     /// When the streams were read that it was decided over.
     pub(crate) epoch: Epoch,
@@ -102,22 +99,23 @@ impl Prepared {
             .sum::<usize>()
             + states.map(|state| state.len()).sum::<usize>()
     }
-
-    /// Lets it pass only if it has been accepted before: what it was decided over may not be so any more.
-    fn only_repeat(&mut self) {
-        for write in &mut self.writes {
-            write.expected = Expected::Exact(i64::MAX);
-        }
-    }
 }
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Accepted { first: Position, at: DateTime<Utc> },
-    Repeated { first: Position, last: Position },
+    Accepted {
+        first: Position,
+        at: DateTime<Utc>,
+    },
+    Repeated {
+        first: Position,
+        last: Position,
+    },
     KeyReused,
-    Conflict,
+    /// The first of its writes whose stream is not as it was decided over, and that stream's version; nothing where it was
+    /// decided over what may not be so any more.
+    Conflict(Option<(usize, i64)>),
     SubjectDiffers,
 }
 
@@ -138,6 +136,7 @@ impl Writer {
             known: known.clone(),
             keys: keys.clone(),
             head: room::keep(pool.clone(), shutdown),
+            heads: Heads::default(),
             queue,
         };
         shutdown.spawn(task.run(shutdown.clone()));
@@ -169,6 +168,7 @@ struct Task {
     keys: Keys,
     /// A position that the log has reached, as far as this connection has seen.
     head: watch::Sender<Position>,
+    heads: Heads,
     queue: Queue,
 }
 
@@ -183,11 +183,11 @@ impl Task {
             let Some(first) = batch.first() else { return };
             histogram!(APPEND_BATCH).record(batch.len() as f64);
             histogram!(APPEND_WAIT_SECONDS).record(first.since.elapsed().as_secs_f64());
-            let (mut commands, waiting): (Vec<_>, Vec<_>) = batch
+            let (commands, waiting): (Vec<_>, Vec<_>) = batch
                 .into_iter()
                 .map(|w| (w.command, (w.since, w.answer, w.room)))
                 .unzip();
-            let answers = self.settle(&mut commands).await;
+            let answers = self.settle(&commands).await;
             for ((since, answer, _room), verdict) in waiting.into_iter().zip(answers) {
                 histogram!(APPEND_SECONDS).record(since.elapsed().as_secs_f64());
                 // The caller may have gone; its command has been judged all the same.
@@ -198,7 +198,7 @@ impl Task {
 
     /// The answers to a batch, in its order. Repeats it while the outcome is unknown or Postgres asks for it; a value
     /// that Postgres refuses is found by halving, so that it fails its own command only.
-    async fn settle(&mut self, commands: &mut [Prepared]) -> Vec<Answer> {
+    async fn settle(&mut self, commands: &[Prepared]) -> Vec<Answer> {
         let deadline = Instant::now() + SETTLE;
         let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
         for tries in 1.. {
@@ -215,7 +215,7 @@ impl Task {
                     return vec![Err(ExecuteError::Unrepresentable(error.to_string()))];
                 }
                 Failure::Data => {
-                    let (left, right) = commands.split_at_mut(commands.len() / 2);
+                    let (left, right) = commands.split_at(commands.len() / 2);
                     let mut answers = Box::pin(self.settle(left)).await;
                     answers.extend(Box::pin(self.settle(right)).await);
                     return answers;
@@ -239,7 +239,7 @@ impl Task {
         unreachable!("it is tried until there is an answer or no time")
     }
 
-    async fn try_once(&mut self, commands: &mut [Prepared]) -> Result<Vec<Verdict>, sqlx::Error> {
+    async fn try_once(&mut self, commands: &[Prepared]) -> Result<Vec<Verdict>, sqlx::Error> {
         let epoch = self.known.epoch();
         let connection = match self.connection.take() {
             Some((since, connection)) if since == epoch => connection,
@@ -249,12 +249,9 @@ impl Task {
             }
         };
         let (_, connection) = self.connection.insert((epoch, connection));
-        for command in commands.iter_mut().filter(|one| one.epoch != epoch) {
-            command.only_repeat();
-        }
         let known = *self.head.borrow();
         failpoint::hit("append.before_send");
-        let verdicts = batch::append(connection, commands, known).await;
+        let verdicts = batch::append(connection, commands, epoch, &mut self.heads, known).await;
         failpoint::hit("append.after_commit");
         verdicts
     }
@@ -268,6 +265,7 @@ impl Task {
         self.head.send_replace(Position::START);
         self.keys.forget_all();
         self.known.forget_all();
+        self.heads.forget_all();
     }
 
     fn reached(&self, commands: &[Prepared], verdicts: &[Verdict]) {

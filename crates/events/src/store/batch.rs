@@ -1,42 +1,125 @@
-//! One batch of commands as one call of `log.append`: its parameters, column by column, and its verdicts.
+//! One batch of commands as calls of `log.append`: one, when its streams are as presumed, or one more after it has been told.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::append::{Prepared, Verdict, Write};
+use super::append::{Prepared, Verdict};
+use super::judge::{Heads, Judged, Ruling, Told};
+use super::known::Epoch;
 use crate::id::Position;
 
-/// What `log.append` says of one command: verdict, first and last position, time.
-type VerdictRow = (String, Option<i64>, Option<i64>, Option<DateTime<Utc>>);
+/// What `log.append` says: where rank 0 would be and when, or how a stream or a command stands.
+#[derive(sqlx::FromRow)]
+struct Row {
+    base: Option<i64>,
+    recorded_at: Option<DateTime<Utc>>,
+    stream: Option<i32>,
+    version: Option<i64>,
+    same_subject: Option<bool>,
+    command: Option<i32>,
+    first_position: Option<i64>,
+    last_position: Option<i64>,
+    same_body: Option<bool>,
+}
 
-/// One call of `log.append`, as the transaction that `connection` is in or as its own. `known` is a position that the log
-/// has reached for certain: the end is looked for above it.
-pub(crate) async fn append(
+/// Appends `commands` as the transaction that `connection` is in, or as one of its own. Those that were decided in another
+/// epoch than `epoch` pass only if they have been accepted before. `known` is a position that the log has reached for
+/// certain: the end is looked for above it.
+pub(super) async fn append(
     connection: &mut PgConnection,
     commands: &[Prepared],
+    epoch: Epoch,
+    heads: &mut Heads,
     known: Position,
 ) -> Result<Vec<Verdict>, sqlx::Error> {
-    let args = Arguments::of(commands);
-    let rows: Vec<VerdictRow> = sqlx::query_as(
-        "SELECT verdict, first_position, last_position, recorded_at FROM log.append(
-             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+    let mut told = Told::default();
+    loop {
+        let judged = Judged::new(commands, epoch, heads, &told);
+        let rows = call(connection, commands, &judged, &told, known).await?;
+        if let [
+            only @ Row {
+                stream: None,
+                command: None,
+                ..
+            },
+        ] = &rows[..]
+        {
+            heads.keep(&judged);
+            return verdicts(&judged, only).ok_or_else(senseless);
+        }
+        // Each time another process was faster, which therefore has gone on.
+        let repeats = std::mem::take(&mut told.repeats);
+        told = tell(rows, judged.streams.len()).ok_or_else(senseless)?;
+        told.repeats.extend(repeats);
+    }
+}
+
+fn senseless() -> sqlx::Error {
+    sqlx::Error::Protocol("log.append gave an answer that makes no sense".to_owned())
+}
+
+fn verdicts(judged: &Judged<'_>, row: &Row) -> Option<Vec<Verdict>> {
+    let verdict = |ruling: &Ruling| match *ruling {
+        Ruling::Is(verdict) => Some(verdict),
+        Ruling::Wins(first, _) => Some(Verdict::Accepted {
+            first: Position(row.base? + i64::from(count(first)) + 1),
+            at: row.recorded_at?,
+        }),
+    };
+    judged.rulings.iter().map(verdict).collect()
+}
+
+fn tell(rows: Vec<Row>, streams: usize) -> Option<Told> {
+    let mut told = Told {
+        streams: vec![(0, true); streams],
+        ..Told::default()
+    };
+    let place = |n: i32| usize::try_from(n).ok()?.checked_sub(1);
+    for row in rows {
+        if let Some(stream) = row.stream {
+            *told.streams.get_mut(place(stream)?)? = (row.version?, row.same_subject?);
+        }
+        if let Some(command) = row.command {
+            let verdict = if row.same_body? {
+                Verdict::Repeated {
+                    first: Position(row.first_position?),
+                    last: Position(row.last_position?),
+                }
+            } else {
+                Verdict::KeyReused
+            };
+            told.repeats.insert(place(command)?, verdict);
+        }
+    }
+    Some(told)
+}
+
+async fn call(
+    connection: &mut PgConnection,
+    commands: &[Prepared],
+    judged: &Judged<'_>,
+    told: &Told,
+    known: Position,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let args = Arguments::of(commands, judged, told);
+    sqlx::query_as(
+        "SELECT base, recorded_at, stream, version, same_subject, command, first_position, last_position, same_body
+         FROM log.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
     )
     .bind(args.s_tenant)
     .bind(args.s_id)
     .bind(args.s_subject)
     .bind(args.s_lane)
-    .bind(args.c_tenant)
-    .bind(args.c_actor)
-    .bind(args.c_route)
-    .bind(args.c_key)
+    .bind(args.s_before)
+    .bind(args.s_after)
+    .bind(args.s_state)
+    .bind(args.c_id)
     .bind(args.c_hash)
-    .bind(args.x_command)
-    .bind(args.x_stream)
-    .bind(args.x_expected)
-    .bind(args.x_state)
-    .bind(args.f_command)
+    .bind(args.c_first)
+    .bind(args.c_last)
     .bind(args.f_stream)
+    .bind(args.f_version)
     .bind(args.f_type)
     .bind(args.f_schema)
     .bind(args.f_payload)
@@ -44,32 +127,7 @@ pub(crate) async fn append(
     .bind(args.f_event)
     .bind(known)
     .fetch_all(connection)
-    .await?;
-    let verdicts: Option<Vec<_>> = rows.into_iter().map(verdict).collect();
-    match verdicts {
-        Some(verdicts) if verdicts.len() == commands.len() => Ok(verdicts),
-        _ => Err(sqlx::Error::Protocol(
-            "log.append gave verdicts that make no sense".to_owned(),
-        )),
-    }
-}
-
-fn verdict(row: VerdictRow) -> Option<Verdict> {
-    let (verdict, first, last, at) = row;
-    Some(match verdict.as_str() {
-        "accepted" => Verdict::Accepted {
-            first: Position(first?),
-            at: at?,
-        },
-        "repeated" => Verdict::Repeated {
-            first: Position(first?),
-            last: Position(last?),
-        },
-        "reused" => Verdict::KeyReused,
-        "conflict" => Verdict::Conflict,
-        "subject" => Verdict::SubjectDiffers,
-        _ => return None,
-    })
+    .await
 }
 
 /// The parameters of `log.append`, column by column.
@@ -79,17 +137,15 @@ struct Arguments<'a> {
     s_id: Vec<&'a str>,
     s_subject: Vec<&'a str>,
     s_lane: Vec<i16>,
-    c_tenant: Vec<Uuid>,
-    c_actor: Vec<Uuid>,
-    c_route: Vec<&'a str>,
-    c_key: Vec<&'a str>,
+    s_before: Vec<i64>,
+    s_after: Vec<i64>,
+    s_state: Vec<Option<&'a str>>,
+    c_id: Vec<Option<Uuid>>,
     c_hash: Vec<&'a [u8]>,
-    x_command: Vec<i32>,
-    x_stream: Vec<i32>,
-    x_expected: Vec<i64>,
-    x_state: Vec<Option<&'a str>>,
-    f_command: Vec<i32>,
+    c_first: Vec<Option<i32>>,
+    c_last: Vec<Option<i32>>,
     f_stream: Vec<i32>,
+    f_version: Vec<i64>,
     f_type: Vec<&'a str>,
     f_schema: Vec<i16>,
     f_payload: Vec<&'a str>,
@@ -102,56 +158,39 @@ fn count(n: usize) -> i32 {
 }
 
 impl<'a> Arguments<'a> {
-    fn of(commands: &'a [Prepared]) -> Self {
+    fn of(commands: &'a [Prepared], judged: &Judged<'a>, told: &Told) -> Self {
         let mut args = Self::default();
-        // Sorted by bytes, in every process alike: streams are locked in this order.
-        let mut streams: Vec<(Uuid, &'a Write)> = commands
-            .iter()
-            .flat_map(|c| c.writes.iter().map(|w| (c.id.tenant.0, w)))
-            .collect();
-        streams.sort_by(|(t, w), (u, v)| (t, &w.key.stream).cmp(&(u, &v.key.stream)));
-        streams.dedup_by(|(t, w), (u, v)| (t, &w.key.stream) == (u, &v.key.stream));
-        for (tenant, write) in &streams {
-            args.s_tenant.push(*tenant);
-            args.s_id.push(&write.key.stream);
-            args.s_subject.push(&write.key.subject);
-            args.s_lane.push(write.lane.number());
+        for stream in &judged.streams {
+            args.s_tenant.push(stream.tenant);
+            args.s_id.push(&stream.write.key.stream);
+            args.s_subject.push(&stream.write.key.subject);
+            args.s_lane.push(stream.write.lane.number());
+            args.s_before.push(stream.before);
+            args.s_after.push(stream.after);
+            args.s_state.push(stream.state);
         }
-        for (n, command) in commands.iter().enumerate() {
-            let places: Vec<i32> = command
-                .writes
-                .iter()
-                .map(|write| {
-                    let wanted = (&command.id.tenant.0, &write.key.stream);
-                    let place = streams.binary_search_by(|(t, w)| (t, &w.key.stream).cmp(&wanted));
-                    count(place.expect("every write is among the streams") + 1)
-                })
-                .collect();
-            args.push(count(n + 1), command, &places);
+        for (n, (command, ruling)) in commands.iter().zip(&judged.rulings).enumerate() {
+            // Of those it need not say again that they have been accepted before.
+            let settled = told.repeats.contains_key(&n);
+            args.c_id.push((!settled).then_some(command.id));
+            args.c_hash.push(&command.body_hash);
+            let ranks = match *ruling {
+                Ruling::Wins(first, end) => Some((count(first) + 1, count(end))),
+                Ruling::Is(_) => None,
+            };
+            args.c_first.push(ranks.map(|(first, _)| first));
+            args.c_last.push(ranks.map(|(_, last)| last));
+        }
+        for winner in &judged.winners {
+            let fact = &commands[winner.command].facts[winner.fact];
+            args.f_stream.push(count(winner.stream) + 1);
+            args.f_version.push(winner.version);
+            args.f_type.push(fact.fact_type);
+            args.f_schema.push(fact.schema_version);
+            args.f_payload.push(&fact.payload);
+            args.f_meta.push(&fact.meta);
+            args.f_event.push(fact.event_id.0);
         }
         args
-    }
-
-    fn push(&mut self, number: i32, command: &'a Prepared, places: &[i32]) {
-        self.c_tenant.push(command.id.tenant.0);
-        self.c_actor.push(command.id.actor.0);
-        self.c_route.push(&command.id.route);
-        self.c_key.push(&command.id.key);
-        self.c_hash.push(&command.body_hash);
-        for (write, place) in command.writes.iter().zip(places) {
-            self.x_command.push(number);
-            self.x_stream.push(*place);
-            self.x_expected.push(write.expected.number());
-            self.x_state.push(write.state.as_deref());
-        }
-        for fact in &command.facts {
-            self.f_command.push(number);
-            self.f_stream.push(places[fact.write]);
-            self.f_type.push(fact.fact_type);
-            self.f_schema.push(fact.schema_version);
-            self.f_payload.push(&fact.payload);
-            self.f_meta.push(&fact.meta);
-            self.f_event.push(fact.event_id.0);
-        }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::ExecuteError;
-use super::append::{Expected, MAX_ENVELOPE_BYTES, NewFact, Prepared, Write};
+use super::append::{MAX_ENVELOPE_BYTES, NewFact, Prepared, Write};
 use super::execute::{Accepted, Command, Emit, Streams};
 use super::known::Left;
 use crate::decide::{self, Refusal};
@@ -45,7 +45,8 @@ impl Draft {
         let meta_text = serde_json::to_string(&meta).map_err(|error| unrepresentable(&error))?;
         let mut draft = Self {
             prepared: Prepared {
-                id: command.id.clone(),
+                tenant: command.id.tenant,
+                id: command.id.hash(),
                 body_hash: command.body_hash,
                 epoch: streams.epoch,
                 writes: vec![],
@@ -87,7 +88,7 @@ impl Draft {
             .map(|write| Left {
                 stream: write.key.stream.clone(),
                 subject: write.key.subject.clone(),
-                version: before(write),
+                version: write.version,
                 state: write.state.clone().unwrap_or_default(),
             })
             .collect();
@@ -100,7 +101,8 @@ impl Draft {
     /// What the writer needs; the rest stays until the verdict is there.
     pub(super) fn take(&mut self) -> Prepared {
         Prepared {
-            id: self.prepared.id.clone(),
+            tenant: self.prepared.tenant,
+            id: self.prepared.id,
             body_hash: self.prepared.body_hash,
             epoch: self.prepared.epoch,
             writes: std::mem::take(&mut self.prepared.writes),
@@ -140,7 +142,7 @@ impl Draft {
         writes.push(Write {
             key: stream.clone(),
             lane: Lane::of(command.id.tenant, &stream.subject),
-            expected: Expected::version(row.map_or(0, |row| row.version)),
+            version: row.map_or(0, |row| row.version),
             state: None,
         });
         self.states
@@ -168,21 +170,13 @@ impl Draft {
             lane: place.lane,
             tenant: command.id.tenant,
             stream: place.key.stream.clone(),
-            version: before(place) + i64::try_from(earlier).unwrap_or(i64::MAX) + 1,
+            version: place.version + i64::try_from(earlier).unwrap_or(i64::MAX) + 1,
             subject: place.key.subject.clone(),
             meta: meta.clone(),
             event_id,
             recorded_at: DateTime::UNIX_EPOCH,
             fact,
         });
-    }
-}
-
-/// The version of a stream before the command.
-fn before(write: &Write) -> i64 {
-    match write.expected {
-        Expected::Exact(version) => version,
-        Expected::Any | Expected::NoStream => 0,
     }
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::append::{Expected, Verdict};
 use super::draft::Draft;
 use super::failure::Failure;
+use super::judge::Heads;
 use super::known::Epoch;
 use super::{ExecuteError, Log, StreamRow, batch};
 use crate::decide::{Refusal, State};
@@ -119,6 +120,12 @@ impl Accepted {
     }
 }
 
+enum Submitted {
+    Accepted(Accepted),
+    /// A stream was not as it was read; which one, if it is known, and its version.
+    Conflict(Option<(String, i64)>),
+}
+
 enum Looked {
     Before(Accepted),
     Now(Streams),
@@ -137,16 +144,16 @@ fn judged_by_the_log(emits: &Result<Vec<Emit>, Refusal>, streams: &[StreamKey]) 
 fn differs(known: &Streams, streams: &[StreamKey], expected: &[Expected]) -> Option<ExecuteError> {
     streams.iter().zip(expected).find_map(|(key, expected)| {
         let actual = known.row(key).map_or(0, |row| row.version);
-        let stands = match expected {
-            Expected::Any => true,
-            Expected::NoStream => actual == 0,
-            Expected::Exact(version) => actual == *version,
-        };
-        (!stands).then(|| ExecuteError::Conflict {
-            stream: key.stream.clone(),
-            expected: *expected,
-            actual,
-        })
+        conflict(key, *expected, actual)
+    })
+}
+
+/// Why a stream of version `actual` is not as expected.
+fn conflict(key: &StreamKey, expected: Expected, actual: i64) -> Option<ExecuteError> {
+    (!expected.meets(actual)).then(|| ExecuteError::Conflict {
+        stream: key.stream.clone(),
+        expected,
+        actual,
     })
 }
 
@@ -193,8 +200,8 @@ impl Log {
             let key = self.writing_key(command, &emits).await?;
             let draft = Draft::new(command, &known, emits, key.as_ref())?;
             match self.submit(command, draft).await? {
-                Some(accepted) => return Ok(accepted),
-                None => self.known.forget(tenant, streams).await,
+                Submitted::Accepted(accepted) => return Ok(accepted),
+                Submitted::Conflict(_) => self.known.forget(tenant, streams).await,
             }
         }
         Err(ExecuteError::Contended)
@@ -239,8 +246,17 @@ impl Log {
             let key = self.writing_key(command, &emits).await?;
             let draft = Draft::new(command, &known, emits.clone(), key.as_ref())?;
             match self.submit(command, draft).await? {
-                Some(accepted) => return Ok(accepted),
-                None => self.known.forget(command.id.tenant, &streams).await,
+                Submitted::Accepted(accepted) => return Ok(accepted),
+                Submitted::Conflict(found) => {
+                    self.known.forget(command.id.tenant, &streams).await;
+                    let found = found.and_then(|(stream, actual)| {
+                        let n = streams.iter().position(|key| key.stream == stream)?;
+                        conflict(&streams[n], expected[n], actual)
+                    });
+                    if let Some(conflict) = found {
+                        return Err(conflict);
+                    }
+                }
             }
         }
         Err(ExecuteError::Contended)
@@ -281,7 +297,8 @@ impl Log {
         };
         let draft = Draft::new(command, &known, emits, key.as_ref())?;
         let prepared = std::slice::from_ref(&draft.prepared);
-        let verdicts = batch::append(&mut tx, prepared, Position::START).await;
+        let mut heads = Heads::default();
+        let verdicts = batch::append(&mut tx, prepared, epoch, &mut heads, Position::START).await;
         match verdicts.map_err(again)?[..] {
             [Verdict::Accepted { first, at }] => {
                 tx.commit().await?;
@@ -293,21 +310,17 @@ impl Log {
         }
     }
 
-    /// Hands a draft to the writer; none: a stream was not as it was read.
-    async fn submit(
-        &self,
-        command: &Command,
-        mut draft: Draft,
-    ) -> Result<Option<Accepted>, ExecuteError> {
-        let left = draft.left();
+    /// Hands a draft to the writer.
+    async fn submit(&self, command: &Command, mut draft: Draft) -> Result<Submitted, ExecuteError> {
+        let mut left = draft.left();
         let prepared = draft.take();
         let epoch = prepared.epoch;
         Ok(match self.writer.submit(prepared).await? {
             Verdict::Accepted { first, at } => {
                 self.known.remember(command.id.tenant, epoch, left).await;
-                Some(draft.recorded(first, at))
+                Submitted::Accepted(draft.recorded(first, at))
             }
-            Verdict::Repeated { first, last } => Some(Accepted {
+            Verdict::Repeated { first, last } => Submitted::Accepted(Accepted {
                 facts: self.between(first, last).await?,
                 repeated: true,
             }),
@@ -315,7 +328,9 @@ impl Log {
             Verdict::SubjectDiffers => {
                 return Err(Refusal::WrongState("the stream has another subject").into());
             }
-            Verdict::Conflict => None,
+            Verdict::Conflict(found) => Submitted::Conflict(
+                found.map(|(write, actual)| (std::mem::take(&mut left[write].stream), actual)),
+            ),
         })
     }
 
@@ -404,13 +419,11 @@ async fn look(
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT t.stream_id, t.subject, t.version, t.state, c.first_position, c.last_position, c.body_hash
          FROM (SELECT) one
-         LEFT JOIN log.commands c ON c.tenant = $1 AND c.actor = $2 AND c.route = $3 AND c.key = $4
-         LEFT JOIN log.streams t ON t.tenant = $1 AND t.stream_id = ANY ($5)",
+         LEFT JOIN log.commands c ON c.id = $1
+         LEFT JOIN log.streams t ON t.tenant = $2 AND t.stream_id = ANY ($3)",
     )
+    .bind(id.hash())
     .bind(id.tenant)
-    .bind(id.actor)
-    .bind(&id.route)
-    .bind(&id.key)
     .bind(names)
     .fetch_all(connection)
     .await?;

@@ -6,6 +6,7 @@ mod batch;
 mod draft;
 mod execute;
 mod failure;
+mod judge;
 mod keys;
 mod known;
 mod queue;

@@ -122,12 +122,12 @@ impl Queue {
     /// the same id, whose outcome it is to find; nor beside one that names another subject for a stream, because a batch
     /// carries a stream once. Hashes are enough: who is held without need comes with the next batch.
     fn fits(&self, seen: &mut HashMap<u64, u64>, command: &Prepared) -> bool {
-        let id = self.hasher.hash_one(&command.id);
+        let id = self.hasher.hash_one(command.id);
         if seen.insert(id, 0).is_some() {
             return false;
         }
         command.writes.iter().all(|write| {
-            let stream = self.hasher.hash_one((command.id.tenant, &write.key.stream));
+            let stream = self.hasher.hash_one((command.tenant, &write.key.stream));
             let subject = self.hasher.hash_one(&write.key.subject);
             *seen.entry(stream).or_insert(subject) == subject
         })
@@ -137,10 +137,14 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{CommandId, Lane, StreamKey, TenantId, UserId};
-    use crate::store::append::{Expected, Write};
+    use crate::id::{Lane, StreamKey, TenantId};
+    use crate::store::append::Write;
     use crate::store::known::Known;
     use uuid::Uuid;
+
+    fn id(key: &str) -> Uuid {
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes())
+    }
 
     fn command(key: &str, stream: &str, subject: &str, bytes: usize) -> Prepared {
         let tenant = TenantId(Uuid::nil());
@@ -150,16 +154,12 @@ mod tests {
                 subject: subject.to_owned(),
             },
             lane: Lane::of(tenant, subject),
-            expected: Expected::Any,
+            version: 0,
             state: Some("x".repeat(bytes).into()),
         };
         Prepared {
-            id: CommandId {
-                tenant,
-                actor: UserId(Uuid::nil()),
-                route: "test".to_owned(),
-                key: key.to_owned(),
-            },
+            tenant,
+            id: id(key),
             body_hash: [0; 32],
             epoch: Known::new().epoch(),
             writes: vec![write],
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    async fn batches(commands: Vec<Prepared>) -> Vec<Vec<String>> {
+    async fn batches(commands: Vec<Prepared>) -> Vec<Vec<Uuid>> {
         let (entrance, mut queue) = queue();
         for command in commands {
             entrance.put(command).unwrap();
@@ -179,7 +179,7 @@ mod tests {
             if batch.is_empty() {
                 return batches;
             }
-            batches.push(batch.into_iter().map(|one| one.command.id.key).collect());
+            batches.push(batch.into_iter().map(|one| one.command.id).collect());
         }
     }
 
@@ -188,13 +188,13 @@ mod tests {
         let same_id = ["a", "b", "a", "c"].map(|key| command(key, key, "s", 1));
         assert_eq!(
             batches(same_id.into()).await,
-            [vec!["a", "b"], vec!["a", "c"]]
+            [["a", "b"], ["a", "c"]].map(|keys| keys.map(id))
         );
         let subjects = [("a", "s"), ("b", "s"), ("c", "t"), ("d", "t")];
         let two_subjects = subjects.map(|(key, subject)| command(key, "stream", subject, 1));
         assert_eq!(
             batches(two_subjects.into()).await,
-            [vec!["a", "b"], vec!["c", "d"]]
+            [["a", "b"], ["c", "d"]].map(|keys| keys.map(id))
         );
     }
 

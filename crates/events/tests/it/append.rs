@@ -5,6 +5,7 @@ use events::fact::post::{PostPublished, ReactionAdded, Visibility};
 use events::id::{Position, StreamKey};
 use events::store::{Accepted, Append, Emit, ExecuteError, Expected, Log};
 use service::db::Role;
+use uuid::Uuid;
 
 use crate::support::{World, post, user};
 
@@ -179,13 +180,14 @@ async fn of_writers_that_begin_a_stream_at_once_one_begins_it() {
 #[tokio::test]
 async fn an_acceptance_is_forgotten_after_seven_days_and_no_sooner() {
     let world = World::new().await;
+    let id = |key| world.command(user(1), "append", key).id.hash();
     for (n, key) in ["old", "young"].into_iter().enumerate() {
         let like = like(n as u128, Expected::NoStream);
         append(&world, &world.log, key, vec![like]).await.unwrap();
     }
     for (key, age) in [("old", "7 days 1 minute"), ("young", "6 days 23 hours")] {
-        sqlx::query("UPDATE log.commands SET accepted_at = now() - $2::interval WHERE key = $1")
-            .bind(key)
+        sqlx::query("UPDATE log.commands SET accepted_at = now() - $2::interval WHERE id = $1")
+            .bind(id(key))
             .bind(age)
             .execute(&world.owner().await)
             .await
@@ -197,11 +199,11 @@ async fn an_acceptance_is_forgotten_after_seven_days_and_no_sooner() {
         .await
         .unwrap();
     assert_eq!(next, None, "the table is one page");
-    let kept: Vec<String> = sqlx::query_scalar("SELECT key FROM log.commands")
+    let kept: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM log.commands")
         .fetch_all(&pool)
         .await
         .unwrap();
-    assert_eq!(kept, ["young"]);
+    assert_eq!(kept, [id("young")]);
 }
 
 /// A key that a rolled back transaction has made is not used by the next command.
