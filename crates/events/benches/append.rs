@@ -2,8 +2,8 @@
 //!
 //! `uniform`: each client has a thousand streams of its own. `zipf`: all clients share a thousand streams, the n-th of
 //! which is picked in proportion to 1/n, so that they meet and some must try again. The ceiling is one connection that
-//! inserts as many rows as there are clients into the same table in each commit, and checks nothing. The peers do the
-//! same on databases of their own, in turns with us; the table has the best of them.
+//! inserts the very rows of our round into a copy of the table, as many as there are clients in each commit, and checks
+//! nothing. The peers do the same on databases of their own, in turns with us; the table has the best of them.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
@@ -21,7 +21,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 use sqlx::PgPool;
-use testing::bench::{Row, publish};
+use testing::bench::{self, publish};
 use testing::peer::{EMMETT, EVENTSOURCING, MESSAGE_DB, Peers};
 use uuid::Uuid;
 
@@ -53,14 +53,19 @@ async fn main() {
             let (mut ours, mut bare, mut theirs) = (vec![], vec![], peers.sides());
             for _ in 0..ROUNDS {
                 run += 1;
+                let before =
+                    sqlx::query_scalar("SELECT COALESCE(max(position), 0) FROM log.events")
+                        .fetch_one(owner)
+                        .await
+                        .unwrap();
                 ours.push(ours_of(&log, tenant, clients, zipf, run).await);
-                bare.push(bare_of(owner, clients).await);
+                bare.push(bare_of(owner, clients, before).await);
                 let seconds = ROUND.as_secs_f64();
                 let request = json!({"do": "append", "clients": clients, "zipf": zipf, "seconds": seconds, "run": run});
                 peers.ask(&request, &mut theirs).await.unwrap();
             }
             println!("{name} {clients}: {}", peers.table(&theirs));
-            rows.push(Row {
+            rows.push(bench::Row {
                 case: format!("{name} {clients}"),
                 unit: "facts/s",
                 ours,
@@ -186,39 +191,57 @@ impl Client {
     }
 }
 
-/// Rows a second that one connection inserts, `each` in a commit.
-async fn bare_of(owner: &PgPool, each: usize) -> f64 {
+/// A row of the log as it is inserted.
+#[derive(sqlx::FromRow)]
+struct Row {
+    position: i64,
+    lane: i16,
+    tenant: Uuid,
+    stream_id: String,
+    version: i64,
+    #[sqlx(rename = "type")]
+    fact_type: String,
+    schema_version: i16,
+    subject: String,
+    payload: String,
+    meta: String,
+    event_id: Uuid,
+}
+
+/// Rows a second that one connection inserts, `each` in a commit: the rows of the log after `position`, once more.
+async fn bare_of(owner: &PgPool, each: usize, position: i64) -> f64 {
     let mut connection = owner.acquire().await.unwrap();
-    let mut position: i64 = sqlx::query_scalar("SELECT COALESCE(max(position), 0) FROM bare")
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
-    let each = i64::try_from(each).unwrap();
-    let payload = format!(
-        r#"{{"post": "{}", "user": "{}", "kind": "{}"}}"#,
-        Uuid::nil(),
-        Uuid::nil(),
-        "x".repeat(186)
-    );
-    let (begun, mut rows) = (Instant::now(), 0);
-    while begun.elapsed() < ROUND {
-        let positions: Vec<i64> = (position + 1..=position + each).collect();
-        let ids: Vec<Uuid> = positions.iter().map(|_| Uuid::now_v7()).collect();
-        let payloads = vec![payload.as_str(); positions.len()];
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT position, lane, tenant, stream_id, version, type, schema_version, subject, payload::text, meta::text, event_id
+         FROM log.events WHERE position > $1 ORDER BY position",
+    )
+    .bind(position)
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    let begun = Instant::now();
+    for rows in rows.chunks(each) {
         sqlx::query(
-            "INSERT INTO bare SELECT u.position, 1, $4, 'reaction-' || u.event, 1, 'reaction.added', 1, 'post-' || $4, u.payload::jsonb,
-                 jsonb_build_object('actor', $4, 'command', u.event), u.event, now()
-             FROM unnest($1::bigint[], $2::uuid[], $3::text[]) AS u(position, event, payload)",
+            "INSERT INTO bare SELECT u.*, now()
+             FROM (SELECT position, lane, tenant, stream, version, type, schema, subject, payload::jsonb, meta::jsonb, event
+                   FROM unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::smallint[],
+                               $8::text[], $9::text[], $10::text[], $11::uuid[])
+                        AS u(position, lane, tenant, stream, version, type, schema, subject, payload, meta, event)) u",
         )
-        .bind(positions)
-        .bind(ids)
-        .bind(payloads)
-        .bind(Uuid::nil())
+        .bind(rows.iter().map(|r| r.position).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.lane).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.tenant).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| &*r.stream_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.version).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| &*r.fact_type).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.schema_version).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| &*r.subject).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| &*r.payload).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| &*r.meta).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.event_id).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await
         .unwrap();
-        position += each;
-        rows += each;
     }
-    rows as f64 / begun.elapsed().as_secs_f64()
+    rows.len() as f64 / begun.elapsed().as_secs_f64()
 }
