@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use events::fact::Fact;
 use events::id::Position;
-use events::store::Log;
+use events::store::{Filter, Limits, Log, Reader};
 use futures::TryStreamExt;
 use serde_json::json;
+use service::db::Role;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolCopyExt;
 use testing::bench::{Row, publish};
@@ -26,14 +27,13 @@ use support::World;
 const FACTS: i64 = 1_000_000;
 const PEER_FACTS: i64 = 20_000;
 const ROUNDS: usize = 3;
-/// As many as a subscription asks for at once.
-const PAGE: i64 = 2_000;
 
 #[tokio::main]
 async fn main() {
     let world = World::new().await;
     let log = world.open().await;
     fill(&world.owner, FACTS).await;
+    let projector = world.database.pool(Role::Projector).await;
     let mut peers = Peers::start(&[EMMETT]).await.unwrap();
     let (mut ours, mut bare, mut theirs) = (vec![], vec![], peers.sides());
     // The answer is how many it filled in, not a figure.
@@ -43,7 +43,7 @@ async fn main() {
         .await
         .unwrap();
     for _ in 0..ROUNDS {
-        ours.push(ours_of(&log).await);
+        ours.push(ours_of(&log, Reader::from(&projector)).await);
         bare.push(bare_of(&world.owner).await);
         peers
             .ask(&json!({"do": "catchup", "facts": PEER_FACTS}), &mut theirs)
@@ -62,13 +62,18 @@ async fn main() {
     world.shutdown.finish(Duration::from_secs(10)).await;
 }
 
-async fn ours_of(log: &Log) -> f64 {
+async fn ours_of(log: &Log, mut reader: Reader) -> f64 {
     let (begun, mut at, mut counted) = (Instant::now(), Position::START, 0);
     loop {
-        let page = log.read(at, PAGE).await.unwrap();
-        let Some(last) = page.last() else { break };
-        at = last.position;
-        let facts = log.open_facts(page).await.unwrap();
+        let page = reader
+            .page(at, &Filter::default(), Limits::BULK)
+            .await
+            .unwrap();
+        if page.seen == at {
+            break;
+        }
+        at = page.seen;
+        let facts = log.open_facts(page.facts).await.unwrap();
         counted += facts
             .iter()
             .filter(|one| matches!(one.fact, Fact::ReactionAdded(_)))

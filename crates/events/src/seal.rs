@@ -304,8 +304,12 @@ mod tests {
         assert!(!payload.contains("diz"), "{payload}");
 
         let read = || {
-            Fact::from_payload("post.published", 1, serde_json::from_str(&payload).unwrap())
-                .unwrap()
+            Fact::from_payload(
+                "post.published",
+                1,
+                &mut serde_json::Deserializer::from_str(&payload),
+            )
+            .unwrap()
         };
         let mut opened = read();
         open(&mut opened, event, Some(&key)).unwrap();

@@ -7,7 +7,7 @@ pub mod post;
 pub mod user;
 
 use schemars::Schema;
-use serde_json::Value;
+use serde::{Deserialize, Deserializer};
 
 use crate::seal::{Personal, PersonalField};
 use crate::upcast::STEPS;
@@ -63,9 +63,13 @@ macro_rules! facts {
             }
 
             /// The fact that a stored payload of the newest version says.
-            pub fn from_payload(fact_type: &str, version: i16, payload: Value) -> Result<Self, DecodeError> {
+            pub fn from_payload<'de>(
+                fact_type: &str,
+                version: i16,
+                payload: impl Deserializer<'de, Error = serde_json::Error>,
+            ) -> Result<Self, DecodeError> {
                 match (fact_type, version) {
-                    $(($type, $version) => serde_json::from_value(payload).map(Self::$name),)*
+                    $(($type, $version) => Deserialize::deserialize(payload).map(Self::$name),)*
                     _ => return Err(DecodeError::Unknown { fact_type: fact_type.to_owned(), version }),
                 }
                 .map_err(|reason| DecodeError::Malformed { fact_type: fact_type.to_owned(), reason })

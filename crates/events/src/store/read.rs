@@ -1,5 +1,6 @@
 //! Reading the log: dense, in order, and never silently less than was asked for.
 
+mod bulk;
 mod page;
 mod reader;
 mod stream;
@@ -18,6 +19,7 @@ use crate::envelope::{Meta, Recorded, Sealed};
 use crate::fact::DecodeError;
 use crate::id::{EventId, Lane, Position, TenantId};
 use crate::metrics::FACTS_SKIPPED;
+use crate::seal;
 use crate::upcast::{self, ReadError};
 
 pub use page::{Bounds, Filter, Limits, Page, bounds, page, page_back};
@@ -54,23 +56,27 @@ pub(crate) async fn open(
     connection: &mut PgConnection,
     stored: Vec<Sealed>,
 ) -> Result<Vec<Recorded>, LogError> {
-    let persons: BTreeSet<_> = stored
-        .iter()
-        .map(|fact| (fact.tenant, fact.meta.actor))
-        .collect();
-    let found = keys
-        .for_reading(connection, &persons.into_iter().collect::<Vec<_>>())
-        .await?;
     let mut facts = Vec::with_capacity(stored.len());
     for fact in stored {
-        let key = found.get(&(fact.tenant, fact.meta.actor));
-        match upcast::read(fact, key) {
+        match upcast::typed(fact) {
             Ok(fact) => facts.push(fact),
             Err(ReadError::Decode(DecodeError::Unknown { fact_type, version })) => {
                 tracing::warn!(fact_type, version, "a fact of an unknown type is skipped");
                 counter!(FACTS_SKIPPED).increment(1);
             }
             Err(error) => return Err(error.into()),
+        }
+    }
+    let person = |fact: &Recorded| (fact.tenant, fact.meta.actor);
+    let personal = facts.iter_mut().filter(|fact| fact.fact.has_personal());
+    let mut personal: Vec<_> = personal.collect();
+    let persons: BTreeSet<_> = personal.iter().map(|fact| person(fact)).collect();
+    if !persons.is_empty() {
+        let persons: Vec<_> = persons.into_iter().collect();
+        let found = keys.for_reading(connection, &persons).await?;
+        for fact in &mut personal {
+            let key = found.get(&person(fact));
+            seal::open(&mut fact.fact, fact.event_id, key)?;
         }
     }
     Ok(facts)

@@ -5,6 +5,7 @@
 mod append;
 mod archive;
 mod asyncapi;
+mod bulk;
 mod export;
 mod forgetting;
 mod golden;

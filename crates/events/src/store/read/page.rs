@@ -109,7 +109,7 @@ pub async fn bounds(executor: impl PgExecutor<'_>) -> Result<Bounds, LogError> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     Forwards,
     Backwards,
 }
@@ -227,16 +227,16 @@ async fn look(
 }
 
 /// What was asked of which log.
-struct Range {
-    order: Order,
+pub(super) struct Range {
+    pub(super) order: Order,
     /// Forwards the position before the first one, backwards the first one.
-    from: Position,
-    floor: i64,
-    head: Position,
+    pub(super) from: Position,
+    pub(super) floor: i64,
+    pub(super) head: Position,
 }
 
 impl Range {
-    fn refuse_below_the_floor(&self) -> Result<(), LogError> {
+    pub(super) fn refuse_below_the_floor(&self) -> Result<(), LogError> {
         let asked = match self.order {
             Order::Forwards => self.from.0 + 1,
             // Before the first position is nothing to miss.
@@ -251,7 +251,7 @@ impl Range {
     }
 
     /// How far a page without other limits looks.
-    fn looked(&self, positions: i64) -> Position {
+    pub(super) fn looked(&self, positions: i64) -> Position {
         match self.order {
             Order::Forwards => Position(self.from.0 + positions)
                 .min(self.head)
@@ -265,7 +265,12 @@ impl Range {
     }
 
     /// The facts are in order, and when they are `all`, then those of every position.
-    fn prove(&self, seen: Position, facts: &[Sealed], all: bool) -> Result<(), LogError> {
+    pub(super) fn prove(
+        &self,
+        seen: Position,
+        facts: &[Sealed],
+        all: bool,
+    ) -> Result<(), LogError> {
         let step = match self.order {
             Order::Forwards => 1,
             Order::Backwards => -1,

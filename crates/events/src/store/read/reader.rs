@@ -2,15 +2,23 @@
 
 use sqlx::PgPool;
 
+use super::bulk::Bulk;
 use super::{Bounds, Filter, Limits, LogError, Page, bounds, page};
 use crate::archive::Archive;
 use crate::id::Position;
 
 /// Reads the log from any position forwards. Without an archive, positions below the floor are [`LogError::TooOld`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Reader {
     pool: PgPool,
     archive: Option<Archive>,
+    bulk: Bulk,
+}
+
+impl Clone for Reader {
+    fn clone(&self) -> Self {
+        Self::new(self.pool.clone(), self.archive.clone())
+    }
 }
 
 impl From<&PgPool> for Reader {
@@ -22,7 +30,11 @@ impl From<&PgPool> for Reader {
 impl Reader {
     /// A reader of the log that `pool` leads to.
     pub fn new(pool: PgPool, archive: Option<Archive>) -> Self {
-        Self { pool, archive }
+        Self {
+            pool,
+            archive,
+            bulk: Bulk::default(),
+        }
     }
 
     /// What can be read. With an archive that is everything.
@@ -42,10 +54,13 @@ impl Reader {
         filter: &Filter,
         limits: Limits,
     ) -> Result<Page, LogError> {
-        match (
-            page(&self.pool, after, filter, limits).await,
-            &mut self.archive,
-        ) {
+        let all = filter.is_all() && limits == Limits::BULK.within(limits.positions);
+        let page = if all {
+            self.bulk.page(&self.pool, after, limits.positions).await
+        } else {
+            page(&self.pool, after, filter, limits).await
+        };
+        match (page, &mut self.archive) {
             // The floor moves after the index was written: all that lies below it is in the archive.
             (Err(LogError::TooOld { floor, .. }), Some(archive)) => {
                 let (facts, seen) = archive
