@@ -8,29 +8,23 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+#[path = "support/clients.rs"]
+mod clients;
 mod support;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use events::fact::post::ReactionAdded;
-use events::id::{CommandId, PostId, StreamKey, TenantId, UserId};
-use events::store::{Append, Command, ExecuteError, Expected, Log};
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use serde_json::json;
 use sqlx::PgPool;
 use testing::bench::{self, publish};
 use testing::peer::{EMMETT, EVENTSOURCING, MESSAGE_DB, Peers};
 use uuid::Uuid;
 
+use clients::{Clients, ROUND};
 use support::World;
 
 const CLIENTS: [usize; 4] = [1, 8, 32, 64];
 const ROUNDS: usize = 3;
-const ROUND: Duration = Duration::from_secs(2);
-const STREAMS: usize = 1_000;
 
 #[tokio::main]
 async fn main() {
@@ -58,7 +52,14 @@ async fn main() {
                         .fetch_one(owner)
                         .await
                         .unwrap();
-                ours.push(ours_of(&log, tenant, clients, zipf, run).await);
+                let round = Clients {
+                    log: &log,
+                    tenant,
+                    number: clients,
+                    zipf,
+                    run,
+                };
+                ours.push(round.append().await);
                 bare.push(bare_of(owner, clients, before).await);
                 let seconds = ROUND.as_secs_f64();
                 let request = json!({"do": "append", "clients": clients, "zipf": zipf, "seconds": seconds, "run": run});
@@ -76,119 +77,6 @@ async fn main() {
     }
     println!("{}", publish("append", &rows).unwrap());
     world.shutdown.finish(Duration::from_secs(10)).await;
-}
-
-/// The version that clients believe a stream to have.
-type Versions = Arc<Mutex<HashMap<usize, i64>>>;
-
-async fn ours_of(log: &Log, tenant: TenantId, clients: usize, zipf: bool, run: u64) -> f64 {
-    let until = Instant::now() + ROUND;
-    let shared = Versions::default();
-    let begun = Instant::now();
-    let clients = (0..clients).map(|client| {
-        let (log, versions) = (
-            log.clone(),
-            if zipf {
-                shared.clone()
-            } else {
-                Versions::default()
-            },
-        );
-        let first = if zipf { 0 } else { client * STREAMS };
-        let client = Client {
-            log,
-            tenant,
-            versions,
-            first,
-            zipf,
-            run,
-            chance: SmallRng::seed_from_u64(run * 1_000 + client as u64),
-        };
-        #[expect(clippy::disallowed_methods, reason = "awaited a few lines below")]
-        tokio::spawn(client.append_until(until))
-    });
-    let mut facts = 0;
-    for client in clients.collect::<Vec<_>>() {
-        facts += client.await.unwrap();
-    }
-    facts as f64 / begun.elapsed().as_secs_f64()
-}
-
-struct Client {
-    log: Log,
-    tenant: TenantId,
-    versions: Versions,
-    first: usize,
-    zipf: bool,
-    run: u64,
-    chance: SmallRng,
-}
-
-impl Client {
-    async fn append_until(mut self, until: Instant) -> u64 {
-        let mut facts = 0;
-        while Instant::now() < until {
-            let stream = self.first + self.pick();
-            let before = self.versions.lock().unwrap().get(&stream).copied();
-            let expected = before.map_or(Expected::NoStream, Expected::Exact);
-            let version = match self.append(stream, expected).await {
-                Ok(accepted) => {
-                    facts += 1;
-                    accepted
-                }
-                Err(ExecuteError::Conflict { actual, .. }) => actual,
-                Err(error) => panic!("{error}"),
-            };
-            let mut versions = self.versions.lock().unwrap();
-            let known = versions.entry(stream).or_insert(version);
-            *known = version.max(*known);
-        }
-        facts
-    }
-
-    fn pick(&mut self) -> usize {
-        if !self.zipf {
-            return self.chance.random_range(0..STREAMS);
-        }
-        // The inverse of the harmonic sum, near enough: H(n) ~ ln n.
-        let u: f64 = self.chance.random();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "between 1 and the streams"
-        )]
-        let n = (u * (STREAMS as f64).ln()).exp() as usize;
-        n.clamp(1, STREAMS) - 1
-    }
-
-    async fn append(&mut self, stream: usize, expected: Expected) -> Result<i64, ExecuteError> {
-        let post = PostId(Uuid::from_u64_pair(self.run, stream as u64));
-        let user = UserId(Uuid::from_u128(1));
-        let fact = ReactionAdded {
-            post,
-            comment: None,
-            user,
-            kind: "x".repeat(186),
-        };
-        let command = Command {
-            id: CommandId {
-                tenant: self.tenant,
-                actor: user,
-                route: "bench".to_owned(),
-                key: Uuid::from_u128(self.chance.random()).to_string(),
-            },
-            body_hash: [0; 32],
-            correlation: None,
-            cause: None,
-        };
-        let append = Append {
-            stream: StreamKey::post_reaction(post, user),
-            expected,
-            facts: vec![fact.into()],
-        };
-        let accepted = self.log.append(&command, vec![append]).await?;
-        Ok(accepted.last().unwrap().version)
-    }
 }
 
 /// A row of the log as it is inserted.

@@ -47,6 +47,26 @@ const LIMIT: Duration = Duration::from_mins(2);
 #[tokio::main]
 async fn main() {
     let world = World::new().await;
+    fill(&world.owner, FACTS).await;
+    let log = world.open().await;
+    let (mut ours, mut bare) = (vec![drain(&world).await], vec![]);
+    let peak = peak_mb().unwrap_or_default();
+    println!("relay: {peak} MB resident at the most in the first drain");
+    let sample = log.read(Position::START, 16_384).await.unwrap();
+    for round in 0..DRAINS {
+        if round > 0 {
+            ours.push(drain(&world).await);
+        }
+        bare.push(drain_bare(sample.clone(), log.id()).await);
+    }
+    let drain = Row {
+        case: "drain".to_owned(),
+        unit: "facts/s",
+        ours,
+        peer: ("debezium", None),
+        ceiling: ("bare idempotent producer", Some(bare)),
+    };
+    let world = World::new().await;
     let log = world.open().await;
     let (mut ours, mut bare) = (vec![], vec![]);
     for _ in 0..STEADY {
@@ -59,28 +79,6 @@ async fn main() {
         ours,
         peer: ("debezium", None),
         ceiling: ("bare transactional produce and consume", Some(bare)),
-    };
-    let world = World::new().await;
-    fill(&world.owner, FACTS).await;
-    let log = world.open().await;
-    let sample = log.read(Position::START, 16_384).await.unwrap();
-    let (mut ours, mut bare) = (vec![], vec![]);
-    for round in 0..DRAINS {
-        ours.push(drain(&world).await);
-        if round == 0 {
-            println!(
-                "relay: {} MB resident at the most",
-                peak_mb().unwrap_or_default()
-            );
-        }
-        bare.push(drain_bare(sample.clone(), log.id()).await);
-    }
-    let drain = Row {
-        case: "drain".to_owned(),
-        unit: "facts/s",
-        ours,
-        peer: ("debezium", None),
-        ceiling: ("bare idempotent producer", Some(bare)),
     };
     println!(
         "relay: no peer: Debezium's connector and Kafka Connect are not set up by ops/dev/setup"

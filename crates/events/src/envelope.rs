@@ -51,6 +51,36 @@ pub struct Sealed {
     pub recorded_at: DateTime<Utc>,
 }
 
+impl Sealed {
+    /// What it takes as a record in Kafka: its key, its value, and names and values of its headers, as `log::to_headers`
+    /// makes them.
+    pub fn encoded_bytes(&self) -> usize {
+        /// The names of the headers that are always there, and of the values all that does not depend on the fact.
+        const FIXED: usize = 397;
+        let digits = |number: i64| number.checked_ilog10().map_or(1, |n| n as usize + 1);
+        let schema_version = digits(self.schema_version.into());
+        let time = match self.recorded_at.timestamp_subsec_nanos() {
+            0 => 20,
+            nanos if nanos % 1_000_000 == 0 => 24,
+            _ => 27,
+        };
+        let named = |name: &str, value: Option<usize>| value.map_or(0, |bytes| name.len() + bytes);
+        FIXED
+            + self.payload.len()
+            + 2 * (self.subject.len() + self.fact_type.len() + schema_version)
+            + self.stream.len()
+            + digits(self.position.0)
+            + digits(self.version)
+            + time
+            + self.meta.command.len()
+            + named(
+                "ce_correlation",
+                self.meta.correlation.as_ref().map(String::len),
+            )
+            + named("ce_cause", self.meta.cause.map(|_| 36))
+    }
+}
+
 /// A fact as read: typed, in its newest version, personal fields opened as far as keys still exist.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded {

@@ -2,7 +2,8 @@
 
 use sqlx::PgPool;
 
-/// Puts `facts` facts of 300 bytes into the empty log, past `log.append` because that is not what is measured.
+/// Puts `facts` facts of 300 bytes into the empty log, each with its stream and its command, past `log.append` because
+/// that is not what is measured.
 pub(crate) async fn fill(owner: &PgPool, facts: i64) {
     sqlx::query(
         "WITH t AS (SELECT tenant FROM log.tenants LIMIT 1)
@@ -17,8 +18,15 @@ pub(crate) async fn fill(owner: &PgPool, facts: i64) {
     .execute(owner)
     .await
     .expect("fill the log");
-    sqlx::query("ANALYZE log.events")
-        .execute(owner)
-        .await
-        .expect("analyze the log");
+    for sql in [
+        "INSERT INTO log.streams (tenant, stream_id, subject, lane, version, state)
+         SELECT tenant, stream_id, subject, lane, version, payload - 'post' - 'user' FROM log.events",
+        "INSERT INTO log.commands (id, body_hash, first_position, last_position)
+         SELECT gen_random_uuid(), sha256(''), position, position FROM log.events",
+        "ANALYZE log.events, log.streams, log.commands",
+        // What was filled in is on disk before anything is measured.
+        "CHECKPOINT",
+    ] {
+        sqlx::query(sql).execute(owner).await.expect("fill the log");
+    }
 }

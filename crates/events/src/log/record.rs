@@ -202,6 +202,10 @@ pub(super) mod tests {
         fn a_fact_comes_back_from_its_record_as_it_was(fact in facts(), log in any::<u128>()) {
             let log = Uuid::from_u128(log);
             let record = record(&fact, to_headers(&fact, log));
+            let headers = record.headers().unwrap();
+            let headers = headers.iter().map(|header| header.key.len() + header.value.unwrap_or_default().len());
+            let bytes = headers.sum::<usize>() + fact.subject.len() + fact.payload.len();
+            prop_assert_eq!(fact.encoded_bytes(), bytes);
             prop_assert_eq!(from_record(&record), Ok((log, fact)));
         }
     }

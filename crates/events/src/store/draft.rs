@@ -1,23 +1,27 @@
 //! A decided command on its way into the log: facts named, folded into their streams' states, sealed and measured.
 
+use std::io::{self, Write};
+
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::Value;
+use serde_json::ser::Formatter;
 use uuid::Uuid;
 
 use super::ExecuteError;
-use super::append::{MAX_ENVELOPE_BYTES, NewFact, Prepared, Write};
+use super::append::{self, MAX_ENVELOPE_BYTES, NewFact, Prepared};
 use super::execute::{Accepted, Command, Emit, Streams};
 use super::known::Left;
 use crate::decide::{self, Refusal};
-use crate::envelope::{Meta, Recorded};
+use crate::envelope::{Meta, Recorded, Sealed};
 use crate::fact::Fact;
 use crate::id::{EventId, Lane, Position, StreamKey};
 use crate::seal::{self, Key, Personal};
 
 /// Why a text is refused that Postgres could not hold.
 const NUL: &str = "a text holds the character NUL";
-/// What an envelope takes besides payload, meta, stream and subject, as Kafka headers; generously.
-const HEADER_BYTES: usize = 1024;
+/// Facts whose texts take less than this are not measured: there is room for what comes with them.
+const SMALL: usize = MAX_ENVELOPE_BYTES / 16;
 
 /// A command on its way into the log, and its facts as they will be read.
 pub(super) struct Draft {
@@ -63,7 +67,14 @@ impl Draft {
             draft.record(command, write, &meta, event_id, fact.clone());
             seal_in(&mut fact, event_id, key)?;
             let payload = fact.to_payload().map_err(|error| unrepresentable(&error))?;
-            check(&payload, &meta_text, &stream)?;
+            if has_nul(&payload) || has_nul(&meta_text) {
+                return Err(ExecuteError::Unrepresentable(NUL.to_owned()));
+            }
+            if payload.len() + meta_text.len() + stream.stream.len() + stream.subject.len() > SMALL
+            {
+                let recorded = draft.facts.last().expect("it was recorded above");
+                measure(recorded, &payload)?;
+            }
             let (fact_type, schema_version) = (fact.fact_type(), fact.schema_version());
             let meta = meta_text.clone();
             draft.prepared.facts.push(NewFact {
@@ -139,7 +150,7 @@ impl Draft {
             return Ok(place);
         }
         let row = streams.row(stream);
-        writes.push(Write {
+        writes.push(append::Write {
             key: stream.clone(),
             lane: Lane::of(command.id.tenant, &stream.subject),
             version: row.map_or(0, |row| row.version),
@@ -196,20 +207,66 @@ fn unrepresentable(error: &serde_json::Error) -> ExecuteError {
     ExecuteError::Unrepresentable(error.to_string())
 }
 
-/// Refuses before the log what the log or Kafka could not take.
-fn check(payload: &str, meta: &str, stream: &StreamKey) -> Result<(), ExecuteError> {
-    let bytes =
-        payload.len() + meta.len() + stream.stream.len() + stream.subject.len() + HEADER_BYTES;
-    if bytes > MAX_ENVELOPE_BYTES {
-        return Err(ExecuteError::TooLarge {
-            bytes,
-            limit: MAX_ENVELOPE_BYTES,
-        });
-    }
-    if has_nul(payload) || has_nul(meta) {
-        return Err(ExecuteError::Unrepresentable(NUL.to_owned()));
+/// Refuses before the log what would be too large for Kafka, however high its position.
+fn measure(recorded: &Recorded, payload: &str) -> Result<(), ExecuteError> {
+    let sealed = Sealed {
+        position: Position::END,
+        lane: recorded.lane,
+        tenant: recorded.tenant,
+        stream: recorded.stream.clone(),
+        version: recorded.version,
+        subject: recorded.subject.clone(),
+        fact_type: recorded.fact.fact_type().to_owned(),
+        schema_version: recorded.fact.schema_version(),
+        payload: stored(payload).map_err(|error| unrepresentable(&error))?,
+        meta: recorded.meta.clone(),
+        event_id: recorded.event_id,
+        recorded_at: DateTime::from_timestamp_nanos(1_000),
+    };
+    let (bytes, limit) = (sealed.encoded_bytes(), MAX_ENVELOPE_BYTES);
+    if bytes > limit {
+        return Err(ExecuteError::TooLarge { bytes, limit });
     }
     Ok(())
+}
+
+/// JSON text as jsonb gives it back: a space behind colons and commas, numbers in plain digits.
+fn stored(json: &str) -> Result<String, serde_json::Error> {
+    struct AsStored;
+    impl Formatter for AsStored {
+        fn begin_array_value<W: ?Sized + Write>(
+            &mut self,
+            out: &mut W,
+            first: bool,
+        ) -> io::Result<()> {
+            out.write_all(if first { b"" } else { b", " })
+        }
+        fn begin_object_key<W: ?Sized + Write>(
+            &mut self,
+            out: &mut W,
+            first: bool,
+        ) -> io::Result<()> {
+            out.write_all(if first { b"" } else { b", " })
+        }
+        fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+            out.write_all(b": ")
+        }
+        fn write_f64<W: ?Sized + Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
+            // With a fraction, as it was written, but never with an exponent.
+            let point = if value.fract() == 0.0 && value.abs() < 1e16 {
+                ".0"
+            } else {
+                ""
+            };
+            write!(out, "{value}{point}")
+        }
+    }
+    let value: Value = serde_json::from_str(json)?;
+    let mut out = Vec::with_capacity(json.len());
+    value.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut out, AsStored,
+    ))?;
+    Ok(String::from_utf8(out).expect("JSON text is UTF-8"))
 }
 
 /// Whether JSON text holds an escaped NUL, which jsonb does not take: `\u0000` behind an even number of backslashes.

@@ -1,10 +1,11 @@
 //! One way in: accepted once, refused without a trace, never changed afterwards.
 
 use events::decide::Refusal;
-use events::fact::post::ReactionAdded;
-use events::id::{Position, StreamKey};
+use events::fact::post::{PostPublished, ReactionAdded, Visibility};
+use events::id::{AssetId, Position, StreamKey};
 use events::store::{Emit, ExecuteError, LogError};
 use service::db::Role;
+use uuid::Uuid;
 
 use crate::support::{World, post, user};
 
@@ -96,6 +97,43 @@ async fn what_kafka_could_not_take_is_refused_before_the_log() {
         "{refused:?}"
     );
     assert_eq!(world.head().await, 0);
+}
+
+/// The limit is that of the record in Kafka, and Postgres hands out another text of the payload than it was given.
+#[tokio::test]
+async fn an_envelope_may_take_a_mebibyte_and_not_a_byte_more() {
+    let world = World::new().await;
+    let (limit, stream) = (1 << 20, StreamKey::post(post(1)));
+    // Many in a list, since each comes back with a space more.
+    let publish = async |rest: usize| {
+        let fact = PostPublished {
+            post: post(1),
+            author: user(1),
+            text: "Hola".into(),
+            place: None,
+            language: Some("q".repeat(rest)),
+            assets: vec![AssetId(Uuid::nil()); 15_000],
+            visibility: Visibility::Public,
+        };
+        let command = world.command(user(1), "publish", "k");
+        let decided = |_: &_| Ok(Emit::all(&stream, vec![fact.clone().into()]));
+        world
+            .log
+            .execute(&command, std::slice::from_ref(&stream), decided)
+            .await
+    };
+    let too_large = |refused| match refused {
+        Err(ExecuteError::TooLarge { bytes, limit: l }) => bytes - l,
+        other => panic!("{other:?}"),
+    };
+    let over = too_large(publish(limit / 2).await);
+    assert_eq!(too_large(publish(limit / 2 - over + 1).await), 1);
+    publish(limit / 2 - over).await.unwrap();
+    let mut stored = world.log.read(Position::START, 1).await.unwrap().remove(0);
+    // As it will be one day.
+    stored.position = Position::END;
+    let room = limit - stored.encoded_bytes();
+    assert!(room <= 7, "only a time may be shorter: {room}");
 }
 
 #[tokio::test]

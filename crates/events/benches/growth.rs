@@ -1,0 +1,98 @@
+//! How many facts a second 32 clients append to a log of ten million facts, and to one under a snapshot that has been open
+//! for two minutes, while they appended; what both are compared with is a log of a hundred thousand, in turns. Filling it takes
+//! a quarter of an hour.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "its table is for people")]
+
+#[path = "support/clients.rs"]
+mod clients;
+#[path = "support/filled.rs"]
+mod filled;
+mod support;
+
+use std::time::Duration;
+
+use events::id::TenantId;
+use events::store::Log;
+use testing::bench::{Row, publish};
+
+use clients::Clients;
+use filled::fill;
+use support::World;
+
+const SMALL: i64 = 100_000;
+const LARGE: i64 = 9_900_000;
+const ROUNDS: u64 = 5;
+const CLIENTS: usize = 32;
+const OPEN: Duration = Duration::from_mins(2);
+
+#[tokio::main]
+async fn main() {
+    let small = log_of(SMALL).await;
+    let large = log_of(LARGE).await;
+    let (mut few, mut many) = (vec![], vec![]);
+    for run in 0..ROUNDS {
+        few.push(uniform(&small, run).append().await);
+        many.push(uniform(&large, run).append().await);
+    }
+    let grown = row("10m facts", many, few);
+
+    let held = log_of(SMALL).await;
+    let mut snapshot = held.0.owner.begin().await.unwrap();
+    sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM log.log")
+        .execute(&mut *snapshot)
+        .await
+        .unwrap();
+    zipf(&held).append_for(OPEN).await;
+    let (mut few, mut under) = (vec![], vec![]);
+    for _ in 0..ROUNDS {
+        few.push(zipf(&small).append().await);
+        under.push(zipf(&held).append().await);
+    }
+    snapshot.rollback().await.unwrap();
+    let rows = [grown, row("old snapshot", under, few)];
+    println!("{}", publish("growth", &rows).unwrap());
+    for (world, ..) in [small, large, held] {
+        world.shutdown.finish(Duration::from_secs(10)).await;
+    }
+}
+
+fn row(case: &str, ours: Vec<f64>, small: Vec<f64>) -> Row {
+    Row {
+        case: case.to_owned(),
+        unit: "facts/s",
+        ours,
+        peer: ("none", None),
+        ceiling: ("a log of 100 k facts", Some(small)),
+    }
+}
+
+type Filled = (World, Log, TenantId);
+
+async fn log_of(facts: i64) -> Filled {
+    let world = World::new().await;
+    fill(&world.owner, facts).await;
+    let log = world.open().await;
+    let tenant = log.default_tenant().await.unwrap();
+    (world, log, tenant)
+}
+
+/// Clients with streams of their own, in each run others.
+fn uniform((_, log, tenant): &Filled, run: u64) -> Clients<'_> {
+    Clients {
+        log,
+        tenant: *tenant,
+        number: CLIENTS,
+        zipf: false,
+        run,
+    }
+}
+
+/// Clients that meet in the same streams, in each round again: those have many versions, which a snapshot keeps.
+fn zipf(filled: &Filled) -> Clients<'_> {
+    Clients {
+        zipf: true,
+        ..uniform(filled, ROUNDS)
+    }
+}
