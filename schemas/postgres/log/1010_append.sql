@@ -30,6 +30,9 @@ ALTER TABLE log.commands
 --
 -- A plan is kept for a session's life. Made while a table is empty or not analysed it would read all of it for each batch,
 -- for ever; there is an index for each look, so plans are held to them.
+-- Who may append stays as it is: nobody, while an import is unfinished.
+SELECT set_config('cinelog.open', has_function_privilege('cinelog_api', p.oid, 'EXECUTE')::text, true)
+FROM pg_proc p WHERE p.proname = 'append' AND p.pronamespace = 'log'::regnamespace;
 DROP FUNCTION log.append;
 CREATE FUNCTION log.append(
     s_tenant uuid[], s_id text[], s_subject text[], s_lane smallint[], s_before bigint[], s_after bigint[], s_state text[],
@@ -123,5 +126,9 @@ BEGIN
     SELECT last_one, moment, NULL::int, NULL::bigint, NULL::boolean, NULL::int, NULL::bigint, NULL::bigint, NULL::boolean;
 END $$;
 REVOKE ALL ON FUNCTION log.append FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION log.append TO cinelog_api, cinelog_transcoder;
+DO $$ BEGIN
+    IF current_setting('cinelog.open')::boolean THEN
+        GRANT EXECUTE ON FUNCTION log.append TO cinelog_api, cinelog_transcoder;
+    END IF;
+END $$;
 RESET ROLE;

@@ -1,7 +1,7 @@
 //! One batch of commands as calls of `log.append`: one, when its streams are as presumed, or one more after it has been told.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::append::{Prepared, Verdict};
@@ -10,7 +10,7 @@ use super::known::Epoch;
 use crate::id::Position;
 
 /// What `log.append` says: where rank 0 would be and when, or how a stream or a command stands.
-#[derive(sqlx::FromRow)]
+#[derive(Default, sqlx::FromRow)]
 struct Row {
     base: Option<i64>,
     recorded_at: Option<DateTime<Utc>>,
@@ -33,26 +33,43 @@ pub(super) async fn append(
     heads: &mut Heads,
     known: Position,
 ) -> Result<Vec<Verdict>, sqlx::Error> {
-    let mut told = Told::default();
+    let told = Told::default();
+    let judged = Judged::new(commands, epoch, heads, &told);
+    let mut told = match call(connection, commands, &judged, told, known).await? {
+        Answer::Written(row) => {
+            heads.keep(&judged);
+            return verdicts(&judged, &row).ok_or_else(senseless);
+        }
+        Answer::Told(told) => told,
+    };
+    // Another process was faster. In one transaction, so that streams stay as they are told: this batch comes to its end
+    // however fast the others are.
+    let mut tx = connection.begin().await?;
     loop {
         let judged = Judged::new(commands, epoch, heads, &told);
-        let rows = call(connection, commands, &judged, &told, known).await?;
-        if let [
-            only @ Row {
-                stream: None,
-                command: None,
-                ..
-            },
-        ] = &rows[..]
-        {
-            heads.keep(&judged);
-            return verdicts(&judged, only).ok_or_else(senseless);
-        }
-        // Each time another process was faster, which therefore has gone on.
-        let repeats = std::mem::take(&mut told.repeats);
-        told = tell(rows, judged.streams.len()).ok_or_else(senseless)?;
-        told.repeats.extend(repeats);
+        // What nobody won rests on what was told under the locks.
+        let row = if judged.winners.is_empty() {
+            Row::default()
+        } else {
+            match call(&mut tx, commands, &judged, told, known).await? {
+                Answer::Written(row) => row,
+                Answer::Told(again) => {
+                    told = again;
+                    continue;
+                }
+            }
+        };
+        tx.commit().await?;
+        heads.keep(&judged);
+        return verdicts(&judged, &row).ok_or_else(senseless);
     }
+}
+
+enum Answer {
+    /// All of it: where rank 0 is, and when.
+    Written(Row),
+    /// Nothing.
+    Told(Told),
 }
 
 fn senseless() -> sqlx::Error {
@@ -99,11 +116,11 @@ async fn call(
     connection: &mut PgConnection,
     commands: &[Prepared],
     judged: &Judged<'_>,
-    told: &Told,
+    told: Told,
     known: Position,
-) -> Result<Vec<Row>, sqlx::Error> {
-    let args = Arguments::of(commands, judged, told);
-    sqlx::query_as(
+) -> Result<Answer, sqlx::Error> {
+    let args = Arguments::of(commands, judged, &told);
+    let mut rows: Vec<Row> = sqlx::query_as(
         "SELECT base, recorded_at, stream, version, same_subject, command, first_position, last_position, same_body
          FROM log.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
     )
@@ -127,7 +144,16 @@ async fn call(
     .bind(args.f_event)
     .bind(known)
     .fetch_all(connection)
-    .await
+    .await?;
+    if let [only] = &mut rows[..]
+        && only.stream.is_none()
+        && only.command.is_none()
+    {
+        return Ok(Answer::Written(std::mem::take(only)));
+    }
+    let mut again = tell(rows, judged.streams.len()).ok_or_else(senseless)?;
+    again.repeats.extend(told.repeats);
+    Ok(Answer::Told(again))
 }
 
 /// The parameters of `log.append`, column by column.

@@ -1,6 +1,6 @@
 //! What an import does to Postgres.
 //!
-//! Locks are taken in the order of `log.append`: command ids, streams sorted, last the log.
+//! Locks are taken in the order of `log.append`: streams sorted, last the log.
 
 use std::collections::BTreeMap;
 

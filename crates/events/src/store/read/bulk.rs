@@ -46,6 +46,7 @@ impl Bulk {
         after: Position,
         positions: i64,
     ) -> Result<Page, LogError> {
+        let positions = positions.max(1);
         let mut page = match self.rest.take().filter(|(at, _)| *at == after) {
             Some((_, rest)) => rest,
             None => self.next(pool, after, positions).await?,
@@ -70,10 +71,16 @@ impl Bulk {
         if let Some(mut ahead) = self.ahead.take().filter(|ahead| ahead.after == after)
             && let Some(page) = ahead.pages.recv().await
         {
-            let page = page?;
-            ahead.after = page.seen;
-            self.ahead = Some(ahead);
-            return Ok(page);
+            match page {
+                Ok(page) => {
+                    ahead.after = page.seen;
+                    self.ahead = Some(ahead);
+                    return Ok(page);
+                }
+                Err(error @ (LogError::TooOld { .. } | LogError::Gap { .. })) => return Err(error),
+                // The connection was lost while a page was worked on, say. What lasts, the next statement finds too.
+                Err(error) => tracing::debug!(%error, "not read ahead"),
+            }
         }
         let limits = Limits::BULK.within(positions.min(WORTH));
         let page = page(pool, after, &Filter::default(), limits).await?;
@@ -180,7 +187,7 @@ async fn rows(
         if bytes >= Limits::BULK.bytes {
             return Ok((facts, false));
         }
-        // Postgres sends a row a message; that is a habit, no promise.
+        // Postgres sends a row a message, the header with the first; that rows are whole is a habit, no promise.
         let mut row = part;
         if !text.is_empty() {
             text.extend_from_slice(&row);
