@@ -10,6 +10,8 @@
 
 #[path = "support/clients.rs"]
 mod clients;
+#[path = "support/reaction.rs"]
+mod reaction;
 mod support;
 
 use std::time::{Duration, Instant};

@@ -7,21 +7,23 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+#[path = "support/reaction.rs"]
+mod reaction;
 mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use events::fact::post::ReactionAdded;
-use events::id::{CommandId, EventId, Lane, Position, PostId, StreamKey, TenantId, UserId};
+use events::id::{EventId, Lane, Position, PostId, TenantId};
 use events::source::{LaneStart, Source};
-use events::store::{Append, Command, Expected, Log, Wake};
+use events::store::{Expected, Log, Wake};
 use serde_json::{Value, json};
 use service::db::Role;
 use testing::bench::{Row, publish};
 use testing::peer::{EMMETT, EVENTSOURCING, MESSAGE_DB, Peer};
 use uuid::Uuid;
 
+use reaction::reaction;
 use support::World;
 
 const WRITERS: usize = 32;
@@ -116,34 +118,13 @@ async fn write(log: Log, tenant: TenantId, writer: usize) -> Vec<EventId> {
     let mut ids = vec![];
     for n in 0..FACTS / WRITERS {
         let post = PostId(Uuid::from_u64_pair(writer as u64, (n % 10) as u64));
-        let user = UserId(Uuid::from_u128(1));
-        let fact = ReactionAdded {
-            post,
-            comment: None,
-            user,
-            kind: "x".repeat(186),
-        };
-        let command = Command {
-            id: CommandId {
-                tenant,
-                actor: user,
-                route: "bench".to_owned(),
-                key: format!("{writer}-{n}"),
-            },
-            body_hash: [0; 32],
-            correlation: None,
-            cause: None,
-        };
         let before = i64::try_from(n / 10).unwrap();
-        let append = Append {
-            stream: StreamKey::post_reaction(post, user),
-            expected: if before == 0 {
-                Expected::NoStream
-            } else {
-                Expected::Exact(before)
-            },
-            facts: vec![fact.into()],
+        let expected = if before == 0 {
+            Expected::NoStream
+        } else {
+            Expected::Exact(before)
         };
+        let (command, append) = reaction(tenant, post, format!("{writer}-{n}"), expected);
         let accepted = log.append(&command, vec![append]).await.unwrap();
         ids.extend(accepted.facts.iter().map(|fact| fact.event_id));
     }

@@ -9,6 +9,8 @@
 mod clients;
 #[path = "support/filled.rs"]
 mod filled;
+#[path = "support/reaction.rs"]
+mod reaction;
 mod support;
 
 use std::time::Duration;

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use events::fact::post::ReactionAdded;
-use events::id::{CommandId, PostId, StreamKey, TenantId, UserId};
-use events::store::{Append, Command, ExecuteError, Expected, Log};
+use events::id::{PostId, TenantId};
+use events::store::{ExecuteError, Expected, Log};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
+
+use crate::reaction::reaction;
 
 /// How long they append.
 pub(crate) const ROUND: Duration = Duration::from_secs(2);
@@ -112,29 +113,8 @@ impl Client {
 
     async fn append(&mut self, stream: usize, expected: Expected) -> Result<i64, ExecuteError> {
         let post = PostId(Uuid::from_u64_pair(self.run, stream as u64));
-        let user = UserId(Uuid::from_u128(1));
-        let fact = ReactionAdded {
-            post,
-            comment: None,
-            user,
-            kind: "x".repeat(186),
-        };
-        let command = Command {
-            id: CommandId {
-                tenant: self.tenant,
-                actor: user,
-                route: "bench".to_owned(),
-                key: Uuid::from_u128(self.chance.random()).to_string(),
-            },
-            body_hash: [0; 32],
-            correlation: None,
-            cause: None,
-        };
-        let append = Append {
-            stream: StreamKey::post_reaction(post, user),
-            expected,
-            facts: vec![fact.into()],
-        };
+        let key = Uuid::from_u128(self.chance.random()).to_string();
+        let (command, append) = reaction(self.tenant, post, key, expected);
         let accepted = self.log.append(&command, vec![append]).await?;
         Ok(accepted.last().unwrap().version)
     }
