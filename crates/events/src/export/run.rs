@@ -142,11 +142,13 @@ async fn write(
     while after < span.last {
         let limits = Limits::BULK.within(span.last.0 - after.0);
         let page = tokio::select! {
-            page = reader.page(after, &filter, limits) => page?,
+            // Pages that were read ahead are there at once: who stops is heard before them.
+            biased;
             () = shutdown.cancelled() => {
                 let segments = manifest.segments.len();
                 return Err(ExportError::Stopped { segments });
             }
+            page = reader.page(after, &filter, limits) => page?,
         };
         if page.seen == after {
             // A log that was restored may end before the plan does.
