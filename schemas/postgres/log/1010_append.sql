@@ -1,5 +1,5 @@
--- The only way to write the log, made anew: the writer judges its batch, and one call confirms what it presumed and
--- writes, or says what is so and writes nothing (ADR 10).
+-- The only way to write the log, made anew: the writer judges its batch, and one call writes it if all is as presumed
+-- (ADR 10).
 SET LOCAL ROLE cinelog_log_owner;
 
 -- An acceptance is found by its command's hash, as `CommandId::hash` makes it: sixteen bytes to compare, log and keep.
@@ -13,119 +13,134 @@ ALTER TABLE log.commands
     ALTER COLUMN first_position SET NOT NULL, ALTER COLUMN last_position SET NOT NULL,
     RESET (fillfactor);
 
--- Streams come sorted and each once, with the version that each is presumed to have and will have, and the state that
--- its new facts fold into (null: unchanged); then commands, which are there already or not: those that win have the ranks of
--- their first and last fact; then the winners' facts in order. Indices and ranks count from 1.
+-- Who may append stays as it is: nobody, while an import is unfinished.
+SELECT set_config('cinelog.open', has_function_privilege('cinelog_api', p.oid, 'EXECUTE')::text, true)
+FROM pg_proc p WHERE p.proname = 'append' AND p.pronamespace = 'log'::regnamespace;
+DROP FUNCTION log.append;
+
+-- Streams come sorted and each once: those that are written, with the version that each is presumed to have and will have,
+-- and the state that its new facts fold into (null: unchanged). Then the commands that win, with the ranks of their first
+-- and last fact; their facts in order; and what it rests on that others lose: they have not been accepted before, and these
+-- streams have these versions. Indices and ranks count from 1.
 --
--- If every stream is as presumed and no command has been accepted before, all of it is written, and one row says at
--- which position rank 0 would be, and when. Otherwise nothing is, and there is a row for each stream (its version; whether
--- its subject is the one named) and each command accepted before (its positions; whether it asked the same).
+-- If all of that is so, it is written: `base` is the position that rank 0 would have. Otherwise nothing is.
+--
+-- Nothing is looked up that writing finds out: a stream is updated where it has the version, and an insert fails where
+-- another has come before.
 --
 -- Lock order: the caller's rows, streams, and last the log lock. It is taken in one statement and the numbering reads in
 -- a later one, whose snapshot therefore sees every position given before. Postgres frees the lock only after the commit
 -- is visible: positions are dense and in commit order.
 --
--- New streams and command ids are inserted under the log lock. Nobody else can be inserting then, so nothing waits; whoever
--- was overtaken since its look fails on the primary key, and the whole batch comes again.
+-- New streams and command ids are inserted under the log lock. Nobody else can be inserting then, so nothing waits. Nor can
+-- anybody commit a stream, so what losing rests on is read there.
 --
 -- A plan is kept for a session's life. Made while a table is empty or not analysed it would read all of it for each batch,
 -- for ever; there is an index for each look, so plans are held to them.
--- Who may append stays as it is: nobody, while an import is unfinished.
-SELECT set_config('cinelog.open', has_function_privilege('cinelog_api', p.oid, 'EXECUTE')::text, true)
-FROM pg_proc p WHERE p.proname = 'append' AND p.pronamespace = 'log'::regnamespace;
-DROP FUNCTION log.append;
 CREATE FUNCTION log.append(
     s_tenant uuid[], s_id text[], s_subject text[], s_lane smallint[], s_before bigint[], s_after bigint[], s_state text[],
     c_id uuid[], c_hash bytea[], c_first int[], c_last int[],
     f_stream int[], f_version bigint[], f_type text[], f_schema smallint[], f_payload text[], f_meta text[], f_event uuid[],
-    known_position bigint
-) RETURNS TABLE (base bigint, recorded_at timestamptz,
-                 stream int, version bigint, same_subject boolean,
-                 command int, first_position bigint, last_position bigint, same_body boolean)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    l_command uuid[], l_tenant uuid[], l_id text[], l_version bigint[],
+    known_position bigint,
+    OUT done boolean, OUT base bigint, OUT recorded_at timestamptz
+)   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    found     int[];                         -- the streams that are there already
-    places    tid[];                         -- where they lie; locked, they stay there
-    versions  bigint[];
-    subjects  boolean[];
-    repeats   int[];                         -- the commands that have been accepted before
-    as_told   bigint;                        -- of the streams that are there, those that are as presumed
-    n         bigint := cardinality(f_stream);
-    last_one  bigint;
-    moment    timestamptz;
+    n       int := cardinality(f_stream);
+    old     int := cardinality(s_before) - cardinality(array_positions(s_before, 0::bigint));
+    rows    int;
+    nothing text;
+    fault   text;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'log.append needs READ COMMITTED, its numbering reads in a snapshot newer than its lock';
     END IF;
 
-    SELECT array_agg(l.i), array_agg(l.place), array_agg(l.version), array_agg(l.same_subject),
-           count(*) FILTER (WHERE l.version = l.before AND (l.same_subject OR l.gets_nothing))
-    INTO found, places, versions, subjects, as_told
-    FROM (
-        SELECT t.ctid AS place, t.version, t.subject = u.subject AS same_subject,
-               u.before, u.after = u.before AS gets_nothing, u.i::int
-        FROM unnest(s_tenant, s_id, s_subject, s_before, s_after) WITH ORDINALITY
-             AS u(tenant, stream_id, subject, before, after, i)
-        JOIN log.streams t ON t.tenant = u.tenant AND t.stream_id = u.stream_id
-        ORDER BY u.i
-        FOR UPDATE OF t
-    ) l;
-    SELECT array_agg(u.i::int) INTO repeats
-    FROM unnest(c_id) WITH ORDINALITY AS u(id, i) JOIN log.commands c ON c.id = u.id;
-
-    IF repeats IS NOT NULL OR as_told <> COALESCE(cardinality(found), 0)
-        OR as_told <> cardinality(s_before) - cardinality(array_positions(s_before, 0::bigint)) THEN
-        RETURN QUERY
-        SELECT NULL::bigint, NULL::timestamptz, u.i::int, COALESCE(l.version, 0), COALESCE(l.same_subject, true),
-               NULL::int, NULL::bigint, NULL::bigint, NULL::boolean
-        FROM unnest(s_id) WITH ORDINALITY AS u(stream_id, i)
-        LEFT JOIN unnest(found, versions, subjects) AS l(i, version, same_subject) ON l.i = u.i
-        UNION ALL
-        SELECT NULL, NULL, NULL, NULL, NULL, u.i::int, c.first_position, c.last_position, c.body_hash = u.hash
-        FROM unnest(c_id, c_hash) WITH ORDINALITY AS u(id, hash, i) JOIN log.commands c ON c.id = u.id;
-        RETURN;
+    -- Either way streams are locked first: an import that closes the log waits for that.
+    IF old = 0 THEN
+        LOCK TABLE log.streams IN ROW EXCLUSIVE MODE;
+    ELSE
+        UPDATE log.streams t SET version = s_after[i], state = COALESCE(s_state[i]::jsonb, t.state)
+        FROM generate_series(1, cardinality(s_id)) AS i
+        WHERE s_before[i] > 0 AND t.tenant = s_tenant[i] AND t.stream_id = s_id[i]
+          AND t.version = s_before[i] AND t.subject = s_subject[i];
+        GET DIAGNOSTICS rows = ROW_COUNT;
+        IF rows < old THEN
+            RAISE unique_violation USING TABLE = 'streams';
+        END IF;
     END IF;
-
     IF n > 0 THEN
-        IF as_told > 0 THEN
-            UPDATE log.streams t SET version = s_after[u.i], state = COALESCE(s_state[u.i]::jsonb, t.state)
-            FROM unnest(found, places) AS u(i, place)
-            WHERE t.ctid = u.place AND s_after[u.i] > s_before[u.i];
-        END IF;
-
-        PERFORM pg_advisory_xact_lock(7157201440951);
-        SELECT greatest(COALESCE(e.position, 0), l.floor - 1), greatest(e.recorded_at, clock_timestamp())
-        INTO last_one, moment
-        FROM log.log l LEFT JOIN LATERAL (
-            SELECT e.position, e.recorded_at FROM log.events e WHERE e.position >= known_position
-            ORDER BY e.position DESC LIMIT 1
-        ) e ON true;
-
-        IF as_told < cardinality(s_id) THEN
-            INSERT INTO log.streams (tenant, stream_id, subject, lane, version, state)
-            SELECT u.tenant, u.stream_id, u.subject, u.lane, u.after, COALESCE(u.state::jsonb, '{}')
-            FROM unnest(s_tenant, s_id, s_subject, s_lane, s_before, s_after, s_state)
-                 AS u(tenant, stream_id, subject, lane, before, after, state)
-            WHERE u.before = 0 AND u.after > 0;
-        END IF;
-        INSERT INTO log.commands (id, body_hash, first_position, last_position, accepted_at)
-        SELECT u.id, u.hash, last_one + u.first, last_one + u.last, clock_timestamp()
-        FROM unnest(c_id, c_hash, c_first, c_last) AS u(id, hash, first, last)
-        WHERE u.first IS NOT NULL;
-        INSERT INTO log.events (position, lane, tenant, stream_id, version, type, schema_version, subject, payload, meta,
-                                event_id, recorded_at)
-        SELECT last_one + u.rank, s_lane[u.stream], s_tenant[u.stream], s_id[u.stream], u.version, u.type, u.schema,
-               s_subject[u.stream], u.payload::jsonb, u.meta::jsonb, u.event, moment
-        FROM unnest(f_stream, f_version, f_type, f_schema, f_payload, f_meta, f_event) WITH ORDINALITY
-             AS u(stream, version, type, schema, payload, meta, event, rank);
-        PERFORM pg_notify('cinelog_log', (last_one + n)::text);
+        nothing := pg_advisory_xact_lock(7157201440951);
     END IF;
-    RETURN QUERY
-    SELECT last_one, moment, NULL::int, NULL::bigint, NULL::boolean, NULL::int, NULL::bigint, NULL::bigint, NULL::boolean;
+    IF cardinality(l_command) > 0 AND (
+        EXISTS (SELECT FROM generate_series(1, cardinality(l_command)) AS i JOIN log.commands c ON c.id = l_command[i])
+        OR EXISTS (SELECT FROM generate_series(1, cardinality(l_id)) AS i
+                   LEFT JOIN log.streams t ON t.tenant = l_tenant[i] AND t.stream_id = l_id[i]
+                   WHERE COALESCE(t.version, 0) <> l_version[i])
+    ) THEN
+        RAISE unique_violation USING TABLE = 'streams';
+    END IF;
+    IF n > 0 THEN
+        WITH head AS MATERIALIZED (
+            SELECT greatest(COALESCE(e.position, 0), l.floor - 1) AS base,
+                   greatest(e.recorded_at, clock_timestamp()) AS moment
+            FROM log.log l LEFT JOIN LATERAL (
+                SELECT e.position, e.recorded_at FROM log.events e WHERE e.position >= known_position
+                ORDER BY e.position DESC LIMIT 1
+            ) e ON true
+        ), streams AS (
+            INSERT INTO log.streams (tenant, stream_id, subject, lane, version, state)
+            SELECT s_tenant[i], s_id[i], s_subject[i], s_lane[i], s_after[i], COALESCE(s_state[i]::jsonb, '{}')
+            FROM generate_series(1, cardinality(s_id)) AS i
+            WHERE s_before[i] = 0
+        ), commands AS (
+            INSERT INTO log.commands (id, body_hash, first_position, last_position, accepted_at)
+            SELECT c_id[i], c_hash[i], h.base + c_first[i], h.base + c_last[i], clock_timestamp()
+            FROM head h, generate_series(1, cardinality(c_id)) AS i
+        ), events AS (
+            INSERT INTO log.events (position, lane, tenant, stream_id, version, type, schema_version, subject, payload, meta,
+                                    event_id, recorded_at)
+            SELECT h.base + i, s_lane[f_stream[i]], s_tenant[f_stream[i]], s_id[f_stream[i]], f_version[i], f_type[i], f_schema[i],
+                   s_subject[f_stream[i]], f_payload[i]::jsonb, f_meta[i]::jsonb, f_event[i], h.moment
+            FROM head h, generate_series(1, n) AS i
+        )
+        SELECT h.base, h.moment INTO base, recorded_at FROM head h;
+        nothing := pg_notify('cinelog_log', (base + n)::text);
+    END IF;
+    done := true;
+EXCEPTION WHEN unique_violation THEN
+    GET STACKED DIAGNOSTICS fault = TABLE_NAME;
+    -- A fact that is there already is no matter of who came first.
+    IF fault NOT IN ('streams', 'commands') THEN
+        RAISE;
+    END IF;
+    done := false;
 END $$;
-REVOKE ALL ON FUNCTION log.append FROM PUBLIC;
+
+-- How streams and commands stand, for a batch that presumed otherwise: a row for each stream that is there (its version;
+-- whether its subject is the one named) and each command that has been accepted before (its positions; whether it asked the
+-- same). Streams come sorted and each once, and stay locked.
+CREATE FUNCTION log.look(s_tenant uuid[], s_id text[], s_subject text[], c_id uuid[], c_hash bytea[])
+    RETURNS TABLE (stream int, version bigint, same_subject boolean,
+                   command int, first_position bigint, last_position bigint, same_body boolean)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT u.i::int, t.version, t.subject = u.subject, NULL::int, NULL::bigint, NULL::bigint, NULL::boolean
+    FROM unnest(s_tenant, s_id, s_subject) WITH ORDINALITY AS u(tenant, stream_id, subject, i)
+    JOIN log.streams t ON t.tenant = u.tenant AND t.stream_id = u.stream_id
+    ORDER BY u.i
+    FOR UPDATE OF t;
+    RETURN QUERY
+    SELECT NULL::int, NULL::bigint, NULL::boolean, u.i::int, c.first_position, c.last_position, c.body_hash = u.hash
+    FROM unnest(c_id, c_hash) WITH ORDINALITY AS u(id, hash, i) JOIN log.commands c ON c.id = u.id;
+END $$;
+REVOKE ALL ON FUNCTION log.append, log.look FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION log.look TO cinelog_api, cinelog_transcoder;
 DO $$ BEGIN
     IF current_setting('cinelog.open')::boolean THEN
         GRANT EXECUTE ON FUNCTION log.append TO cinelog_api, cinelog_transcoder;

@@ -6,7 +6,7 @@ pub(super) enum Failure {
     NoRoom,
     /// A value that Postgres does not take, of class 22 or 23: find whose it is.
     Data,
-    /// A deadlock, a serialization failure, no room, or another was faster: the same again.
+    /// A deadlock, a serialization failure, or no room: the same again.
     Repeat,
     /// Nobody may append: an import was begun and has not ended.
     Closed,
@@ -26,11 +26,7 @@ impl Failure {
             code if code.starts_with("53") || code.starts_with("58") => Self::Repeat,
             // A check without a name is that of the partitions.
             "23514" if error.constraint().is_none() => Self::NoRoom,
-            // Another transaction has accepted the command, or begun the stream, since this one looked.
-            "23505" if matches!(error.constraint(), Some("commands_pkey" | "streams_pkey")) => {
-                Self::Repeat
-            }
-            // Nothing else that a command says collides: the numbering has met positions that this connection did not
+            // Nothing that a command says collides: the numbering has met positions that this connection did not
             // know of.
             "23505" => Self::Other,
             // What an index cannot hold is the command's fault, as a value out of range is.

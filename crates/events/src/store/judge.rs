@@ -1,4 +1,4 @@
-//! Judges a batch over what its streams are presumed to be; `log.append` confirms that, or says what is so.
+//! Judges a batch over what its streams are presumed to be; `log.append` confirms that, or `log.look` says what is so.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -44,7 +44,7 @@ impl Heads {
     }
 }
 
-/// What the log says instead of writing.
+/// What `log.look` says.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// Of each stream, in the batch's order: its version, and whether its subject is the one named.
@@ -64,7 +64,8 @@ pub(super) struct Stream<'a> {
     pub(super) after: i64,
     pub(super) state: Option<&'a str>,
     same_subject: bool,
-    presumed: bool,
+    /// Whether a verdict rests on the version before.
+    pub(super) presumed: bool,
 }
 
 /// A fact of a command that wins.

@@ -64,7 +64,7 @@ pub(super) async fn fence(
     sqlx::query("REVOKE EXECUTE ON FUNCTION log.append FROM cinelog_api, cinelog_transcoder")
         .execute(&mut *tx)
         .await?;
-    // Waits for appends under way: each locks its streams first.
+    // Waits for appends under way: each locks streams first.
     sqlx::query("LOCK TABLE log.streams IN EXCLUSIVE MODE")
         .execute(&mut *tx)
         .await?;
