@@ -47,21 +47,56 @@ pub enum Refusal {
 }
 
 /// The state that `fact` leads to in `stream`, whose name says of what kind it is. Null is the state before everything.
-pub fn fold(stream: &str, state: Value, event: EventId, fact: &Fact) -> Value {
-    fn step<S: State>(state: Value, event: EventId, fact: &Fact) -> Value {
-        let mut typed: S = serde_json::from_value(state).unwrap_or_default();
-        typed.fold(event, fact);
-        serde_json::to_value(typed).unwrap_or_default()
+pub fn fold(
+    stream: &str,
+    state: Value,
+    event: EventId,
+    fact: &Fact,
+) -> Result<Value, serde_json::Error> {
+    match Kind::of(stream) {
+        Some(kind) => (kind.fold)(state, event, fact),
+        None => Ok(state),
     }
-    match stream.split_once('-').map(|(kind, _)| kind) {
-        Some("asset") => step::<asset::AssetState>(state, event, fact),
-        Some("user") => step::<user::UserState>(state, event, fact),
-        Some("post") => step::<post::PostState>(state, event, fact),
-        Some("comment") => step::<comment::CommentState>(state, event, fact),
-        Some("reaction") => step::<reaction::ReactionState>(state, event, fact),
-        Some("follow") => step::<follow::FollowState>(state, event, fact),
-        Some("match") => step::<pairing::PairingState>(state, event, fact),
-        _ => state,
+}
+
+/// Whether `stream`'s kept state reads as what its name says.
+pub fn check(stream: &str, state: &Value) -> Result<(), serde_json::Error> {
+    Kind::of(stream).map_or(Ok(()), |kind| (kind.check)(state))
+}
+
+/// What is done with states of a kind.
+struct Kind {
+    fold: fn(Value, EventId, &Fact) -> Result<Value, serde_json::Error>,
+    check: fn(&Value) -> Result<(), serde_json::Error>,
+}
+
+impl Kind {
+    fn of(stream: &str) -> Option<Self> {
+        Some(match stream.split_once('-')?.0 {
+            "asset" => Self::with::<asset::AssetState>(),
+            "user" => Self::with::<user::UserState>(),
+            "post" => Self::with::<post::PostState>(),
+            "comment" => Self::with::<comment::CommentState>(),
+            "reaction" => Self::with::<reaction::ReactionState>(),
+            "follow" => Self::with::<follow::FollowState>(),
+            "match" => Self::with::<pairing::PairingState>(),
+            _ => return None,
+        })
+    }
+
+    fn with<S: State>() -> Self {
+        Self {
+            fold: |state, event, fact| {
+                let mut typed: S = if state.is_null() {
+                    S::default()
+                } else {
+                    serde_json::from_value(state)?
+                };
+                typed.fold(event, fact);
+                serde_json::to_value(typed)
+            },
+            check: |state| S::deserialize(state).map(drop),
+        }
     }
 }
 

@@ -132,7 +132,12 @@ async fn look(
     .bind(streams().map(|(_, key)| &*key.stream).collect::<Vec<_>>())
     .bind(streams().map(|(_, key)| &*key.subject).collect::<Vec<_>>())
     .bind(commands.iter().map(|c| c.id).collect::<Vec<_>>())
-    .bind(commands.iter().map(|c| &c.body_hash[..]).collect::<Vec<_>>())
+    .bind(
+        commands
+            .iter()
+            .map(|c| &c.body_hash[..])
+            .collect::<Vec<_>>(),
+    )
     .fetch_all(connection)
     .await?;
     tell(rows, judged.streams.len()).ok_or_else(senseless)

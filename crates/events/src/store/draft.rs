@@ -8,10 +8,10 @@ use serde_json::Value;
 use serde_json::ser::Formatter;
 use uuid::Uuid;
 
-use super::ExecuteError;
 use super::append::{self, MAX_ENVELOPE_BYTES, NewFact, Prepared};
 use super::execute::{Accepted, Command, Emit, Streams};
 use super::known::Left;
+use super::{ExecuteError, LogError};
 use crate::decide::{self, Refusal};
 use crate::envelope::{Meta, Recorded, Sealed};
 use crate::fact::Fact;
@@ -63,7 +63,8 @@ impl Draft {
             let event_id = EventId(Uuid::now_v7());
             let write = draft.place(command, &stream, streams)?;
             let before = std::mem::take(&mut draft.states[write]);
-            draft.states[write] = decide::fold(&stream.stream, before, event_id, &fact);
+            draft.states[write] = decide::fold(&stream.stream, before, event_id, &fact)
+                .map_err(|source| LogError::state(&stream.stream, source))?;
             draft.record(command, write, &meta, event_id, fact.clone());
             seal_in(&mut fact, event_id, key)?;
             let payload = fact.to_payload().map_err(|error| unrepresentable(&error))?;

@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::failure::Failure;
 use super::judge::Heads;
 use super::known::Epoch;
-use super::{ExecuteError, Log, StreamRow, batch};
+use super::{ExecuteError, Log, LogError, StreamRow, batch};
 use crate::decide::{Refusal, State};
 use crate::envelope::Recorded;
 use crate::fact::Fact;
@@ -405,7 +405,7 @@ async fn look(
     id: &CommandId,
     streams: &[StreamKey],
     epoch: Epoch,
-) -> Result<(Streams, Option<Acceptance>), sqlx::Error> {
+) -> Result<(Streams, Option<Acceptance>), LogError> {
     type Row = (
         Option<String>,
         Option<String>,
@@ -430,18 +430,15 @@ async fn look(
     let accepted = rows
         .first()
         .and_then(|row| Some((Position(row.4?), Position(row.5?), row.6.clone()?)));
-    let rows = rows
-        .into_iter()
-        .filter_map(|(stream, subject, version, state, ..)| {
-            Some((
-                stream?,
-                StreamRow {
-                    subject: subject?,
-                    version: version?,
-                    state: state?,
-                },
-            ))
-        });
-    let rows = rows.collect();
-    Ok((Streams { rows, epoch }, accepted))
+    let mut found = Streams::none(epoch);
+    for (stream, subject, version, state, ..) in rows {
+        let (Some(stream), Some(subject), Some(version), Some(state)) =
+            (stream, subject, version, state)
+        else {
+            continue;
+        };
+        let row = StreamRow::checked(&stream, subject, version, state)?;
+        found.rows.insert(stream, row);
+    }
+    Ok((found, accepted))
 }

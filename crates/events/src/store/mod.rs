@@ -32,7 +32,7 @@ pub use wake::Wake;
 pub(crate) use read::{COLUMNS, open as read_open, sealed_from};
 
 use crate::archive::ArchiveError;
-use crate::decide::{Refusal, State};
+use crate::decide::{self, Refusal, State};
 use crate::id::TenantId;
 use crate::seal::SealError;
 use crate::upcast::{self, BrokenChain, ReadError};
@@ -61,6 +61,16 @@ pub enum LogError {
         asked: i64,
         /// The lowest position kept.
         floor: i64,
+    },
+    /// A stream's kept state makes no sense.
+    #[error(
+        "the state kept of stream {stream} does not read ({source}): `cinelog verify` tells where the log and it differ"
+    )]
+    State {
+        /// The stream.
+        stream: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
     },
     /// A stream's facts begin later than was asked for.
     #[error(
@@ -176,6 +186,15 @@ impl From<LogError> for ExecuteError {
     }
 }
 
+impl LogError {
+    pub(crate) fn state(stream: &str, source: serde_json::Error) -> Self {
+        Self::State {
+            stream: stream.to_owned(),
+            source,
+        }
+    }
+}
+
 /// One stream as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamRow {
@@ -188,9 +207,28 @@ pub struct StreamRow {
 }
 
 impl StreamRow {
-    /// The state as its decider knows it; a state that does not read is as good as none.
+    /// The row of `stream` as it was read; an error where its state makes no sense, which nothing may be decided over.
+    fn checked(
+        stream: &str,
+        subject: String,
+        version: i64,
+        state: Value,
+    ) -> Result<Self, LogError> {
+        decide::check(stream, &state).map_err(|source| LogError::state(stream, source))?;
+        Ok(Self {
+            subject,
+            version,
+            state,
+        })
+    }
+
+    /// The state as its decider knows it.
+    ///
+    /// # Panics
+    ///
+    /// Where the stream's name says another kind.
     pub fn state<S: State>(&self) -> S {
-        serde_json::from_value(self.state.clone()).unwrap_or_default()
+        S::deserialize(&self.state).expect("a stream is read as the kind that its name says")
     }
 }
 

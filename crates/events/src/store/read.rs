@@ -118,11 +118,8 @@ impl Log {
         .bind(stream)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(|(subject, version, state)| StreamRow {
-            subject,
-            version,
-            state,
-        }))
+        row.map(|(subject, version, state)| StreamRow::checked(stream, subject, version, state))
+            .transpose()
     }
 
     /// The facts of positions `first` to `last`, opened.

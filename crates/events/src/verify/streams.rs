@@ -192,7 +192,7 @@ impl Stream {
         self.position = fact.position;
         let event = fact.event_id;
         self.state = match (self.state.take(), upcast::read(fact, None)) {
-            (Some(state), Ok(fact)) => Some(decide::fold(&self.name, state, event, &fact.fact)),
+            (Some(state), Ok(fact)) => decide::fold(&self.name, state, event, &fact.fact).ok(),
             // Unknown or unreadable: that is told where facts are looked at one by one.
             _ => None,
         };

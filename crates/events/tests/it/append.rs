@@ -177,6 +177,61 @@ async fn of_writers_that_begin_a_stream_at_once_one_begins_it() {
     assert_eq!(world.head().await, 80);
 }
 
+/// Batches that find their streams other than presumed hold winners, losers, repeats and neighbours at once.
+#[tokio::test]
+async fn a_stream_that_two_processes_write_costs_its_neighbours_nothing() {
+    const ROUNDS: u128 = 20;
+    const LIKES: u128 = 3;
+    let world = World::new().await;
+    let pool = world.database.pool(Role::Api).await;
+    let other = Log::open(pool, world.keys.clone(), &world.shutdown)
+        .await
+        .unwrap();
+    let logs = [&world.log, &other];
+    let hot = |expected| vec![like(0, expected)];
+    append(&world, logs[0], "first", hot(Expected::NoStream))
+        .await
+        .unwrap();
+    for round in 0..ROUNDS {
+        let mut asked = vec![];
+        for (at, log) in (0_u128..).zip(logs) {
+            let key = |name: &str| format!("{name}-{round}-{at}");
+            for n in 0..LIKES {
+                asked.push((log, key(&format!("hot{n}")), hot(Expected::Any)));
+            }
+            asked.push((log, key("late"), hot(Expected::NoStream)));
+            let own = vec![like(1 + 2 * round + at, Expected::NoStream)];
+            asked.push((log, key("own"), own));
+            asked.push((log, "first".to_owned(), hot(Expected::NoStream)));
+        }
+        let racing = asked.into_iter().map(|(log, key, appends)| {
+            let world = &world;
+            async move { (append(world, log, &key, appends).await, key) }
+        });
+        for (verdict, key) in futures::future::join_all(racing).await {
+            let name = key.split('-').next().unwrap();
+            let right = match (&verdict, name) {
+                (Err(ExecuteError::Conflict { actual, .. }), "late") => *actual > 0,
+                (Ok(accepted), "first") => accepted.repeated,
+                (Ok(accepted), _) => name != "late" && !accepted.repeated,
+                (Err(_), _) => false,
+            };
+            assert!(right, "{key}: {verdict:?}");
+        }
+    }
+    let stream = StreamKey::post_reaction(post(0), user(1)).stream;
+    let versions: Vec<i64> =
+        sqlx::query_scalar("SELECT version FROM log.events WHERE stream_id = $1 ORDER BY position")
+            .bind(&stream)
+            .fetch_all(&world.owner().await)
+            .await
+            .unwrap();
+    let hot = i64::try_from(1 + 2 * ROUNDS * LIKES).unwrap();
+    assert_eq!(versions, (1..=hot).collect::<Vec<_>>());
+    let neighbours = i64::try_from(2 * ROUNDS).unwrap();
+    assert_eq!(world.head().await, hot + neighbours);
+}
+
 #[tokio::test]
 async fn an_acceptance_is_forgotten_after_seven_days_and_no_sooner() {
     let world = World::new().await;

@@ -274,6 +274,29 @@ async fn a_subject_is_pinned_by_the_first_fact() {
     );
 }
 
+/// Taken for no state at all, it would let everything be decided anew.
+#[tokio::test]
+async fn over_a_state_that_makes_no_sense_nothing_is_decided() {
+    let world = World::new().await;
+    world.react("k1", user(1), post(1), "like").await.unwrap();
+    let stream = StreamKey::post_reaction(post(1), user(1)).stream;
+    sqlx::query("UPDATE log.streams SET state = '[7]' WHERE stream_id = $1")
+        .bind(&stream)
+        .execute(&world.owner().await)
+        .await
+        .unwrap();
+    // Another process, which remembers nothing.
+    let world = World::on(world.database).await;
+    let refused = world.react("k2", user(1), post(1), "love").await;
+    let Err(ExecuteError::Unreadable(LogError::State { stream: told, .. })) = &refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(*told, stream);
+    let read = world.log.stream(world.tenant, &stream).await;
+    assert!(matches!(read, Err(LogError::State { .. })), "{read:?}");
+    assert_eq!(world.head().await, 1);
+}
+
 #[tokio::test]
 async fn below_the_floor_is_told_and_not_skipped() {
     let world = World::new().await;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{Head, ImportError, Person};
 use crate::envelope::{Meta, Sealed};
 use crate::id::Position;
+use crate::store::LogError;
 use crate::{decide, failpoint, upcast};
 
 /// A transaction with the rights of the log's owner; whatever it waits for, it waits seconds.
@@ -175,7 +176,8 @@ impl Stream {
         } else {
             self.state.take()
         };
-        self.state = decide::fold(&fact.stream, before, fact.event_id, &read);
+        self.state = decide::fold(&fact.stream, before, fact.event_id, &read)
+            .map_err(|source| LogError::state(&fact.stream, source))?;
         self.version = fact.version;
         Ok(())
     }
