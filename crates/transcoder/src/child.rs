@@ -33,10 +33,10 @@ fn serve(input_fd: RawFd) -> Result<(), JobError> {
         .read_line(&mut line)
         .map_err(|error| broken(&error))?;
     let request: Request = serde_json::from_str(&line).map_err(|error| broken(&error))?;
-    let (layers, failed) = process::confine(input_fd, &request.limits);
+    let (layers, failed) = process::confine(input_fd, &request.limits, request.task.writes());
     if let (Level::Require, Some((layer, error))) = (request.sandbox, failed.first()) {
         return Err(JobError::infra(
-            &format!("confine the child ({layer:?})"),
+            &format!("confine the child ({layer:?}; `--sandbox best-effort` goes without)"),
             error,
         ));
     }

@@ -61,8 +61,8 @@ pub enum Command {
 /// Options that every command has.
 #[derive(Debug, Clone, Args)]
 pub struct Shared {
-    /// Refuse to work, or warn, where the kernel cannot confine the child. Layers today: no new privileges, resource
-    /// limits, closed descriptors, first to go when memory is short.
+    /// Refuse to work, or warn, where the kernel cannot confine the child: its own files only (Landlock), few system calls
+    /// (seccomp), another user if this one is root, resource limits, closed descriptors, no new privileges.
     #[arg(long, value_enum, default_value = "require")]
     pub sandbox: Level,
     /// Lines of JSON for programs.

@@ -13,10 +13,14 @@ pub struct Limits {
     pub max_seconds: u64,
     /// Streams in the container.
     pub max_streams: u32,
+    /// How often pictures may change their size or format, and sound its rate or channels.
+    pub max_changes: u32,
     /// Bytes in one output file (`RLIMIT_FSIZE` of the child).
     pub max_output_bytes: u64,
     /// Address space of the child (`RLIMIT_AS`): 2 GiB and 160 MiB per thread.
     pub memory_bytes: u64,
+    /// Memory of the child that is in use at once, watched by the parent.
+    pub max_resident_bytes: u64,
     /// CPU seconds of the child (`RLIMIT_CPU`).
     pub cpu_seconds: u64,
     /// Wall seconds without any sign of progress before the child is killed.
@@ -35,9 +39,11 @@ impl Default for Limits {
             max_pixels: 36_000_000,
             max_frames: 12 * 3600 * 60,
             max_seconds: 12 * 3600,
-            max_streams: 100,
+            max_streams: 64,
+            max_changes: 1000,
             max_output_bytes: 24 * GIB,
             memory_bytes: 2 * GIB + 160 * MIB * 16,
+            max_resident_bytes: 2 * GIB,
             cpu_seconds: 8 * 3600,
             stall_seconds: 120,
         }

@@ -114,7 +114,7 @@ fn manifest(
         plans: Vec::new(),
         outputs: Vec::new(),
         warnings: Vec::new(),
-        sandbox: Layer::ALL.to_vec(),
+        sandbox: Layer::wanted(),
     };
     for outcome in outcomes {
         let measured = &mut manifest.measured;
@@ -131,7 +131,7 @@ fn manifest(
         manifest.warnings.extend(outcome.warnings);
     }
     manifest.warnings.append(&mut warnings);
-    if manifest.sandbox.len() < Layer::ALL.len() {
+    if manifest.sandbox.len() < Layer::wanted().len() {
         manifest.warnings.push(Warning::new(
             "sandbox",
             "not every layer of the sandbox held",

@@ -1,8 +1,8 @@
 //! Runs jobs: the parent's side. Never touches libav; trusts nothing that a child says beyond what it can check.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::probe::{Facts, Measured};
 use crate::profile::Profile;
-use crate::sandbox::{Layer, Level};
-use crate::sniff::{Container, HEAD_BYTES, sniff};
+use crate::sandbox::{Layer, Level, process};
+use crate::sniff::{Container, HEAD_BYTES, id3_bytes, sniff, tagged};
 use crate::supervise::Errand;
 use crate::timeline::Rate;
 use crate::wire::{Expectation, Made, MadeFile, Message, Request, Task, Warning};
@@ -84,6 +84,12 @@ pub struct JobOutcome {
     /// Layers of the sandbox that held.
     pub sandbox: Vec<Layer>,
 }
+
+/// Tags in front of a file that are skipped to see what it is.
+const MAX_TAGS: u32 = 8;
+
+/// Where children work that make no files.
+const NOWHERE: &str = "/";
 
 /// Every name a child may give a file, with its MIME type.
 pub(crate) const NAMES: [(&str, &str); 4] = [
@@ -175,10 +181,9 @@ impl Runner {
     /// Says what the container claims.
     pub fn probe(&self, input: &File, cancel: &CancellationToken) -> Result<Facts, JobError> {
         let container = recognise(input)?;
-        let folder = std::env::temp_dir();
         let job = Job {
             runner: self,
-            folder: &folder,
+            folder: NOWHERE.as_ref(),
             deadline: Duration::from_mins(2),
             cancel,
         };
@@ -199,10 +204,9 @@ impl Runner {
 
     /// Names the decoders this build has.
     pub fn formats(&self, cancel: &CancellationToken) -> Result<Vec<String>, JobError> {
-        let folder = std::env::temp_dir();
         let job = Job {
             runner: self,
-            folder: &folder,
+            folder: NOWHERE.as_ref(),
             deadline: Duration::from_mins(1),
             cancel,
         };
@@ -230,10 +234,18 @@ fn recognise(input: &File) -> Result<&'static Container, JobError> {
         return Err(JobError::input("the file is empty"));
     }
     let mut head = vec![0; HEAD_BYTES];
-    let count = input
-        .read_at(&mut head, 0)
-        .map_err(|error| JobError::infra("read the input", error))?;
-    sniff(&head[..count]).ok_or_else(|| {
+    let (mut at, mut tags) = (0, 0);
+    let found = loop {
+        let count = input
+            .read_at(&mut head, at)
+            .map_err(|error| JobError::infra("read the input", error))?;
+        match id3_bytes(&head[..count]) {
+            Some(bytes) if tags < MAX_TAGS => (at, tags) = (at + bytes, tags + 1),
+            _ => break sniff(&head[..count]),
+        }
+    };
+    let found = found.or_else(|| tagged().filter(|_| tags > 0));
+    found.ok_or_else(|| {
         JobError::input("not media: its first bytes belong to no container that we read")
     })
 }
@@ -281,10 +293,17 @@ impl Job<'_> {
             limits: *limits,
             sandbox: *sandbox,
         };
+        let folder = if request.task.writes() {
+            // Where this fails, becoming that user fails too, and that is told.
+            process::give(self.folder).ok();
+            self.folder
+        } else {
+            NOWHERE.as_ref()
+        };
         let errand = Errand {
             exe,
             input,
-            folder: self.folder,
+            folder,
             request: &request,
             deadline: self.deadline,
             cancel: self.cancel,
@@ -356,17 +375,14 @@ impl Job<'_> {
 
     fn open(&self, name: &str) -> Result<File, JobError> {
         let doing = |error| JobError::infra(&format!("open {name}"), error);
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(self.folder.join(name))
-            .map_err(doing)?;
+        let file = process::open_made(self.folder, name).map_err(doing)?;
         let metadata = file.metadata().map_err(doing)?;
-        let plain = metadata.is_file() && metadata.nlink() == 1 && metadata.len() > 0;
+        let whole = 1..=self.runner.limits.max_output_bytes;
+        let plain = metadata.is_file() && metadata.nlink() == 1 && whole.contains(&metadata.len());
         if plain {
             Ok(file)
         } else {
-            Err(self.lied("a file that is empty or not plain"))
+            Err(self.lied("a file that is empty, too large or not plain"))
         }
     }
 

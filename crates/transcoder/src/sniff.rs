@@ -96,6 +96,25 @@ pub const CONTAINERS: [Container; 23] = [
     }),
 ];
 
+/// How many bytes an ID3v2 tag takes that the head begins with: what follows it says what the file is. MP3 files have it, and
+/// so do ADTS and FLAC files of some taggers.
+pub fn id3_bytes(head: &[u8]) -> Option<u64> {
+    const FOOTER: u8 = 0x10;
+    let [b'I', b'D', b'3', _, _, flags, size @ ..] = head else {
+        return None;
+    };
+    let size = size.first_chunk::<4>()?.iter();
+    let size = size.fold(0, |size, byte| size << 7 | u64::from(byte & 0x7f));
+    Some(10 + size + if flags & FOOTER == 0 { 0 } else { 10 })
+}
+
+/// What a file is taken for that shows nothing but a tag.
+pub fn tagged() -> Option<&'static Container> {
+    CONTAINERS
+        .iter()
+        .find(|container| container.demuxer == "mp3")
+}
+
 /// The container whose magic the head shows, if it is one we read.
 pub fn sniff(head: &[u8]) -> Option<&'static Container> {
     CONTAINERS
@@ -119,11 +138,8 @@ fn is_adts(bytes: &[u8]) -> bool {
     matches!(bytes, [0xff, second, third, ..] if second & 0xf6 == 0xf0 && (third >> 2) & 0xf < 13)
 }
 
-/// An ID3 tag, or a frame header of MPEG audio with no reserved value in it.
+/// A frame header of MPEG audio with no reserved value in it.
 fn is_mp3(bytes: &[u8]) -> bool {
-    if bytes.starts_with(b"ID3") {
-        return true;
-    }
     matches!(bytes, [0xff, second, third, ..]
         if second & 0xe0 == 0xe0 && (second >> 3) & 3 != 1 && (second >> 1) & 3 != 0
             && third >> 4 != 15 && third >> 4 != 0 && (third >> 2) & 3 != 3)
@@ -143,9 +159,18 @@ mod tests {
         check(b"\0\0\0\x20ftypisom", Some("mov"));
         check(b"RIFF\x10\0\0\0WAVEfmt ", Some("wav"));
         check(b"RIFF\x10\0\0\0WEBPVP8 ", Some("webp_pipe"));
-        check(b"ID3\x04\0\0\0\0\0\0", Some("mp3"));
         check(&[0xff, 0xfb, 0x90, 0x64], Some("mp3"));
         check(&[0xff, 0xf1, 0x50, 0x80], Some("aac"));
+    }
+
+    #[test]
+    fn a_tag_tells_its_length() {
+        let tag = [b'I', b'D', b'3', 4, 0, 0, 0, 0, 2, 1];
+        assert_eq!(id3_bytes(&tag), Some(10 + 257));
+        let with_footer = [b'I', b'D', b'3', 4, 0, 0x10, 0, 0, 0, 1];
+        assert_eq!(id3_bytes(&with_footer), Some(21));
+        assert_eq!(id3_bytes(b"ID3\x04\0\0\0"), None);
+        assert_eq!(id3_bytes(&[0xff, 0xf1, 0x50, 0x80]), None);
     }
 
     #[test]

@@ -70,14 +70,14 @@ impl Errand<'_> {
         let lines = listen(child);
         let complaint = listen_to_complaints(child);
         let start = Instant::now();
-        let mut clock = CpuClock::new(child.id());
+        let mut vitals = Vitals::new(child.id());
         let mut heard = Heard {
             answer: None,
             layers: Vec::new(),
             complaint: String::new(),
         };
         loop {
-            self.still_wanted(start, &mut clock)?;
+            self.still_wanted(start, &mut vitals)?;
             match lines.recv_timeout(LOOK) {
                 Ok(Message::Ready { layers }) => heard.layers = layers,
                 Ok(Message::Progress { stage, fraction }) => on_progress(Progress {
@@ -88,13 +88,13 @@ impl Errand<'_> {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            clock.touch();
+            vitals.touch();
         }
         heard.complaint = complaint.recv_timeout(LOOK * 20).unwrap_or_default();
         Ok(heard)
     }
 
-    fn still_wanted(&self, start: Instant, clock: &mut CpuClock) -> Result<(), JobError> {
+    fn still_wanted(&self, start: Instant, vitals: &mut Vitals) -> Result<(), JobError> {
         if self.cancel.is_cancelled() {
             return Err(JobError::new(Kind::Cancelled, "cancelled"));
         }
@@ -104,25 +104,33 @@ impl Errand<'_> {
                 self.deadline.as_secs()
             )));
         }
+        let most = self.request.limits.max_resident_bytes;
+        if vitals.resident_bytes().is_some_and(|bytes| bytes > most) {
+            return Err(JobError::limit(format!(
+                "it takes more than {} MiB of memory",
+                most >> 20
+            )));
+        }
         let stall = self.request.limits.stall_seconds;
-        if clock.still_for() > Duration::from_secs(stall) {
+        if vitals.still_for() > Duration::from_secs(stall) {
             return Err(JobError::limit(format!("no progress for {stall} s")));
         }
         Ok(())
     }
 }
 
-/// When the child last said something or used CPU: long filters are silent, hangs are idle.
-struct CpuClock {
-    stat: PathBuf,
+/// What the kernel says of the child: when it last said something or used CPU (long filters are silent, hangs are idle),
+/// and how much memory it has.
+struct Vitals {
+    folder: PathBuf,
     used: u64,
     at: Instant,
 }
 
-impl CpuClock {
+impl Vitals {
     fn new(pid: u32) -> Self {
         Self {
-            stat: PathBuf::from(format!("/proc/{pid}/stat")),
+            folder: PathBuf::from(format!("/proc/{pid}")),
             used: 0,
             at: Instant::now(),
         }
@@ -141,9 +149,16 @@ impl CpuClock {
         self.at.elapsed()
     }
 
+    /// Resident pages, field 2.
+    fn resident_bytes(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(self.folder.join("statm")).ok()?;
+        let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+        Some(pages * rustix::param::page_size() as u64)
+    }
+
     /// User and system time, fields 14 and 15; the name in field 2 may hold anything, so count from its end.
     fn cpu_ticks(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(&self.stat).ok()?;
+        let text = std::fs::read_to_string(self.folder.join("stat")).ok()?;
         let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
         Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
     }

@@ -41,6 +41,13 @@ pub enum Task {
     Formats,
 }
 
+impl Task {
+    /// Whether it makes files.
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Make(_) | Self::Waveform(_))
+    }
+}
+
 /// What a made file must be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expectation {

@@ -9,6 +9,7 @@ use ffmpeg_next::{Error, Frame, Rational, frame};
 
 use super::{Decoded, fault, ffi, to_ns};
 use crate::error::JobError;
+use crate::limits::Limits;
 
 /// A scaled picture.
 pub(crate) type Still = frame::Video;
@@ -21,6 +22,8 @@ pub(crate) struct Pipeline {
     spec: Spec,
     shape: String,
     graph: Option<Graph>,
+    /// How often it may still be rebuilt.
+    changes_left: u32,
 }
 
 enum Spec {
@@ -40,20 +43,21 @@ const CLOCK: &str = "time_base=1/1000000000";
 
 impl Pipeline {
     /// A chain of video filters.
-    pub(crate) fn video(filters: String) -> Self {
-        Self {
-            spec: Spec::Video(filters),
-            shape: String::new(),
-            graph: None,
-        }
+    pub(crate) fn video(filters: String, limits: &Limits) -> Self {
+        Self::of(Spec::Video(filters), limits)
     }
 
     /// A chain of audio filters, given whether the layout is known.
-    pub(crate) fn audio(filters: impl Fn(bool) -> String + 'static) -> Self {
+    pub(crate) fn audio(filters: impl Fn(bool) -> String + 'static, limits: &Limits) -> Self {
+        Self::of(Spec::Audio(Box::new(filters)), limits)
+    }
+
+    fn of(spec: Spec, limits: &Limits) -> Self {
         Self {
-            spec: Spec::Audio(Box::new(filters)),
+            spec,
             shape: String::new(),
             graph: None,
+            changes_left: limits.max_changes,
         }
     }
 
@@ -136,6 +140,11 @@ impl Pipeline {
     }
 
     fn build(&mut self, source: &str, shape: String, known_layout: bool) -> Result<(), JobError> {
+        if !self.shape.is_empty() && self.shape != shape {
+            self.changes_left = self.changes_left.checked_sub(1).ok_or_else(|| {
+                JobError::limit("its pictures or its sound change their shape too often")
+            })?;
+        }
         let (filters, sink) = match &self.spec {
             Spec::Video(filters) => (filters.clone(), "buffersink"),
             Spec::Audio(filters) => (filters(known_layout), "abuffersink"),

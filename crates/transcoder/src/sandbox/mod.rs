@@ -1,12 +1,14 @@
 //! What a child may not do.
 //!
-//! Today: no new privileges by exec, bounds on memory, CPU, file size and descriptors, no core dumps, no descriptor but
-//! the input and its three pipes, an empty environment, first to go when memory is short, and death with its parent.
-//! Not yet: seccomp, Landlock, another user. Until they come, code that takes over the child can open what this user can
-//! open. They belong into [`process::confine`]; a layer is named in [`Layer`] when it is there, never before, and every
-//! manifest lists the layers that held.
+//! It reads from one descriptor and writes into one folder, or nowhere. The layers hold one another up: a fault in the kernel's
+//! file rules still meets the filter of system calls, and both still meet a user who owns nothing. A layer is named in
+//! [`Layer`] when it is there, never before, and every manifest lists the layers that held.
 
+#[cfg(target_os = "linux")]
+mod files;
 pub mod process;
+#[cfg(target_os = "linux")]
+mod syscalls;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,30 +22,43 @@ pub enum Level {
     BestEffort,
 }
 
-/// One layer that is built, weakest claim first.
+/// One layer, in the order in which a child puts them on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
-    /// exec gains nothing.
-    NoNewPrivileges,
-    /// Memory, CPU, file size, descriptors, core dumps.
-    ResourceLimits,
-    /// Nothing is open but the input and three pipes.
-    ClosedDescriptors,
     /// The kernel takes this process first.
     FirstToGo,
+    /// Nothing is open but the input and three pipes.
+    ClosedDescriptors,
+    /// Memory, CPU, file size, descriptors, core dumps.
+    ResourceLimits,
+    /// exec gains nothing.
+    NoNewPrivileges,
+    /// Runs as `nobody`, if it was started as root.
+    OtherUser,
+    /// Landlock: no path but those of its own folder, plain files only; no TCP where the kernel can tell.
+    OwnFilesOnly,
+    /// seccomp: no call but those that media takes.
+    FewSystemCalls,
 }
 
 impl Layer {
-    /// Every layer there is today, on this system.
-    #[cfg(target_os = "linux")]
-    pub const ALL: [Self; 4] = [
-        Self::NoNewPrivileges,
-        Self::ResourceLimits,
-        Self::ClosedDescriptors,
-        Self::FirstToGo,
-    ];
-    /// Every layer there is today, on this system: the others are calls of Linux.
-    #[cfg(not(target_os = "linux"))]
-    pub const ALL: [Self; 1] = [Self::ResourceLimits];
+    /// Every layer that a child of this process puts on, on this system.
+    pub fn wanted() -> Vec<Self> {
+        const LAYERS: [Layer; 7] = [
+            Layer::FirstToGo,
+            Layer::ClosedDescriptors,
+            Layer::ResourceLimits,
+            Layer::NoNewPrivileges,
+            Layer::OtherUser,
+            Layer::OwnFilesOnly,
+            Layer::FewSystemCalls,
+        ];
+        let here = |layer: &Self| match layer {
+            Self::ResourceLimits => true,
+            Self::OtherUser => cfg!(target_os = "linux") && process::is_root(),
+            _ => cfg!(target_os = "linux"),
+        };
+        LAYERS.into_iter().filter(here).collect()
+    }
 }

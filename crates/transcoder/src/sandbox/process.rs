@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::fs::{chown, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::Layer;
 use crate::limits::Limits;
@@ -68,11 +71,16 @@ fn start_here(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Gives up rights: the first thing a child does, before any thread. Returns the layers that hold and those that failed.
-pub fn confine(input: RawFd, limits: &Limits) -> (Vec<Layer>, Vec<(Layer, io::Error)>) {
+/// Gives up rights: the first thing a child does, before any thread. `writes` says whether it makes files in its working
+/// directory; else it may not touch that either. Returns the layers that hold and those that failed.
+pub fn confine(
+    input: RawFd,
+    limits: &Limits,
+    writes: bool,
+) -> (Vec<Layer>, Vec<(Layer, io::Error)>) {
     let (mut held, mut failed) = (Vec::new(), Vec::new());
-    for layer in Layer::ALL.into_iter().rev() {
-        match apply(layer, input, limits) {
+    for layer in Layer::wanted() {
+        match apply(layer, input, limits, writes) {
             Ok(()) => held.push(layer),
             Err(error) => failed.push((layer, error)),
         }
@@ -81,18 +89,21 @@ pub fn confine(input: RawFd, limits: &Limits) -> (Vec<Layer>, Vec<(Layer, io::Er
 }
 
 #[cfg(target_os = "linux")]
-fn apply(layer: Layer, input: RawFd, limits: &Limits) -> io::Result<()> {
+fn apply(layer: Layer, input: RawFd, limits: &Limits, writes: bool) -> io::Result<()> {
     match layer {
         Layer::FirstToGo => std::fs::write("/proc/self/oom_score_adj", "1000"),
         Layer::ClosedDescriptors => close_others(input),
         Layer::ResourceLimits => set_limits(limits),
         Layer::NoNewPrivileges => no_new_privileges(),
+        Layer::OtherUser => become_nobody(),
+        Layer::OwnFilesOnly => super::files::restrict(writes),
+        Layer::FewSystemCalls => super::syscalls::filter(),
     }
 }
 
 /// The other layers are calls of Linux.
 #[cfg(not(target_os = "linux"))]
-fn apply(layer: Layer, _: RawFd, limits: &Limits) -> io::Result<()> {
+fn apply(layer: Layer, _: RawFd, limits: &Limits, _: bool) -> io::Result<()> {
     match layer {
         Layer::ResourceLimits => set_limits(limits),
         _ => Err(io::ErrorKind::Unsupported.into()),
@@ -110,6 +121,44 @@ pub fn inherited(fd: RawFd) -> io::Result<File> {
         check(libc::fcntl(fd, libc::F_GETFD))?;
         Ok(File::from_raw_fd(fd))
     }
+}
+
+/// The user and group that own nothing, by the number that they have wherever there is one.
+const NOBODY: u32 = 65_534;
+
+/// Whether this process may do everything.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Gives a folder to the user that children are.
+pub fn give(folder: &Path) -> io::Result<()> {
+    if is_root() {
+        chown(folder, Some(NOBODY), Some(NOBODY))
+    } else {
+        Ok(())
+    }
+}
+
+/// Opens a file that a child has made in `folder` and makes it ours. Neither a link nor a pipe is followed or waited for.
+pub fn open_made(folder: &Path, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let folder = File::open(folder)?;
+    #[cfg(target_os = "linux")]
+    let opened = rustix::fs::openat2(
+        &folder,
+        name,
+        flags,
+        Mode::empty(),
+        rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS,
+    )?;
+    #[cfg(not(target_os = "linux"))]
+    let opened = rustix::fs::openat(&folder, name, flags, Mode::empty())?;
+    let file = File::from(opened);
+    if is_root() {
+        fchown(&file, Some(0), Some(0))?;
+    }
+    Ok(file)
 }
 
 /// Kills a child and all in its process group.
@@ -134,6 +183,22 @@ fn no_new_privileges() -> io::Result<()> {
             1 => Ok(()),
             _ => Err(io::Error::other("the kernel did not take it")),
         }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[expect(
+    unsafe_code,
+    reason = "the standard library changes the user of a new process only"
+)]
+fn become_nobody() -> io::Result<()> {
+    // SAFETY: plain system calls; there is no other thread whose user could stay behind.
+    unsafe {
+        check(libc::setgroups(0, std::ptr::null()))?;
+        check(libc::setresgid(NOBODY, NOBODY, NOBODY))?;
+        check(libc::setresuid(NOBODY, NOBODY, NOBODY))?;
+        // A change of user makes the kernel forget this.
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))
     }
 }
 

@@ -68,7 +68,7 @@ impl Search {
         let mut source = desk.open()?;
         source.keep_keyframes(plan.stream);
         let decoder = VideoDecoder::video(&source, plan.stream, 1, limits)?;
-        let pipeline = Pipeline::video(plan.filters(Target::Jpeg));
+        let pipeline = Pipeline::video(plan.filters(Target::Jpeg), limits);
         Ok(Self {
             source,
             decoder,
@@ -133,7 +133,7 @@ fn first_picture(
     let mut source = desk.open()?;
     source.keep(&[plan.stream]);
     let mut decoder = VideoDecoder::video(&source, plan.stream, 1, limits)?;
-    let mut pipeline = Pipeline::video(plan.filters(Target::Jpeg));
+    let mut pipeline = Pipeline::video(plan.filters(Target::Jpeg), limits);
     let mut best = None;
     loop {
         let packet = source.next()?;

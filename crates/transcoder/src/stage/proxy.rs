@@ -209,7 +209,7 @@ impl VideoTrack {
             plan: plan.clone(),
             stream: plan.stream,
             decoder: VideoDecoder::video(source, plan.stream, DECODER_THREADS, limits)?,
-            pipeline: Pipeline::video(plan.filters(Target::Video)),
+            pipeline: Pipeline::video(plan.filters(Target::Video), limits),
             encoder: VideoEncoder::open(movie, plan)?,
             cadence: Cadence::new(plan.rate),
             held: None,
@@ -312,7 +312,7 @@ impl AudioTrack {
         Ok(Self {
             stream: plan.stream,
             decoder: AudioDecoder::audio(source, plan.stream, limits)?,
-            pipeline: Pipeline::audio(move |known_layout| filters.filters(known_layout)),
+            pipeline: Pipeline::audio(move |known_layout| filters.filters(known_layout), limits),
             encoder: AudioEncoder::open(movie, plan.channels)?,
             row: Row::new(AUDIO_RATE),
             origin_ns,

@@ -97,6 +97,49 @@ fn each_budget_ends_the_job() {
         Profile::Proxy720V1,
         Kind::Limit,
     );
+    check(
+        Limits {
+            max_resident_bytes: 10 << 20,
+            ..full
+        },
+        Profile::Proxy720V1,
+        Kind::Limit,
+    );
+}
+
+#[test]
+fn a_picture_may_change_its_size_a_number_of_times() {
+    let part = |width| {
+        let picture = format!("testsrc2=size={width}x180:rate=25:duration=1");
+        let codec = [
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-pix_fmt",
+            "yuv420p",
+        ];
+        let input = ["-f", "lavfi", "-i", &picture];
+        std::fs::read(clip::make("ts", &[&input[..], &codec[..]].concat())).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("changing.ts");
+    std::fs::write(&clip, [part(320), part(240), part(320)].concat()).unwrap();
+    let with = |max_changes| {
+        let limits = Limits {
+            max_changes,
+            ..Limits::default()
+        };
+        job_over(
+            &clip,
+            limits,
+            Profile::Proxy720V1,
+            &CancellationToken::new(),
+        )
+    };
+    let error = with(1).unwrap_err();
+    assert_eq!(error.kind, Kind::Limit, "{error}");
+    assert_eq!(with(2).unwrap().outputs.len(), 1);
 }
 
 #[test]

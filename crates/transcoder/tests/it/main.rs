@@ -6,6 +6,8 @@ mod corpus;
 mod failures;
 mod limits;
 mod outputs;
+#[cfg(target_os = "linux")]
+mod sandbox;
 mod timeline;
 mod worker;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use testing::clip;
 use transcoder::format::waveform::{Bits, Peaks, Waveform};
+use transcoder::sandbox::Layer;
 
 use crate::{Run, brightness, decode, ffprobe, samples, transcoder};
 
@@ -104,15 +105,7 @@ fn the_manifest_tells_size_hash_and_layers() {
         assert_eq!(output["bytes"], file.metadata().unwrap().len());
         assert_eq!(output["sha256"], transcoder::run::hash(&file).unwrap());
     }
-    assert_eq!(
-        manifest["sandbox"],
-        json!([
-            "no_new_privileges",
-            "resource_limits",
-            "closed_descriptors",
-            "first_to_go"
-        ])
-    );
+    assert_eq!(manifest["sandbox"], json!(Layer::wanted()));
     assert_eq!(manifest["claimed"]["tracks"].as_array().unwrap().len(), 2);
 }
 
@@ -307,6 +300,27 @@ fn sound_alone_is_enough_and_mono_stays_mono() {
     );
     assert_eq!(run.stream("audio")["channels"], 1);
     assert_eq!(run.stream("video"), serde_json::Value::Null);
+}
+
+/// Taggers put one in front of more than MP3, and a cover picture makes it long.
+#[test]
+fn a_tag_in_front_does_not_hide_what_a_file_is() {
+    for extension in ["aac", "flac", "mp3"] {
+        let bare = std::fs::read(clip::make(extension, &SOUND)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tagged");
+        let mut tagged = b"ID3\x04\0\0\0\0\x7f\x7f".to_vec();
+        tagged.resize(10 + (0x7f << 7 | 0x7f), 0);
+        tagged.extend(&bare);
+        std::fs::write(&file, tagged).unwrap();
+        let run = Run::with(&file, &["--profile", "fast@1"]).done();
+        assert_eq!(
+            run.files(),
+            ["manifest.json", "waveform.dat", "waveform.json"]
+        );
+        let codec = &run.manifest()["claimed"]["tracks"][0]["codec"];
+        assert_eq!(codec.as_str().unwrap().trim_end_matches("float"), extension);
+    }
 }
 
 #[test]
