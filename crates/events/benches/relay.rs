@@ -1,25 +1,30 @@
 //! `drain`: how many facts a second the relay brings into real Kafka when it is a million behind. The ceiling is a bare
-//! idempotent producer with such records over the same 64 partitions, that reads nothing and commits nothing.
+//! idempotent producer with such records over the same 64 partitions, that reads nothing and commits nothing. The peer is
+//! Debezium's connector in Kafka Connect, from the order to capture the same table until the last record can be consumed.
 //!
 //! `steady p99`: at 1,000 appends a second, from the call of `append` until a consumer has the fact. The ceiling is a
-//! bare transactional producer and a consumer that do the same without a log.
+//! bare transactional producer and a consumer that do the same without a log; Debezium takes the facts from the write-ahead
+//! log.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+#[path = "support/debezium.rs"]
+mod debezium;
 #[path = "support/filled.rs"]
 mod filled;
+#[path = "support/paced.rs"]
+mod paced;
 mod support;
 
 use std::time::{Duration, Instant};
 
 use events::envelope::Sealed;
-use events::fact::post::ReactionAdded;
-use events::id::{CommandId, Lane, Position, PostId, StreamKey, TenantId, UserId};
+use events::id::{Lane, Position};
 use events::log::{Config, Kafka, Relay, ensure, to_headers};
 use events::source::{LaneStart, Source};
-use events::store::{Append, Command, Expected, Log, Wake};
-use rdkafka::ClientConfig;
+use events::store::{Log, Wake};
+use rdkafka::config::{ClientConfig, FromClientConfig};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -29,27 +34,33 @@ use service::clock::Clock;
 use service::db::Role;
 use service::shutdown::Shutdown;
 use testing::bench::{Row, publish};
+use testing::debezium::Connect;
 use testing::kafka;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use filled::fill;
+use paced::{APART, APPENDS, Paced, p99};
 use support::World;
 
 const FACTS: i64 = 1_000_000;
 const DRAINS: usize = 2;
 const STEADY: usize = 2;
-/// Appends in a round of `steady`, and how far they lie apart.
-const APPENDS: u32 = 10_000;
-const APART: Duration = Duration::from_millis(1);
 const LIMIT: Duration = Duration::from_mins(2);
 
 #[tokio::main]
 async fn main() {
+    let connect = Connect::start().await.unwrap();
+    let connect = connect.as_ref();
+    let rows = [drains(connect).await, steadies(connect).await];
+    println!("{}", publish("relay", &rows).unwrap());
+}
+
+async fn drains(connect: Option<&Connect>) -> Row {
     let world = World::new().await;
     fill(&world.owner, FACTS).await;
     let log = world.open().await;
-    let (mut ours, mut bare) = (vec![drain(&world).await], vec![]);
+    let (mut ours, mut peer, mut bare) = (vec![drain(&world).await], vec![], vec![]);
     let peak = peak_mb().unwrap_or_default();
     println!("relay: {peak} MB resident at the most in the first drain");
     let sample = log.read(Position::START, 16_384).await.unwrap();
@@ -57,34 +68,44 @@ async fn main() {
         if round > 0 {
             ours.push(drain(&world).await);
         }
+        if let Some(connect) = connect {
+            peer.push(debezium::drain(connect, &world, FACTS).await);
+        }
         bare.push(drain_bare(sample.clone(), log.id()).await);
     }
-    let drain = Row {
+    world.shutdown.finish(Duration::from_secs(10)).await;
+    Row {
         case: "drain".to_owned(),
         unit: "facts/s",
         ours,
-        peer: ("debezium", None),
+        peer: ("debezium", connect.map(|_| peer)),
         ceiling: ("bare idempotent producer", Some(bare)),
-    };
+    }
+}
+
+async fn steadies(connect: Option<&Connect>) -> Row {
     let world = World::new().await;
     let log = world.open().await;
-    let (mut ours, mut bare) = (vec![], vec![]);
+    let (mut ours, mut peer, mut bare) = (vec![], vec![], vec![]);
+    if let Some(connect) = connect {
+        // Not counted: a JVM compiles in its first round.
+        debezium::steady(connect, &world, &log).await;
+    }
     for _ in 0..STEADY {
         ours.push(steady(&world, &log).await);
+        if let Some(connect) = connect {
+            peer.push(debezium::steady(connect, &world, &log).await);
+        }
         bare.push(steady_bare().await);
     }
-    let steady = Row {
+    world.shutdown.finish(Duration::from_secs(10)).await;
+    Row {
         case: "steady p99".to_owned(),
         unit: "ms",
         ours,
-        peer: ("debezium", None),
+        peer: ("debezium", connect.map(|_| peer)),
         ceiling: ("bare transactional produce and consume", Some(bare)),
-    };
-    println!(
-        "relay: no peer: Debezium's connector and Kafka Connect are not set up by ops/dev/setup"
-    );
-    println!("{}", publish("relay", &[drain, steady]).unwrap());
-    world.shutdown.finish(Duration::from_secs(10)).await;
+    }
 }
 
 async fn topics() -> Kafka {
@@ -116,8 +137,8 @@ fn client() -> ClientConfig {
     config
 }
 
-fn consumer(topic: &str, partitions: i32, from: Offset) -> BaseConsumer {
-    let consumer: BaseConsumer = client()
+fn consumer<C: Consumer + FromClientConfig>(topic: &str, partitions: i32, from: Offset) -> C {
+    let consumer: C = client()
         .set("group.id", kafka::unique_prefix())
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
@@ -134,7 +155,7 @@ fn consumer(topic: &str, partitions: i32, from: Offset) -> BaseConsumer {
 
 async fn drain(world: &World) -> f64 {
     let kafka = topics().await;
-    let markers = consumer(&kafka.relay_topic(), 1, Offset::Beginning);
+    let markers: BaseConsumer = consumer(&kafka.relay_topic(), 1, Offset::Beginning);
     let begun = Instant::now();
     let (shutdown, ended) = relaying(world, &kafka).await;
     let last = tokio::task::spawn_blocking(move || {
@@ -189,11 +210,6 @@ async fn drain_bare(sample: Vec<Sealed>, log_id: Uuid) -> f64 {
     tokio::task::spawn_blocking(send).await.unwrap()
 }
 
-fn p99(mut waits: Vec<Duration>) -> f64 {
-    waits.sort_unstable();
-    waits[waits.len() * 99 / 100].as_secs_f64() * 1_000.0
-}
-
 async fn steady(world: &World, log: &Log) -> f64 {
     let kafka = topics().await;
     let (shutdown, ended) = relaying(world, &kafka).await;
@@ -205,33 +221,16 @@ async fn steady(world: &World, log: &Log) -> f64 {
         offset: 0,
     });
     source.assign(lanes.collect()).await.unwrap();
-    let run = Uuid::now_v7().simple().to_string();
     // Everything is warm once the first fact has come through.
-    let tenant = log.default_tenant().await.unwrap();
-    append(log.clone(), tenant, run.clone(), APPENDS).await;
-    let mark = format!("{run}-");
+    let paced = Paced::new(log).await;
+    paced.append(APPENDS).await;
     let numbered = |facts: Vec<(Sealed, i64)>| {
-        let number = |(fact, _): &(Sealed, i64)| {
-            fact.payload
-                .split(&mark)
-                .nth(1)?
-                .get(..8)?
-                .parse::<u32>()
-                .ok()
-        };
-        facts.iter().filter_map(number).collect::<Vec<u32>>()
+        let facts = facts.iter();
+        let numbers = facts.filter_map(|(fact, _)| paced.number(&fact.payload));
+        numbers.collect::<Vec<u32>>()
     };
     while numbered(source.next(1_000, Duration::from_secs(1)).await.unwrap()).is_empty() {}
-    let begun = tokio::time::Instant::now() + APART * 10;
-    let log = log.clone();
-    let appends = shutdown.spawn(async move {
-        let mut running = JoinSet::new();
-        for n in 0..APPENDS {
-            tokio::time::sleep_until(begun + APART * n).await;
-            running.spawn(append(log.clone(), tenant, run.clone(), n));
-        }
-        running.join_all().await;
-    });
+    let (begun, appends) = paced.start(&shutdown);
     let mut waits = vec![];
     while waits.len() < APPENDS as usize {
         assert!(
@@ -240,40 +239,12 @@ async fn steady(world: &World, log: &Log) -> f64 {
             waits.len()
         );
         let came = numbered(source.next(1_000, Duration::from_secs(1)).await.unwrap());
-        waits.extend(came.iter().map(|n| (begun + APART * *n).elapsed()));
+        waits.extend(came.iter().map(|n| Paced::wait(begun, *n)));
     }
     appends.await.unwrap();
     shutdown.cancel();
     ended.await.unwrap();
     p99(waits)
-}
-
-async fn append(log: Log, tenant: TenantId, run: String, n: u32) {
-    let post = PostId(Uuid::now_v7());
-    let user = UserId(Uuid::from_u128(1));
-    let fact = ReactionAdded {
-        post,
-        comment: None,
-        user,
-        kind: format!("{run}-{n:08}{}", "x".repeat(145)),
-    };
-    let command = Command {
-        id: CommandId {
-            tenant,
-            actor: user,
-            route: run,
-            key: n.to_string(),
-        },
-        body_hash: [0; 32],
-        correlation: None,
-        cause: None,
-    };
-    let append = Append {
-        stream: StreamKey::post_reaction(post, user),
-        expected: Expected::NoStream,
-        facts: vec![fact.into()],
-    };
-    log.append(&command, vec![append]).await.unwrap();
 }
 
 fn transact(producer: &BaseProducer, topic: &str, numbers: std::ops::Range<u32>) {
@@ -296,7 +267,7 @@ fn transact(producer: &BaseProducer, topic: &str, numbers: std::ops::Range<u32>)
 /// Whatever is due goes into one transaction, a thousand records a second over all partitions.
 async fn steady_bare() -> f64 {
     let topic = topics().await.facts_topic();
-    let consumer = consumer(&topic, 64, Offset::Beginning);
+    let consumer: BaseConsumer = consumer(&topic, 64, Offset::Beginning);
     let producer: BaseProducer = client()
         .set("transactional.id", kafka::unique_prefix())
         .set("linger.ms", "0")

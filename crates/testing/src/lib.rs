@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod clip;
 pub mod db;
+pub mod debezium;
 pub mod environment;
 pub mod kafka;
 pub mod peer;
