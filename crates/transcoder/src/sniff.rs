@@ -96,7 +96,7 @@ pub const CONTAINERS: [Container; 23] = [
     }),
 ];
 
-/// How many bytes an ID3v2 tag takes that the head begins with: what follows it says what the file is. MP3 files have it, and
+/// How many bytes an ID3 tag takes that the head begins with: what follows it says what the file is. MP3 files have it, and
 /// so do ADTS and FLAC files of some taggers.
 pub fn id3_bytes(head: &[u8]) -> Option<u64> {
     const FOOTER: u8 = 0x10;
