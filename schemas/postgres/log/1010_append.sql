@@ -33,7 +33,7 @@ DROP FUNCTION log.append;
 -- is visible: positions are dense and in commit order.
 --
 -- New streams and command ids are inserted under the log lock. Nobody else can be inserting then, so nothing waits. Nor can
--- anybody commit a stream, so what losing rests on is read there.
+-- anybody commit a stream or an acceptance, so what losing rests on is read there.
 --
 -- A plan is kept for a session's life. Made while a table is empty or not analysed it would read all of it for each batch,
 -- for ever; there is an index for each look, so plans are held to them.
@@ -71,7 +71,13 @@ BEGIN
             RAISE unique_violation USING TABLE = 'streams';
         END IF;
     END IF;
-    IF n > 0 THEN
+    -- Whoever has waited here for an import to close the log began before it did.
+    IF NOT has_function_privilege('cinelog_api', 'log.append(uuid[], text[], text[], smallint[], bigint[], bigint[], text[],
+        uuid[], bytea[], int[], int[], int[], bigint[], text[], smallint[], text[], text[], uuid[],
+        uuid[], uuid[], text[], bigint[], bigint)'::regprocedure, 'EXECUTE') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the log is closed: an import has not ended';
+    END IF;
+    IF n > 0 OR cardinality(l_command) > 0 THEN
         nothing := pg_advisory_xact_lock(7157201440951);
     END IF;
     IF cardinality(l_command) > 0 AND (
@@ -83,30 +89,24 @@ BEGIN
         RAISE unique_violation USING TABLE = 'streams';
     END IF;
     IF n > 0 THEN
-        WITH head AS MATERIALIZED (
-            SELECT greatest(COALESCE(e.position, 0), l.floor - 1) AS base,
-                   greatest(e.recorded_at, clock_timestamp()) AS moment
-            FROM log.log l LEFT JOIN LATERAL (
-                SELECT e.position, e.recorded_at FROM log.events e WHERE e.position >= known_position
-                ORDER BY e.position DESC LIMIT 1
-            ) e ON true
-        ), streams AS (
-            INSERT INTO log.streams (tenant, stream_id, subject, lane, version, state)
-            SELECT s_tenant[i], s_id[i], s_subject[i], s_lane[i], s_after[i], COALESCE(s_state[i]::jsonb, '{}')
-            FROM generate_series(1, cardinality(s_id)) AS i
-            WHERE s_before[i] = 0
-        ), commands AS (
-            INSERT INTO log.commands (id, body_hash, first_position, last_position, accepted_at)
-            SELECT c_id[i], c_hash[i], h.base + c_first[i], h.base + c_last[i], clock_timestamp()
-            FROM head h, generate_series(1, cardinality(c_id)) AS i
-        ), events AS (
-            INSERT INTO log.events (position, lane, tenant, stream_id, version, type, schema_version, subject, payload, meta,
-                                    event_id, recorded_at)
-            SELECT h.base + i, s_lane[f_stream[i]], s_tenant[f_stream[i]], s_id[f_stream[i]], f_version[i], f_type[i], f_schema[i],
-                   s_subject[f_stream[i]], f_payload[i]::jsonb, f_meta[i]::jsonb, f_event[i], h.moment
-            FROM head h, generate_series(1, n) AS i
-        )
-        SELECT h.base, h.moment INTO base, recorded_at FROM head h;
+        SELECT greatest(COALESCE(e.position, 0), l.floor - 1), greatest(e.recorded_at, clock_timestamp()) INTO base, recorded_at
+        FROM log.log l LEFT JOIN LATERAL (
+            SELECT e.position, e.recorded_at FROM log.events e WHERE e.position >= known_position
+            ORDER BY e.position DESC LIMIT 1
+        ) e ON true;
+        -- Streams and commands before facts: what another has begun is found out here, by its name.
+        INSERT INTO log.streams (tenant, stream_id, subject, lane, version, state)
+        SELECT s_tenant[i], s_id[i], s_subject[i], s_lane[i], s_after[i], COALESCE(s_state[i]::jsonb, '{}')
+        FROM generate_series(1, cardinality(s_id)) AS i
+        WHERE s_before[i] = 0;
+        INSERT INTO log.commands (id, body_hash, first_position, last_position, accepted_at)
+        SELECT c_id[i], c_hash[i], base + c_first[i], base + c_last[i], clock_timestamp()
+        FROM generate_series(1, cardinality(c_id)) AS i;
+        INSERT INTO log.events (position, lane, tenant, stream_id, version, type, schema_version, subject, payload, meta,
+                                event_id, recorded_at)
+        SELECT base + i, s_lane[f_stream[i]], s_tenant[f_stream[i]], s_id[f_stream[i]], f_version[i], f_type[i], f_schema[i],
+               s_subject[f_stream[i]], f_payload[i]::jsonb, f_meta[i]::jsonb, f_event[i], append.recorded_at
+        FROM generate_series(1, n) AS i;
         nothing := pg_notify('cinelog_log', (base + n)::text);
     END IF;
     done := true;

@@ -27,7 +27,8 @@ use crate::metrics::{APPEND_BATCH, APPEND_SECONDS, APPEND_WAIT_SECONDS};
 
 /// The most a fact may take with its envelope: what Kafka takes as one message, with room to spare.
 pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
-/// How long one try may take: longer than waiting for a lock may, so that only a silent connection runs into it.
+/// How long one try may take: longer than waiting for one lock may. What runs into it, a silent connection most likely, is
+/// tried again on another.
 const TRY: Duration = Duration::from_secs(15);
 /// How long the writer repeats a batch whose outcome it does not know; once in any case.
 const SETTLE: Duration = Duration::from_secs(10);

@@ -9,6 +9,9 @@ use super::judge::{Heads, Judged, Ruling, Stream, Told};
 use super::known::Epoch;
 use crate::id::Position;
 
+/// How often a batch is judged anew when others are faster, before its commands are decided anew.
+const ROUNDS: usize = 8;
+
 /// Where `log.append` wrote: the position that rank 0 would have, and when; nothing where nobody won.
 #[derive(Default)]
 struct Written(Option<(i64, DateTime<Utc>)>);
@@ -40,10 +43,10 @@ pub(super) async fn append(
         heads.keep(&judged);
         return verdicts(&judged, &written).ok_or_else(senseless);
     }
-    // Another process was faster, or a command is a repeat. In one transaction, so that streams stay as they are told: this
-    // batch comes to its end however fast the others are.
-    let mut tx = connection.begin().await?;
-    loop {
+    // Another process was faster, or a command is a repeat.
+    for _ in 0..ROUNDS {
+        // In one transaction, so that streams stay as they are told: this batch comes to its end however fast the others are.
+        let mut tx = connection.begin().await?;
         let told = look(&mut tx, commands, &judged).await?;
         let judged = Judged::new(commands, epoch, heads, &told);
         // What nobody won rests on what was told under the locks.
@@ -52,12 +55,17 @@ pub(super) async fn append(
         } else {
             write(&mut tx, commands, &judged, known).await?
         };
-        // Else a stream that was not there has been begun, or a command accepted: the next look finds it.
-        let Some(written) = written else { continue };
+        let Some(written) = written else {
+            // A stream that was not there has been begun, or a command accepted: the next look finds it. Locks are taken anew,
+            // in their order.
+            tx.rollback().await?;
+            continue;
+        };
         tx.commit().await?;
         heads.keep(&judged);
         return verdicts(&judged, &written).ok_or_else(senseless);
     }
+    Ok(vec![Verdict::Conflict(None); commands.len()])
 }
 
 fn senseless() -> sqlx::Error {

@@ -34,7 +34,7 @@ impl Heads {
         if self.versions.len() > MAX_HEADS {
             self.forget_all();
         }
-        for stream in &judged.streams {
+        for stream in judged.streams.iter().filter(|stream| stream.presumed) {
             self.versions.insert(self.hash(stream), stream.after);
         }
     }

@@ -1,10 +1,13 @@
 //! Appending with an expected version, and deciding over what a process remembers.
 
+use std::time::Duration;
+
 use events::fact::Fact;
 use events::fact::post::{PostPublished, ReactionAdded, Visibility};
 use events::id::{Position, StreamKey};
 use events::store::{Accepted, Append, Emit, ExecuteError, Expected, Log};
 use service::db::Role;
+use testing::wait;
 use uuid::Uuid;
 
 use crate::support::{World, post, user};
@@ -175,6 +178,65 @@ async fn of_writers_that_begin_a_stream_at_once_one_begins_it() {
         );
     }
     assert_eq!(world.head().await, 80);
+}
+
+/// Told by the stream's name, not by a fact that is there already: that would cost the writer its connection, and with it
+/// every command that was decided before.
+#[tokio::test]
+async fn a_stream_that_another_has_begun_is_found_out_before_its_facts() {
+    let world = World::new().await;
+    append(&world, &world.log, "k1", vec![like(1, Expected::NoStream)])
+        .await
+        .unwrap();
+    let begun = StreamKey::post_reaction(post(1), user(1));
+    let done: bool = sqlx::query_scalar(
+        "SELECT done FROM log.append(ARRAY[$1]::uuid[], ARRAY[$2], ARRAY[$3], '{0}', '{0}', '{1}', ARRAY[NULL],
+            ARRAY[gen_random_uuid()], ARRAY['\\x00'::bytea], '{1}', '{1}',
+            '{1}', '{1}', '{reaction.added}', '{1}', ARRAY['{}'], ARRAY['{}'], ARRAY[gen_random_uuid()],
+            '{}', '{}', '{}', '{}', 1)",
+    )
+    .bind(world.tenant)
+    .bind(&begun.stream)
+    .bind(&begun.subject)
+    .fetch_one(&world.database.pool(Role::Api).await)
+    .await
+    .unwrap();
+    assert!(!done);
+    assert_eq!(world.head().await, 1);
+}
+
+/// An import closes the log and waits for appends under way. One that begins meanwhile saw it open.
+#[tokio::test]
+async fn who_waited_while_the_log_was_closed_appends_nothing() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    let mut closing = owner.begin().await.unwrap();
+    for order in [
+        "REVOKE EXECUTE ON FUNCTION log.append FROM cinelog_api, cinelog_transcoder",
+        "LOCK TABLE log.streams IN EXCLUSIVE MODE",
+    ] {
+        sqlx::query(order).execute(&mut *closing).await.unwrap();
+    }
+    let waits = async || {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_locks
+                WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        )
+        .fetch_one(&owner)
+        .await
+        .unwrap()
+    };
+    let close = async {
+        wait::until_true(Duration::from_secs(20), "the append waits", waits).await;
+        closing.commit().await.unwrap();
+    };
+    let begun = append(&world, &world.log, "k1", vec![like(1, Expected::NoStream)]);
+    let (refused, ()) = tokio::join!(begun, close);
+    assert!(
+        matches!(refused, Err(ExecuteError::Unavailable(_))),
+        "{refused:?}"
+    );
+    assert_eq!(world.head().await, 0);
 }
 
 /// Batches that find their streams other than presumed hold winners, losers, repeats and neighbours at once.
