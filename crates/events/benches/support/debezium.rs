@@ -107,7 +107,7 @@ pub(crate) async fn steady(connect: &Connect, world: &World, log: &Log) -> f64 {
     unless_failed(&capture, all_came).await;
     appends.await.unwrap();
     capture.end().await.unwrap();
-    p99(waits)
+    p99("debezium", waits)
 }
 
 /// The number in the next record, if it is of these appends.

@@ -87,8 +87,19 @@ impl Paced {
     }
 }
 
-/// The 99th percentile, in ms.
-pub(crate) fn p99(mut waits: Vec<Duration>) -> f64 {
+/// The 99th percentile, in ms; says what surrounds it.
+pub(crate) fn p99(whose: &str, mut waits: Vec<Duration>) -> f64 {
     waits.sort_unstable();
-    waits[waits.len() * 99 / 100].as_secs_f64() * 1_000.0
+    let at = |hundredths: usize| {
+        let place = (waits.len() * hundredths / 100).min(waits.len() - 1);
+        waits[place].as_secs_f64() * 1_000.0
+    };
+    println!(
+        "steady: {whose}: p50 {:.1} ms, p90 {:.1}, p99 {:.1}, most {:.1}",
+        at(50),
+        at(90),
+        at(99),
+        at(100)
+    );
+    at(99)
 }
