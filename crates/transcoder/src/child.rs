@@ -36,7 +36,9 @@ fn serve(input_fd: RawFd) -> Result<(), JobError> {
     let (layers, failed) = process::confine(input_fd, &request.limits, request.task.writes());
     if let (Level::Require, Some((layer, error))) = (request.sandbox, failed.first()) {
         return Err(JobError::infra(
-            &format!("confine the child ({layer:?}; `--sandbox best-effort` goes without)"),
+            &format!(
+                "confine the child ({layer:?}; run as another user than root, or go without by `--sandbox best-effort`)"
+            ),
             error,
         ));
     }
@@ -53,7 +55,7 @@ fn serve(input_fd: RawFd) -> Result<(), JobError> {
     let answer = match &request.task {
         Task::Probe => Message::Facts(stage::probe(&desk)?),
         Task::Make(profile) => Message::Made(Box::new(stage::make(&desk, *profile)?)),
-        Task::Waveform(zoom) => Message::Made(Box::new(stage::only_waveform(&desk, *zoom)?)),
+        Task::Waveform(drawing) => Message::Made(Box::new(stage::only_waveform(&desk, *drawing)?)),
         Task::Check(expected) => stage::check(&desk, expected).map(|()| Message::Sound)?,
         Task::Formats => Message::Formats(crate::media::formats()),
     };

@@ -1,8 +1,10 @@
 //! The command line: what people type, and what they see while it works.
 
-use std::fs::File;
+mod waveform;
+
+use std::fs::{File, Permissions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,19 +14,20 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::JobError;
-use crate::format::waveform::{Bits, Waveform};
-use crate::profile::{Profile, WAVEFORM_ZOOM};
+use crate::profile::Profile;
 use crate::publish::{Manifest, publish};
 use crate::run::{Progress, Runner};
 use crate::sandbox::Level;
 use crate::sniff::CONTAINERS;
 use crate::worker::command::WorkerArgs;
+pub use waveform::WaveformArgs;
 
 const EXAMPLES: &str = "Examples:
   cinelog-transcoder run holiday.mov --out holiday/
   cinelog-transcoder run talk.mp3 --out talk/ --profile fast@1 --json
   cinelog-transcoder waveform song.flac -o song.json --zoom 512 --bits 8
   cinelog-transcoder waveform song.dat -o song.json
+  cinelog-transcoder waveform talk.m4a -o talk.png --zoom auto --width 1200 --height 120 --amplitude-scale auto
   cinelog-transcoder probe clip.mkv
   cinelog-transcoder probe --formats
 
@@ -86,25 +89,6 @@ pub struct RunArgs {
     pub shared: Shared,
 }
 
-/// Options of `waveform`.
-#[derive(Debug, Args)]
-pub struct WaveformArgs {
-    /// Media, or a waveform as .dat or .json.
-    pub file: PathBuf,
-    /// Where to; the ending names the format: .dat or .json.
-    #[arg(short, long)]
-    pub output: PathBuf,
-    /// Samples per point.
-    #[arg(long, default_value_t = WAVEFORM_ZOOM, value_parser = clap::value_parser!(u32).range(2..))]
-    pub zoom: u32,
-    /// Bits per value.
-    #[arg(long, default_value = "16", value_parser = ["8", "16"])]
-    pub bits: String,
-    /// Options that every command has.
-    #[command(flatten)]
-    pub shared: Shared,
-}
-
 /// Options of `probe`.
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
@@ -139,7 +123,7 @@ impl Command {
 pub fn execute(command: &Command, cancel: &CancellationToken) -> Result<(), JobError> {
     match command {
         Command::Run(args) => run(args, cancel),
-        Command::Waveform(args) => waveform(args, cancel),
+        Command::Waveform(args) => waveform::waveform(args, cancel),
         Command::Probe(args) => probe(args, cancel),
         Command::Worker(_) | Command::StageChild { .. } => {
             Err(JobError::infra("start", "a child is started by its parent"))
@@ -176,54 +160,6 @@ fn run(args: &RunArgs, cancel: &CancellationToken) -> Result<(), JobError> {
         return say(&format!("{}\n", json!({"done": manifest})));
     }
     say(&summary(&manifest, &args.out))
-}
-
-fn waveform(args: &WaveformArgs, cancel: &CancellationToken) -> Result<(), JobError> {
-    let ending = |path: &Path| {
-        path.extension()
-            .and_then(|ending| ending.to_str())
-            .unwrap_or_default()
-            .to_lowercase()
-    };
-    let read = || std::fs::read(&args.file).map_err(|error| no_file(&error));
-    let bad = |error: &dyn std::fmt::Display| JobError::input(error.to_string());
-    let to_dat = match ending(&args.output).as_str() {
-        "dat" => true,
-        "json" => false,
-        _ => {
-            return Err(JobError::usage(
-                "the output's ending is neither .dat nor .json",
-            ));
-        }
-    };
-    let made = match ending(&args.file).as_str() {
-        "dat" => Waveform::from_dat(&read()?).map_err(|error| bad(&error))?,
-        "json" => {
-            Waveform::from_json(&String::from_utf8_lossy(&read()?)).map_err(|error| bad(&error))?
-        }
-        _ => {
-            let input = open(&args.file)?;
-            let scratch = tempfile::tempdir()
-                .map_err(|error| JobError::infra("make a scratch folder", error))?;
-            Runner::this_executable(args.shared.sandbox)?.waveform(
-                &input,
-                args.zoom,
-                scratch.path(),
-                cancel,
-            )?
-        }
-    };
-    let made = if args.bits == "8" && made.bits == Bits::Sixteen {
-        made.to_eight_bits()
-    } else {
-        made
-    };
-    let bytes = if to_dat {
-        made.to_dat()
-    } else {
-        made.to_json().into_bytes()
-    };
-    write_whole(&args.output, &bytes)
 }
 
 fn probe(args: &ProbeArgs, cancel: &CancellationToken) -> Result<(), JobError> {
@@ -266,7 +202,9 @@ fn write_whole(target: &Path, bytes: &[u8]) -> Result<(), JobError> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666)) // less the umask, as for any new file
+        .tempfile_in(folder)
         .map_err(|error| JobError::infra("write the output", error))?;
     file.write_all(bytes)
         .map_err(|error| JobError::infra("write the output", error))?;

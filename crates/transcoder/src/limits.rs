@@ -15,7 +15,7 @@ pub struct Limits {
     pub max_streams: u32,
     /// How often pictures may change their size or format, and sound its rate or channels.
     pub max_changes: u32,
-    /// Bytes in one output file (`RLIMIT_FSIZE` of the child).
+    /// Bytes of all outputs together, and so of one (`RLIMIT_FSIZE` of the child).
     pub max_output_bytes: u64,
     /// Address space of the child (`RLIMIT_AS`): 2 GiB and 160 MiB per thread.
     pub memory_bytes: u64,
@@ -43,7 +43,7 @@ impl Default for Limits {
             max_changes: 1000,
             max_output_bytes: 24 * GIB,
             memory_bytes: 2 * GIB + 160 * MIB * 16,
-            max_resident_bytes: 2 * GIB,
+            max_resident_bytes: 3 * GIB,
             cpu_seconds: 8 * 3600,
             stall_seconds: 120,
         }

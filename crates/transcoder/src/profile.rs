@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::format::scale::Scale;
+use crate::wire::{Drawing, Timeline};
+
 /// What a job makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Profile {
@@ -77,5 +80,9 @@ pub const X264: [(&str, &str); 8] = [
 ];
 /// Keyframes considered for the poster.
 pub const POSTER_CANDIDATES: u32 = 12;
-/// Samples per point of the waveform.
-pub const WAVEFORM_ZOOM: u32 = 256;
+/// The waveform.
+pub const WAVEFORM: Drawing = Drawing {
+    scale: Scale::Zoom(256),
+    split_channels: false,
+    timeline: Timeline::Proxy,
+};

@@ -13,7 +13,7 @@ use crate::error::{JobError, Kind};
 use crate::plan::Plan;
 use crate::probe::{Facts, Measured};
 use crate::profile::Profile;
-use crate::run::{JobOutcome, NAMES, Output, Progress, Runner, hash};
+use crate::run::{JobOutcome, Output, Progress, Runner, hash, names_of_files};
 use crate::sandbox::Layer;
 use crate::wire::Warning;
 
@@ -37,7 +37,7 @@ pub struct Manifest {
     pub outputs: Vec<Output>,
     /// What is missing or odd.
     pub warnings: Vec<Warning>,
-    /// Layers of the sandbox that held in every child.
+    /// Layers of the sandbox that held in every child that made something.
     pub sandbox: Vec<Layer>,
 }
 
@@ -203,9 +203,7 @@ fn replace(made: &Path, old: &Path, out: &Path) -> io::Result<()> {
 
 /// Every name that a run may leave, the manifest's first.
 fn names() -> impl DoubleEndedIterator<Item = &'static str> {
-    [MANIFEST]
-        .into_iter()
-        .chain(NAMES.iter().map(|(name, _)| *name))
+    [MANIFEST].into_iter().chain(names_of_files())
 }
 
 /// Moves those of these files that there are, in this order: all of them or none.

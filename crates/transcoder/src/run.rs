@@ -1,10 +1,11 @@
 //! Runs jobs: the parent's side. Never touches libav; trusts nothing that a child says beyond what it can check.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -20,7 +21,7 @@ use crate::sandbox::{Layer, Level, process};
 use crate::sniff::{Container, HEAD_BYTES, id3_bytes, sniff, tagged};
 use crate::supervise::Errand;
 use crate::timeline::Rate;
-use crate::wire::{Expectation, Made, MadeFile, Message, Request, Task, Warning};
+use crate::wire::{Drawing, Expectation, Made, MadeFile, Message, Request, Task, Warning};
 
 /// How jobs are run.
 #[derive(Debug, Clone)]
@@ -87,17 +88,43 @@ pub struct JobOutcome {
 
 /// Tags in front of a file that are skipped to see what it is.
 const MAX_TAGS: u32 = 8;
+/// The demuxers of what may follow a tag.
+const TAGGED: [&str; 3] = ["mp3", "aac", "flac"];
 
 /// Where children work that make no files.
 const NOWHERE: &str = "/";
 
-/// Every name a child may give a file, with its MIME type.
-pub(crate) const NAMES: [(&str, &str); 4] = [
-    ("proxy.mp4", "video/mp4"),
-    ("waveform.dat", "application/octet-stream"),
-    ("waveform.json", "application/json"),
-    ("poster.jpg", "image/jpeg"),
+/// A file that a child may make.
+struct Allowed {
+    name: &'static str,
+    media_type: &'static str,
+    /// What it may take at the most; the limits of the job may allow less.
+    most: u64,
+}
+
+const fn small(name: &'static str, media_type: &'static str) -> Allowed {
+    Allowed {
+        name,
+        media_type,
+        most: 256 << 20,
+    }
+}
+
+const NAMES: [Allowed; 5] = [
+    Allowed {
+        most: u64::MAX,
+        ..small("proxy.mp4", "video/mp4")
+    },
+    small("waveform.dat", "application/octet-stream"),
+    small("waveform.json", "application/json"),
+    small("waveform.png", "image/png"),
+    small("poster.jpg", "image/jpeg"),
 ];
+
+/// Every name a child may give a file.
+pub(crate) fn names_of_files() -> impl DoubleEndedIterator<Item = &'static str> {
+    NAMES.iter().map(|known| known.name)
+}
 
 impl Runner {
     /// A runner whose children are this very executable.
@@ -126,10 +153,14 @@ impl Runner {
         let job = Job {
             runner: self,
             folder: scratch,
-            deadline: profile.deadline(),
+            deadline: Instant::now() + profile.deadline(),
             cancel,
         };
         let (made, layers) = job.make(input, container, Task::Make(profile), on_progress)?;
+        let names: BTreeSet<&str> = made.files.iter().map(|file| &*file.name).collect();
+        if names.len() < made.files.len() {
+            return Err(job.lied("a file twice"));
+        }
         let outputs = made
             .files
             .iter()
@@ -153,11 +184,11 @@ impl Runner {
         })
     }
 
-    /// Makes a waveform with so many samples per point.
+    /// Makes a waveform.
     pub fn waveform(
         &self,
         input: &File,
-        zoom: u32,
+        drawing: Drawing,
         scratch: &Path,
         cancel: &CancellationToken,
     ) -> Result<Waveform, JobError> {
@@ -165,17 +196,14 @@ impl Runner {
         let job = Job {
             runner: self,
             folder: scratch,
-            deadline: Profile::Fast1.deadline(),
+            deadline: Instant::now() + Profile::Fast1.deadline(),
             cancel,
         };
-        let (made, _) = job.make(input, container, Task::Waveform(zoom), &mut |_| ())?;
-        let dat = made
-            .files
-            .iter()
-            .find(|file| file.name == "waveform.dat")
-            .ok_or_else(|| job.lied("no waveform"))?;
-        job.take(dat)?;
-        job.read_waveform(dat)
+        let (made, _) = job.make(input, container, Task::Waveform(drawing), &mut |_| ())?;
+        if made.files.iter().all(|file| file.name != "waveform.dat") {
+            return Err(job.lied("no waveform"));
+        }
+        job.read_waveform()
     }
 
     /// Says what the container claims.
@@ -184,7 +212,7 @@ impl Runner {
         let job = Job {
             runner: self,
             folder: NOWHERE.as_ref(),
-            deadline: Duration::from_mins(2),
+            deadline: Instant::now() + Duration::from_mins(2),
             cancel,
         };
         match job
@@ -207,7 +235,7 @@ impl Runner {
         let job = Job {
             runner: self,
             folder: NOWHERE.as_ref(),
-            deadline: Duration::from_mins(1),
+            deadline: Instant::now() + Duration::from_mins(1),
             cancel,
         };
         let nothing =
@@ -245,6 +273,7 @@ fn recognise(input: &File) -> Result<&'static Container, JobError> {
         }
     };
     let found = found.or_else(|| tagged().filter(|_| tags > 0));
+    let found = found.filter(|container| tags == 0 || TAGGED.contains(&container.demuxer));
     found.ok_or_else(|| {
         JobError::input("not media: its first bytes belong to no container that we read")
     })
@@ -254,7 +283,8 @@ fn recognise(input: &File) -> Result<&'static Container, JobError> {
 struct Job<'a> {
     runner: &'a Runner,
     folder: &'a Path,
-    deadline: Duration,
+    /// Of all its children together.
+    deadline: Instant,
     cancel: &'a CancellationToken,
 }
 
@@ -294,9 +324,12 @@ impl Job<'_> {
             sandbox: *sandbox,
         };
         let folder = if request.task.writes() {
-            // Where this fails, becoming that user fails too, and that is told.
-            process::give(self.folder).ok();
-            self.folder
+            match (process::give(self.folder), sandbox) {
+                (Err(error), Level::Require) => {
+                    return Err(JobError::infra("give the scratch folder to nobody", error));
+                }
+                _ => self.folder,
+            }
         } else {
             NOWHERE.as_ref()
         };
@@ -305,7 +338,7 @@ impl Job<'_> {
             input,
             folder,
             request: &request,
-            deadline: self.deadline,
+            deadline: self.deadline.saturating_duration_since(Instant::now()),
             cancel: self.cancel,
         };
         errand.run(on_progress)
@@ -313,10 +346,10 @@ impl Job<'_> {
 
     /// Takes a made file: a regular file under a known name, read back and found whole.
     fn take(&self, made: &MadeFile) -> Result<Output, JobError> {
-        let (name, media_type) = NAMES
-            .into_iter()
-            .find(|(name, _)| *name == made.name)
-            .ok_or_else(|| self.lied("an unknown file name"))?;
+        let known = NAMES.iter().find(|known| known.name == made.name);
+        let Allowed {
+            name, media_type, ..
+        } = known.ok_or_else(|| self.lied("an unknown file name"))?;
         let file = self.open(name)?;
         let bytes = file
             .metadata()
@@ -325,7 +358,7 @@ impl Job<'_> {
         let sha256 = hash(&file)?;
         self.validate(name, made, &file)?;
         Ok(Output {
-            name: name.to_owned(),
+            name: (*name).to_owned(),
             path: self.folder.join(name),
             media_type,
             bytes,
@@ -339,8 +372,9 @@ impl Job<'_> {
 
     fn validate(&self, name: &str, made: &MadeFile, file: &File) -> Result<(), JobError> {
         let demuxer = match name {
-            "waveform.dat" => return self.read_waveform(made).map(|_| ()),
-            "waveform.json" => return Ok(()),
+            "waveform.dat" => return self.read_waveform().map(|_| ()),
+            "waveform.json" => return self.is_the_waveform(file),
+            "waveform.png" => "png_pipe",
             "poster.jpg" => "jpeg_pipe",
             _ => "mov",
         };
@@ -359,13 +393,13 @@ impl Job<'_> {
         }
     }
 
-    fn read_waveform(&self, made: &MadeFile) -> Result<Waveform, JobError> {
+    /// What `waveform.dat` holds.
+    fn read_waveform(&self) -> Result<Waveform, JobError> {
         let mut bytes = Vec::new();
-        self.open(&made.name)?
+        self.open("waveform.dat")?
             .read_to_end(&mut bytes)
             .map_err(|error| JobError::infra("read an output", error))?;
-        let waveform = Waveform::from_dat(&bytes)
-            .map_err(|error| JobError::infra("keep the waveform", error))?;
+        let waveform = Waveform::from_dat(&bytes).map_err(|error| self.lied(&error.to_string()))?;
         if waveform.is_empty() {
             Err(self.lied("an empty waveform"))
         } else {
@@ -373,17 +407,26 @@ impl Job<'_> {
         }
     }
 
-    fn open(&self, name: &str) -> Result<File, JobError> {
-        let doing = |error| JobError::infra(&format!("open {name}"), error);
-        let file = process::open_made(self.folder, name).map_err(doing)?;
-        let metadata = file.metadata().map_err(doing)?;
-        let whole = 1..=self.runner.limits.max_output_bytes;
-        let plain = metadata.is_file() && metadata.nlink() == 1 && whole.contains(&metadata.len());
-        if plain {
-            Ok(file)
+    /// Whether a file is the JSON of `waveform.dat`, to the byte.
+    fn is_the_waveform(&self, mut file: &File) -> Result<(), JobError> {
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)
+            .map_err(|error| JobError::infra("read an output", error))?;
+        if text == self.read_waveform()?.to_json().as_bytes() {
+            Ok(())
         } else {
-            Err(self.lied("a file that is empty, too large or not plain"))
+            Err(self.lied("another waveform as JSON"))
         }
+    }
+
+    fn open(&self, name: &str) -> Result<File, JobError> {
+        let known = NAMES.iter().find(|known| known.name == name);
+        let most = known.map_or(0, |known| known.most);
+        let most = most.min(self.runner.limits.max_output_bytes);
+        process::open_made(self.folder, name, most).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => self.lied(&format!("{name}: {error}")),
+            _ => JobError::infra(&format!("open {name}"), error),
+        })
     }
 
     #[expect(

@@ -103,8 +103,11 @@ pub fn id3_bytes(head: &[u8]) -> Option<u64> {
     let [b'I', b'D', b'3', _, _, flags, size @ ..] = head else {
         return None;
     };
-    let size = size.first_chunk::<4>()?.iter();
-    let size = size.fold(0, |size, byte| size << 7 | u64::from(byte & 0x7f));
+    let size = size.first_chunk::<4>()?;
+    if size.iter().any(|byte| *byte > 0x7f) {
+        return None;
+    }
+    let size = (size.iter()).fold(0, |size, byte| size << 7 | u64::from(*byte));
     Some(10 + size + if flags & FOOTER == 0 { 0 } else { 10 })
 }
 

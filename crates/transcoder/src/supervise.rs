@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus};
@@ -13,13 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{JobError, Kind};
 use crate::run::Progress;
-use crate::sandbox::{Layer, process};
+use crate::sandbox::{Layer, Level, process};
 use crate::wire::{Message, Request};
 
 /// Longest line a child may say.
 const MAX_LINE: u64 = 1 << 20;
 /// How often cancellation, deadline and progress are looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// Most threads of a child: the coders take a few each.
+const MAX_THREADS: u64 = 64;
 /// How long a child may live on after its last word.
 const LAST_BREATH: Duration = Duration::from_secs(10);
 
@@ -35,7 +38,7 @@ pub(crate) struct Errand<'a> {
 
 struct Heard {
     answer: Option<Message>,
-    layers: Vec<Layer>,
+    layers: Option<Vec<Layer>>,
     complaint: String,
 }
 
@@ -55,8 +58,8 @@ impl Errand<'_> {
         let status = end(&mut child, heard.is_ok())?;
         let heard = heard?;
         match heard.answer {
-            Some(Message::Failed(error)) => Err(error),
-            Some(answer) if status.success() => Ok((answer, heard.layers)),
+            Some(Message::Failed(error)) => Err(believable(&error)),
+            Some(answer) if status.success() => Ok((answer, heard.layers.unwrap_or_default())),
             _ => Err(death(status, &heard.complaint)),
         }
     }
@@ -73,13 +76,13 @@ impl Errand<'_> {
         let mut vitals = Vitals::new(child.id());
         let mut heard = Heard {
             answer: None,
-            layers: Vec::new(),
+            layers: None,
             complaint: String::new(),
         };
         loop {
             self.still_wanted(start, &mut vitals)?;
             match lines.recv_timeout(LOOK) {
-                Ok(Message::Ready { layers }) => heard.layers = layers,
+                Ok(Message::Ready { layers }) => self.confined(&mut heard, layers)?,
                 Ok(Message::Progress { stage, fraction }) => on_progress(Progress {
                     stage,
                     fraction: fraction.clamp(0.0, 1.0),
@@ -94,6 +97,24 @@ impl Errand<'_> {
         Ok(heard)
     }
 
+    /// Keeps what the child says first, before it has read a stranger's byte.
+    fn confined(&self, heard: &mut Heard, layers: Vec<Layer>) -> Result<(), JobError> {
+        if heard.layers.is_some() || heard.answer.is_some() {
+            return Err(JobError::new(
+                Kind::Died,
+                "the child says twice how it is confined",
+            ));
+        }
+        if self.request.sandbox == Level::Require && layers != Layer::wanted() {
+            return Err(JobError::infra(
+                "confine the child",
+                "not every layer holds",
+            ));
+        }
+        heard.layers = Some(layers);
+        Ok(())
+    }
+
     fn still_wanted(&self, start: Instant, vitals: &mut Vitals) -> Result<(), JobError> {
         if self.cancel.is_cancelled() {
             return Err(JobError::new(Kind::Cancelled, "cancelled"));
@@ -103,6 +124,16 @@ impl Errand<'_> {
                 "not done after {} s",
                 self.deadline.as_secs()
             )));
+        }
+        if vitals
+            .threads()
+            .is_some_and(|threads| threads > MAX_THREADS)
+        {
+            return Err(JobError::limit("it starts too many threads"));
+        }
+        if self.request.task.writes() && written(self.folder) > self.request.limits.max_output_bytes
+        {
+            return Err(JobError::limit("its outputs grow too large"));
         }
         let most = self.request.limits.max_resident_bytes;
         if vitals.resident_bytes().is_some_and(|bytes| bytes > most) {
@@ -149,6 +180,11 @@ impl Vitals {
         self.at.elapsed()
     }
 
+    /// Threads, field 20.
+    fn threads(&self) -> Option<u64> {
+        self.fields()?.get(17)?.parse().ok()
+    }
+
     /// Resident pages, field 2.
     fn resident_bytes(&self) -> Option<u64> {
         let text = std::fs::read_to_string(self.folder.join("statm")).ok()?;
@@ -156,11 +192,35 @@ impl Vitals {
         Some(pages * rustix::param::page_size() as u64)
     }
 
-    /// User and system time, fields 14 and 15; the name in field 2 may hold anything, so count from its end.
+    /// User and system time, fields 14 and 15.
     fn cpu_ticks(&self) -> Option<u64> {
+        let fields = self.fields()?;
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    }
+
+    /// The fields from the third on; the name in the second may hold anything, so they are counted from its end.
+    fn fields(&self) -> Option<Vec<String>> {
         let text = std::fs::read_to_string(self.folder.join("stat")).ok()?;
-        let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
-        Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+        let fields = text.rsplit_once(')')?.1.split_whitespace();
+        Some(fields.map(str::to_owned).collect())
+    }
+}
+
+/// What lies in a folder of plain files, in bytes.
+fn written(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = files.filter_map(|file| Some(file.metadata().ok()?.blocks() * 512));
+    sizes.sum()
+}
+
+/// What a child says of itself, which may be in a stranger's hands: a few words, and nothing that only we can know.
+fn believable(error: &JobError) -> JobError {
+    const MOST: usize = 300;
+    let shown = error.message.chars().filter(|c| !c.is_control());
+    let message: String = shown.take(MOST).collect();
+    match error.kind {
+        Kind::Cancelled => JobError::new(Kind::Died, format!("the child gave up: {message}")),
+        kind => JobError::new(kind, message),
     }
 }
 
@@ -174,7 +234,7 @@ fn end(child: &mut Child, heard_out: bool) -> Result<ExitStatus, JobError> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    process::kill_group(child);
+    process::kill_group(child).map_err(|error| JobError::infra("kill the child", error))?;
     child.wait().map_err(waiting)
 }
 

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::JobError;
+use crate::format::scale::Scale;
 use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::probe::{Facts, Measured};
@@ -33,8 +34,8 @@ pub enum Task {
     Probe,
     /// Make a profile's outputs in the working directory.
     Make(Profile),
-    /// Make only a waveform, with so many samples per point.
-    Waveform(u32),
+    /// Make only a waveform.
+    Waveform(Drawing),
     /// Check that a made file is what it should be.
     Check(Expectation),
     /// Say which decoders there are.
@@ -46,6 +47,26 @@ impl Task {
     pub fn writes(&self) -> bool {
         matches!(self, Self::Make(_) | Self::Waveform(_))
     }
+}
+
+/// How a waveform is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Drawing {
+    /// Samples per point.
+    pub scale: Scale,
+    /// Whether channels stay apart, or are mixed to one.
+    pub split_channels: bool,
+    /// Where it begins and ends.
+    pub timeline: Timeline,
+}
+
+/// Where a waveform begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Timeline {
+    /// Where the proxy does: edit lists, priming and padding are applied, late sound comes late.
+    Proxy,
+    /// Where audiowaveform has it: sample after sample, and an MP3 keeps what its coder put behind the sound.
+    Audiowaveform,
 }
 
 /// What a made file must be.

@@ -17,12 +17,21 @@ pub(crate) fn check(folder: &Path) {
     plays(&name("proxy.mp4"));
     starts_at_once(&fs::read(name("proxy.mp4")).unwrap());
     waveform_is_as_long_as_the_sound(&fs::read(name("waveform.dat")).unwrap());
-    shows_something(&name("poster.jpg"));
+    // The tenth and the ninetieth percentile of brightness; most of a waveform's picture is behind it.
+    shows_something(&name("poster.jpg"), ["YLOW", "YHIGH"]);
+    shows_something(&name("waveform.png"), ["YMIN", "YMAX"]);
     let clip = hex::encode(Sha256::digest(fs::read(testing::clip::sample()).unwrap()));
-    let fast = ["poster.jpg", "waveform.dat", "waveform.json"];
+    let fast = [
+        "poster.jpg",
+        "waveform.dat",
+        "waveform.json",
+        "waveform.png",
+    ];
     lists(folder, "manifest-fast-1.json", &clip, &fast);
     lists(folder, "manifest-proxy720-1.json", &clip, &["proxy.mp4"]);
-    let all = ["poster.jpg", "proxy.mp4", "waveform.dat", "waveform.json"];
+    let mut all = vec!["proxy.mp4"];
+    all.extend(fast);
+    all.sort_unstable();
     lists(folder, "manifest.json", &clip, &all);
 }
 
@@ -150,8 +159,8 @@ fn waveform_is_as_long_as_the_sound(dat: &[u8]) {
     );
 }
 
-/// The poster decodes, and is not of one colour.
-fn shows_something(poster: &str) {
+/// A picture decodes, and is not of one colour: two figures of its brightness differ.
+fn shows_something(picture: &str, [low, high]: [&str; 2]) {
     let told = tool(
         "ffmpeg",
         &[
@@ -160,7 +169,7 @@ fn shows_something(poster: &str) {
             "error",
             "-xerror",
             "-i",
-            poster,
+            picture,
             "-vf",
             "signalstats,metadata=print:file=-",
             "-f",
@@ -176,7 +185,6 @@ fn shows_something(poster: &str) {
             .parse()
             .unwrap()
     };
-    // The tenth and the ninetieth percentile of brightness.
-    let (low, high) = (figure("YLOW"), figure("YHIGH"));
+    let (low, high) = (figure(low), figure(high));
     assert!(high - low > 20.0, "brightness from {low} to {high}");
 }

@@ -126,7 +126,7 @@ pub(crate) struct Job {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WaveformQuery {
-    /// `dat` or `json`; `dat` when absent.
+    /// `dat`, `json` or `png`; `dat` when absent.
     format: Option<String>,
 }
 
@@ -190,7 +190,14 @@ pub(crate) async fn waveform(
     let name = match query.format.as_deref() {
         None | Some("dat") => "waveform.dat",
         Some("json") => "waveform.json",
-        Some(_) => return Err(Problem::field(Kind::Invalid, "/format", "is dat or json")),
+        Some("png") => "waveform.png",
+        Some(_) => {
+            return Err(Problem::field(
+                Kind::Invalid,
+                "/format",
+                "is dat, json or png",
+            ));
+        }
     };
     let view = reader.view(&state, media::READS).await?;
     redirect(&state, view, AssetId(id), name).await

@@ -1,3 +1,6 @@
-//! File formats we write by hand: pure functions between bytes and values.
+//! Formats of waveforms: files, pictures, and how samples become either. Nothing here knows libav.
 
+pub mod peaks;
+pub mod picture;
+pub mod scale;
 pub mod waveform;

@@ -1,8 +1,6 @@
 //! Peaks of sound in the two formats of audiowaveform: binary `.dat` (versions 1 and 2) and JSON.
 //!
-//! The rules: peaks are of 16 bit samples; a mono mix is the sum over channels divided by their number, truncated
-//! toward zero; every `samples_per_pixel` samples make a point, and so does what is left at the end. Eight bits are
-//! the value divided by 256, truncated toward zero.
+//! Eight bits are the value divided by 256, truncated toward zero.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,81 +31,6 @@ pub struct Waveform {
     pub channels: u32,
     /// `min, max` per channel, point after point.
     pub data: Vec<i16>,
-}
-
-/// Builds a waveform of one channel from samples.
-#[derive(Debug)]
-pub struct Peaks {
-    waveform: Waveform,
-    min: i16,
-    max: i16,
-    filled: u32,
-}
-
-impl Peaks {
-    /// Starts an empty waveform of 16 bits; a point has at least two samples.
-    pub fn new(sample_rate: u32, samples_per_pixel: u32) -> Self {
-        let samples_per_pixel = samples_per_pixel.max(2);
-        let waveform = Waveform {
-            sample_rate,
-            samples_per_pixel,
-            bits: Bits::Sixteen,
-            channels: 1,
-            data: Vec::new(),
-        };
-        Self {
-            waveform,
-            min: i16::MAX,
-            max: i16::MIN,
-            filled: 0,
-        }
-    }
-
-    /// Adds one sample.
-    pub fn push(&mut self, sample: i16) {
-        self.min = self.min.min(sample);
-        self.max = self.max.max(sample);
-        self.filled += 1;
-        if self.filled == self.waveform.samples_per_pixel {
-            self.emit();
-        }
-    }
-
-    /// Adds one sample of several channels, mixed to one.
-    pub fn push_mixed(&mut self, sum: i32, channels: i32) {
-        self.push(i16::try_from(sum / channels).unwrap_or(if sum < 0 {
-            i16::MIN
-        } else {
-            i16::MAX
-        }));
-    }
-
-    /// Adds silence, in time that depends on the points only.
-    pub fn push_silence(&mut self, mut samples: u64) {
-        let point = self.waveform.samples_per_pixel;
-        while samples > 0 {
-            if self.filled == 0 && samples >= u64::from(point) {
-                self.waveform.data.extend([0, 0]);
-                samples -= u64::from(point);
-            } else {
-                self.push(0);
-                samples -= 1;
-            }
-        }
-    }
-
-    /// Ends the last point.
-    pub fn finish(mut self) -> Waveform {
-        if self.filled > 0 {
-            self.emit();
-        }
-        self.waveform
-    }
-
-    fn emit(&mut self) {
-        self.waveform.data.extend([self.min, self.max]);
-        (self.min, self.max, self.filled) = (i16::MAX, i16::MIN, 0);
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -287,35 +210,6 @@ impl Waveform {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn points_are_of_zoom_samples_and_the_rest_counts() {
-        let mut peaks = Peaks::new(8000, 4);
-        for sample in [1, -5, 3, 2, 7] {
-            peaks.push(sample);
-        }
-        assert_eq!(peaks.finish().data, [-5, 3, 7, 7]);
-    }
-
-    #[test]
-    fn a_mono_mix_truncates_toward_zero() {
-        let mut peaks = Peaks::new(8000, 2);
-        peaks.push_mixed(-3, 2);
-        peaks.push_mixed(3, 2);
-        assert_eq!(peaks.finish().data, [-1, 1]);
-    }
-
-    #[test]
-    fn silence_is_the_same_as_zero_samples() {
-        let (mut fast, mut slow) = (Peaks::new(8000, 4), Peaks::new(8000, 4));
-        fast.push(9);
-        slow.push(9);
-        fast.push_silence(13);
-        for _ in 0..13 {
-            slow.push(0);
-        }
-        assert_eq!(fast.finish(), slow.finish());
-    }
 
     #[test]
     fn the_binary_header_is_as_published() {

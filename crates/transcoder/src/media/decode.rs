@@ -44,20 +44,38 @@ impl VideoDecoder {
         threads: usize,
         limits: &Limits,
     ) -> Result<Self, JobError> {
-        Self::open(
-            source,
-            stream,
-            threads,
-            limits.max_frames,
-            frame::Video::empty,
-            limits,
-        )
+        let none = Dictionary::new();
+        let mut decoder = Self::open(source, stream, threads, frame::Video::empty, none, limits)?;
+        decoder.max_frames = limits.max_frames;
+        Ok(decoder)
     }
+}
+
+/// What becomes of the samples that coders put before and behind the sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trim {
+    /// They are left out.
+    Done,
+    /// They are there, and frames tell how many come before ([`Decoded::skip`]).
+    Told,
 }
 
 impl AudioDecoder {
     pub(crate) fn audio(source: &Source, stream: usize, limits: &Limits) -> Result<Self, JobError> {
-        Self::open(source, stream, 1, u64::MAX, frame::Audio::empty, limits)
+        Self::trimmed(source, stream, Trim::Done, limits)
+    }
+
+    pub(crate) fn trimmed(
+        source: &Source,
+        stream: usize,
+        trim: Trim,
+        limits: &Limits,
+    ) -> Result<Self, JobError> {
+        let mut options = Dictionary::new();
+        if trim == Trim::Told {
+            options.set("flags2", "+skip_manual");
+        }
+        Self::open(source, stream, 1, frame::Audio::empty, options, limits)
     }
 }
 
@@ -66,8 +84,8 @@ impl<F: DerefMut<Target = Frame>> Decoder<F> {
         source: &Source,
         stream: usize,
         threads: usize,
-        max_frames: u64,
         blank: fn() -> F,
+        mut options: Dictionary<'_>,
         limits: &Limits,
     ) -> Result<Self, JobError> {
         let stream = source
@@ -86,7 +104,6 @@ impl<F: DerefMut<Target = Frame>> Decoder<F> {
         });
         let mut decoder = context.decoder();
         decoder.set_packet_time_base(stream.time_base());
-        let mut options = Dictionary::new();
         options.set("max_pixels", &limits.max_pixels.to_string());
         options.set("codec_whitelist", DECODERS);
         let opened = decoder
@@ -95,7 +112,7 @@ impl<F: DerefMut<Target = Frame>> Decoder<F> {
         Ok(Self {
             opened,
             base: stream.time_base(),
-            max_frames,
+            max_frames: u64::MAX,
             blank,
             frames: 0,
             errors: 0,

@@ -14,9 +14,6 @@ use crate::limits::Limits;
 /// A scaled picture.
 pub(crate) type Still = frame::Video;
 
-/// A block of samples as decoded.
-pub(crate) type Sound = frame::Audio;
-
 /// A graph with one input and one output, rebuilt when what comes in changes its shape.
 pub(crate) struct Pipeline {
     spec: Spec,
@@ -220,101 +217,5 @@ fn rows(frame: &frame::Audio, start_ns: Option<i64>) -> Samples {
     Samples {
         start_ns,
         channels: (0..planes).map(row).collect(),
-    }
-}
-
-impl Decoded<Sound> {
-    /// Samples per second.
-    pub(crate) fn rate(&self) -> u32 {
-        self.frame.rate()
-    }
-
-    /// Samples per channel.
-    pub(crate) fn count(&self) -> u64 {
-        self.frame.samples() as u64
-    }
-
-    /// Every sample as 16 bits, handed over moment by moment as the sum over channels, with their number.
-    ///
-    /// Integers keep their upper 16 bits. Floats beyond ±1 are clamped; their rounding follows audiowaveform: toward
-    /// zero for PCM, to the nearest for coded sound, down (at 32768) for MP3.
-    pub(crate) fn mixed(&self, rounding: Rounding, each: &mut dyn FnMut(i32, i32)) {
-        use ffmpeg_next::format::Sample;
-        use ffmpeg_next::format::sample::Type;
-        let (channels, count) = (ffi::channels(&self.frame), self.frame.samples());
-        let format = self.frame.format();
-        let width = format.bytes();
-        let planar = self.frame.is_planar();
-        let bytes = if planar {
-            count * width
-        } else {
-            count * width * channels
-        };
-        let planes: Vec<&[u8]> = (0..if planar { channels } else { 1 })
-            .map(|plane| ffi::samples(&self.frame, plane, bytes))
-            .collect();
-        let read: &dyn Fn(&[u8]) -> i32 = match format {
-            Sample::U8(Type::Packed | Type::Planar) => &|b| (i32::from(b[0]) - 128) * 256,
-            Sample::I16(_) => &|b| i32::from(i16::from_ne_bytes([b[0], b[1]])),
-            Sample::I32(_) => &|b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]) >> 16,
-            Sample::F32(_) => {
-                &|b| rounding.to_sixteen(f64::from(f32::from_ne_bytes([b[0], b[1], b[2], b[3]])))
-            }
-            Sample::F64(_) => &|b| {
-                rounding.to_sixteen(f64::from_ne_bytes([
-                    b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7],
-                ]))
-            },
-            _ => &|_| 0,
-        };
-        let number = i32::try_from(channels).unwrap_or(1);
-        for moment in 0..count {
-            let sum = (0..channels).map(|channel| {
-                let (plane, at) = if planar {
-                    (channel, moment)
-                } else {
-                    (0, moment * channels + channel)
-                };
-                planes[plane]
-                    .get(at * width..(at + 1) * width)
-                    .map_or(0, read)
-            });
-            each(sum.sum(), number);
-        }
-    }
-}
-
-/// How a float becomes 16 bits.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Rounding {
-    /// Toward zero, at 32767: PCM.
-    Truncate,
-    /// To the nearest, at 32767: coded sound.
-    Nearest,
-    /// Down, at 32768: MP3.
-    Floor,
-}
-
-impl Rounding {
-    /// The rounding for a codec.
-    pub(crate) fn of(codec: &str) -> Self {
-        match codec {
-            "mp3" => Self::Floor,
-            codec if codec.starts_with("pcm") => Self::Truncate,
-            _ => Self::Nearest,
-        }
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "clamped before; a cast of NaN is zero"
-    )]
-    fn to_sixteen(self, value: f64) -> i32 {
-        let value = match self {
-            Self::Truncate => (value * 32767.0).trunc(),
-            Self::Nearest => (value * 32767.0).round(),
-            Self::Floor => (value * 32768.0).clamp(-32767.0, 32767.0).floor(),
-        };
-        value.clamp(-32768.0, 32767.0) as i32
     }
 }

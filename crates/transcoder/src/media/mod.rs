@@ -4,11 +4,13 @@ mod decode;
 mod encode;
 mod ffi;
 mod graph;
+mod sound;
 mod source;
 
-pub(crate) use decode::{AudioDecoder, Decoded, VideoDecoder};
+pub(crate) use decode::{AudioDecoder, Decoded, Trim, VideoDecoder};
 pub(crate) use encode::{AudioEncoder, Movie, VideoEncoder, jpeg};
-pub(crate) use graph::{Pipeline, Rounding, Samples, Sound, Still};
+pub(crate) use graph::{Pipeline, Samples, Still};
+pub(crate) use sound::{Rounding, Sound};
 pub(crate) use source::{Packet, Source, formats};
 
 use crate::error::{JobError, Kind};

@@ -1,4 +1,5 @@
-//! Which files a child may touch: what it makes in its own folder, if it has one. Its input is a descriptor already.
+//! Which files a child may open: what it makes in its own folder, if it has one. Its input is a descriptor already. That a file
+//! exists, and how large it is, the kernel tells anybody.
 
 use std::io;
 
@@ -8,9 +9,9 @@ use landlock::{
     make_bitflags,
 };
 
-/// Plain files: made, written, read back, shortened, removed.
+/// Plain files: made, written, read back, shortened.
 const OWN: BitFlags<AccessFs> =
-    make_bitflags!(AccessFs::{ReadFile | WriteFile | MakeReg | RemoveFile | Truncate});
+    make_bitflags!(AccessFs::{ReadFile | WriteFile | MakeReg | Truncate});
 
 /// Forbids every path but the working directory, and that too unless the child writes. Kernels that know them also get
 /// the later rules: no TCP, no signals and no abstract sockets beyond this process.

@@ -36,29 +36,28 @@ pub enum Layer {
     NoNewPrivileges,
     /// Runs as `nobody`, if it was started as root.
     OtherUser,
-    /// Landlock: no path but those of its own folder, plain files only; no TCP where the kernel can tell.
+    /// No capability of root's is left.
+    NoCapabilities,
+    /// Landlock: opens no path but those of its own folder, plain files only; no TCP where the kernel can tell.
     OwnFilesOnly,
     /// seccomp: no call but those that media takes.
     FewSystemCalls,
 }
 
 impl Layer {
-    /// Every layer that a child of this process puts on, on this system.
+    /// Every layer that a child of this process is to put on. All but the limits are calls of Linux: elsewhere they fail.
     pub fn wanted() -> Vec<Self> {
-        const LAYERS: [Layer; 7] = [
+        const LAYERS: [Layer; 8] = [
             Layer::FirstToGo,
             Layer::ClosedDescriptors,
             Layer::ResourceLimits,
             Layer::NoNewPrivileges,
             Layer::OtherUser,
+            Layer::NoCapabilities,
             Layer::OwnFilesOnly,
             Layer::FewSystemCalls,
         ];
-        let here = |layer: &Self| match layer {
-            Self::ResourceLimits => true,
-            Self::OtherUser => cfg!(target_os = "linux") && process::is_root(),
-            _ => cfg!(target_os = "linux"),
-        };
-        LAYERS.into_iter().filter(here).collect()
+        let wanted = |layer: &Self| *layer != Self::OtherUser || process::is_root();
+        LAYERS.into_iter().filter(wanted).collect()
     }
 }

@@ -1,9 +1,9 @@
 //! The system calls around a child: before exec, after it, and to end it.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
-use std::os::unix::fs::{chown, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -54,6 +54,8 @@ fn start_here(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
         .arg(fd.to_string())
         .current_dir(folder)
         .env_clear()
+        // libav brings a numeric library that would start threads before `main`, which no layer would reach.
+        .envs([("OPENBLAS_NUM_THREADS", "1"), ("OMP_NUM_THREADS", "1")])
         .process_group(0);
     command
         .stdin(Stdio::piped())
@@ -79,8 +81,19 @@ pub fn confine(
     writes: bool,
 ) -> (Vec<Layer>, Vec<(Layer, io::Error)>) {
     let (mut held, mut failed) = (Vec::new(), Vec::new());
+    let alone = alone();
     for layer in Layer::wanted() {
-        match apply(layer, input, limits, writes) {
+        let applied = match (&alone, layer) {
+            (
+                Err(error),
+                Layer::NoNewPrivileges
+                | Layer::NoCapabilities
+                | Layer::OwnFilesOnly
+                | Layer::FewSystemCalls,
+            ) => Err(io::Error::other(error.to_string())),
+            _ => apply(layer, input, limits, writes),
+        };
+        match applied {
             Ok(()) => held.push(layer),
             Err(error) => failed.push((layer, error)),
         }
@@ -96,6 +109,7 @@ fn apply(layer: Layer, input: RawFd, limits: &Limits, writes: bool) -> io::Resul
         Layer::ResourceLimits => set_limits(limits),
         Layer::NoNewPrivileges => no_new_privileges(),
         Layer::OtherUser => become_nobody(),
+        Layer::NoCapabilities => drop_capabilities(),
         Layer::OwnFilesOnly => super::files::restrict(writes),
         Layer::FewSystemCalls => super::syscalls::filter(),
     }
@@ -123,25 +137,26 @@ pub fn inherited(fd: RawFd) -> io::Result<File> {
     }
 }
 
-/// The user and group that own nothing, by the number that they have wherever there is one.
+/// The user and group that own nothing, by the number that Linux gives them.
 const NOBODY: u32 = 65_534;
 
-/// Whether this process may do everything.
+/// Whether this process runs as root, with all of root's rights or not.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Gives a folder to the user that children are.
 pub fn give(folder: &Path) -> io::Result<()> {
-    if is_root() {
+    if is_root() && cfg!(target_os = "linux") {
         chown(folder, Some(NOBODY), Some(NOBODY))
     } else {
         Ok(())
     }
 }
 
-/// Opens a file that a child has made in `folder` and makes it ours. Neither a link nor a pipe is followed or waited for.
-pub fn open_made(folder: &Path, name: &str) -> io::Result<File> {
+/// Opens a file that a child has made in `folder` and makes it ours. What is not a plain file with one name and at most
+/// `most` bytes is refused; neither a link nor a pipe is followed or waited for.
+pub fn open_made(folder: &Path, name: &str, most: u64) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let folder = File::open(folder)?;
     #[cfg(target_os = "linux")]
@@ -155,22 +170,30 @@ pub fn open_made(folder: &Path, name: &str) -> io::Result<File> {
     #[cfg(not(target_os = "linux"))]
     let opened = rustix::fs::openat(&folder, name, flags, Mode::empty())?;
     let file = File::from(opened);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.nlink() != 1 || !(1..=most).contains(&metadata.len()) {
+        let wrong = "it is empty, too large or not a plain file";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, wrong));
+    }
     if is_root() {
         fchown(&file, Some(0), Some(0))?;
     }
+    file.set_permissions(Permissions::from_mode(0o644))?;
     Ok(file)
 }
 
 /// Kills a child and all in its process group.
+///
+/// # Errors
+/// If the kernel does not let us: the child is another user's, and we may not kill those.
 #[expect(
     unsafe_code,
     reason = "the standard library kills one process, not its group"
 )]
-pub fn kill_group(child: &Child) {
-    if let Ok(group) = i32::try_from(child.id()) {
-        // SAFETY: a plain system call; the child is not yet waited for, so the number is still its own.
-        unsafe { libc::kill(-group, libc::SIGKILL) };
-    }
+pub fn kill_group(child: &Child) -> io::Result<()> {
+    let group = i32::try_from(child.id()).map_err(io::Error::other)?;
+    // SAFETY: a plain system call; the child is not yet waited for, so the number is still its own.
+    check(unsafe { libc::kill(-group, libc::SIGKILL) })
 }
 
 #[cfg(target_os = "linux")]
@@ -179,11 +202,40 @@ fn no_new_privileges() -> io::Result<()> {
     // SAFETY: plain system calls without pointers.
     unsafe {
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        // Nor may other processes of this user look into it.
+        check(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))?;
         match libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) {
             1 => Ok(()),
             _ => Err(io::Error::other("the kernel did not take it")),
         }
     }
+}
+
+/// Some layers reach the calling thread alone.
+#[cfg(target_os = "linux")]
+fn alone() -> io::Result<()> {
+    match std::fs::read_dir("/proc/self/task")?.count() {
+        1 => Ok(()),
+        _ => Err(io::Error::other("a library has started a thread")),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn alone() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn drop_capabilities() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets};
+    rustix::thread::clear_ambient_capability_set()?;
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, none)?;
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]
@@ -221,7 +273,9 @@ fn set_limits(limits: &Limits) -> io::Result<()> {
             check(libc::getrlimit(resource, &raw mut bound))?;
             // A lower bound from outside stands.
             bound.rlim_cur = value.min(bound.rlim_max);
-            bound.rlim_max = bound.rlim_cur;
+            // At the lower bound of CPU time comes the signal that says what it is, at the upper one SIGKILL.
+            let later = if resource == libc::RLIMIT_CPU { 5 } else { 0 };
+            bound.rlim_max = bound.rlim_max.min(bound.rlim_cur.saturating_add(later));
             check(libc::setrlimit(resource, &raw const bound))?;
         }
     }

@@ -11,10 +11,10 @@ use std::io;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
+    SeccompRule, apply_filter_all_threads,
 };
 
-/// A call, and the arguments that it must have, if it is not any.
+/// A call, and the arguments that it must have, if it is not any. Several rows of one call are alternatives.
 type Rule = (libc::c_long, &'static [Argument]);
 
 /// An argument by its index, a mask over it, and what must remain.
@@ -29,6 +29,15 @@ const A_THREAD: &[Argument] = &[Argument(
 )];
 const A_PROCESS: &[Argument] = &[Argument(0, libc::CLONE_THREAD as u64, 0)];
 const ITSELF: &[Argument] = &[Argument(0, u64::MAX >> 32, 0)];
+/// Duplicates, descriptor flags and reading the status flags; not who gets a signal, not leases, not locks.
+const FOR_ITSELF: &[Argument] = &[Argument(1, u64::MAX >> 32 & !3, 0)];
+const A_DUPLICATE: &[Argument] = &[Argument(1, u64::MAX >> 32, libc::F_DUPFD_CLOEXEC as u64)];
+/// What has no name could not be counted.
+const NAMED: &[Argument] = &[Argument(
+    2,
+    libc::O_TMPFILE as u64 & !(libc::O_DIRECTORY as u64),
+    0,
+)];
 const A_NAME: &[Argument] = &[Argument(0, u64::MAX >> 32, libc::PR_SET_NAME as u64)];
 
 /// What decoding, filtering, encoding and writing into one's folder take.
@@ -41,16 +50,16 @@ const ALLOWED: &[Rule] = &[
     (libc::SYS_writev, ANY),
     (libc::SYS_pwrite64, ANY),
     (libc::SYS_lseek, ANY),
-    (libc::SYS_openat, ANY),
+    (libc::SYS_openat, NAMED),
     (libc::SYS_close, ANY),
     (libc::SYS_fstat, ANY),
     (libc::SYS_newfstatat, ANY),
     (libc::SYS_statx, ANY),
-    (libc::SYS_fcntl, ANY),
+    (libc::SYS_fcntl, FOR_ITSELF),
+    (libc::SYS_fcntl, A_DUPLICATE),
     (libc::SYS_ftruncate, ANY),
     (libc::SYS_fsync, ANY),
     (libc::SYS_fdatasync, ANY),
-    (libc::SYS_unlinkat, ANY),
     (libc::SYS_ppoll, ANY),
     // Memory, never both filled and run.
     (libc::SYS_brk, ANY),
@@ -96,7 +105,12 @@ const DEADLY: &[Rule] = &[
     (libc::SYS_connect, ANY),
     (libc::SYS_bind, ANY),
     (libc::SYS_listen, ANY),
+    (libc::SYS_accept, ANY),
     (libc::SYS_accept4, ANY),
+    (libc::SYS_recvfrom, ANY),
+    (libc::SYS_recvmmsg, ANY),
+    (libc::SYS_sendmmsg, ANY),
+    (libc::SYS_setsockopt, ANY),
     (libc::SYS_sendto, ANY),
     (libc::SYS_sendmsg, ANY),
     (libc::SYS_recvmsg, ANY),
@@ -118,10 +132,16 @@ const DEADLY: &[Rule] = &[
     (libc::SYS_symlinkat, ANY),
     (libc::SYS_linkat, ANY),
     (libc::SYS_mknodat, ANY),
+    (libc::SYS_fchmod, ANY),
     (libc::SYS_fchmodat, ANY),
+    (libc::SYS_fchown, ANY),
     (libc::SYS_fchownat, ANY),
     (libc::SYS_memfd_create, ANY),
+    (libc::SYS_name_to_handle_at, ANY),
     (libc::SYS_open_by_handle_at, ANY),
+    (libc::SYS_open_tree, ANY),
+    (libc::SYS_move_mount, ANY),
+    (libc::SYS_fsopen, ANY),
     (libc::SYS_mount, ANY),
     (libc::SYS_umount2, ANY),
     (libc::SYS_pivot_root, ANY),
@@ -130,6 +150,16 @@ const DEADLY: &[Rule] = &[
     (libc::SYS_setns, ANY),
     (libc::SYS_setuid, ANY),
     (libc::SYS_setgid, ANY),
+    (libc::SYS_setreuid, ANY),
+    (libc::SYS_setregid, ANY),
+    (libc::SYS_setresuid, ANY),
+    (libc::SYS_setresgid, ANY),
+    (libc::SYS_setgroups, ANY),
+    (libc::SYS_capset, ANY),
+    (libc::SYS_personality, ANY),
+    (libc::SYS_kcmp, ANY),
+    (libc::SYS_pidfd_getfd, ANY),
+    (libc::SYS_process_madvise, ANY),
     (libc::SYS_bpf, ANY),
     (libc::SYS_perf_event_open, ANY),
     (libc::SYS_userfaultfd, ANY),
@@ -138,7 +168,9 @@ const DEADLY: &[Rule] = &[
     (libc::SYS_request_key, ANY),
     (libc::SYS_init_module, ANY),
     (libc::SYS_finit_module, ANY),
+    (libc::SYS_delete_module, ANY),
     (libc::SYS_kexec_load, ANY),
+    (libc::SYS_reboot, ANY),
 ];
 
 /// Older names of the same, which newer machines never had.
@@ -179,21 +211,20 @@ pub(super) fn filter() -> io::Result<()> {
         let program: BpfProgram = filter
             .and_then(TryInto::try_into)
             .map_err(io::Error::other)?;
-        apply_filter(&program).map_err(io::Error::other)?;
+        apply_filter_all_threads(&program).map_err(io::Error::other)?;
     }
     Ok(())
 }
 
 fn rules(table: &[Rule]) -> io::Result<BTreeMap<i64, Vec<SeccompRule>>> {
-    let entry = |(call, arguments): &Rule| {
-        let wanted = if arguments.is_empty() {
-            vec![]
-        } else {
-            vec![rule(arguments)?]
-        };
-        Ok((*call, wanted))
-    };
-    table.iter().map(entry).collect()
+    let mut rules = BTreeMap::<_, Vec<_>>::new();
+    for (call, arguments) in table {
+        let alternatives = rules.entry(*call).or_default();
+        if !arguments.is_empty() {
+            alternatives.push(rule(arguments)?);
+        }
+    }
+    Ok(rules)
 }
 
 fn rule(arguments: &[Argument]) -> io::Result<SeccompRule> {
@@ -205,4 +236,19 @@ fn rule(arguments: &[Argument]) -> io::Result<SeccompRule> {
     conditions
         .and_then(SeccompRule::new)
         .map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_call_is_both_wanted_and_deadly_or_bound_in_one_row_and_free_in_another() {
+        for (call, arguments) in ALLOWED {
+            let deadly = DEADLY.iter().chain(DEADLY_TOO).find(|(one, _)| one == call);
+            assert!(deadly.is_none() || *call == libc::SYS_clone, "{call}");
+            let same = ALLOWED.iter().filter(|(one, _)| one == call);
+            assert!(same.count() == 1 || !arguments.is_empty(), "{call}");
+        }
+    }
 }

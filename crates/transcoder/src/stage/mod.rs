@@ -13,9 +13,9 @@ use crate::error::{JobError, Kind};
 use crate::media::{AudioDecoder, Source};
 use crate::plan::{Plan, Survey, plan};
 use crate::probe::{Facts, Measured};
-use crate::profile::{Profile, WAVEFORM_ZOOM};
+use crate::profile::Profile;
 use crate::timeline::Rate;
-use crate::wire::{Made, MadeFile, Message, Request, Warning};
+use crate::wire::{Drawing, Made, MadeFile, Message, Request, Warning};
 
 /// What a stage works with.
 pub(crate) struct Desk<'a> {
@@ -73,7 +73,7 @@ pub(crate) fn make(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> 
     match profile {
         Profile::Fast1 => {
             let sound = made.plan.audio.is_some() && !desk.request.still;
-            let waveform = sound.then(|| waveform::make(desk, &mut made, WAVEFORM_ZOOM));
+            let waveform = sound.then(|| waveform::make(desk, &mut made));
             let poster = made
                 .plan
                 .video
@@ -88,12 +88,9 @@ pub(crate) fn make(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> 
 }
 
 /// Makes the waveform alone.
-pub(crate) fn only_waveform(desk: &Desk<'_>, zoom: u32) -> Result<Made, JobError> {
+pub(crate) fn only_waveform(desk: &Desk<'_>, drawing: Drawing) -> Result<Made, JobError> {
     let mut made = begin(desk)?;
-    if made.plan.audio.is_none() {
-        return Err(JobError::input("there is no sound in it that we decode"));
-    }
-    waveform::make(desk, &mut made, zoom)?;
+    waveform::only(desk, &mut made, drawing)?;
     Ok(made)
 }
 

@@ -1,111 +1,205 @@
 //! The waveform: the sound alone, with everything else left unread.
 
 use super::{Desk, file, note_errors, write};
-use crate::error::JobError;
-use crate::format::waveform::Peaks;
-use crate::media::{AudioDecoder, Decoded, Rounding};
+use crate::error::{JobError, Kind};
+use crate::format::peaks::Peaks;
+use crate::format::picture::{Colours, HEIGHT, WIDTH, png};
+use crate::format::scale::Scale;
+use crate::format::waveform::Waveform;
+use crate::media::{AudioDecoder, Decoded, Rounding, Sound, Trim};
+use crate::plan::AudioPlan;
+use crate::profile::WAVEFORM;
 use crate::timeline::Row;
-use crate::wire::{Made, Warning};
+use crate::wire::{Drawing, Made, Timeline, Warning};
 
-struct Sketch {
-    rate: u32,
-    row: Row,
-    peaks: Peaks,
-}
+/// Samples per point where only the number of samples matters.
+const COARSE: Scale = Scale::Zoom(1 << 20);
 
-/// Makes `waveform.dat` and `waveform.json`.
-pub(super) fn make(desk: &Desk<'_>, made: &mut Made, zoom: u32) -> Result<(), JobError> {
-    let Some(plan) = made.plan.audio.clone() else {
+/// Makes `waveform.dat`, `waveform.json` and `waveform.png`.
+pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
+    let Some((waveform, duration)) = draw(desk, made, WAVEFORM)? else {
         return Ok(());
     };
-    let limits = &desk.request.limits;
-    let codec = made
-        .facts
-        .audio
-        .map_or("", |at| made.facts.tracks[at].codec.as_str());
-    let rounding = Rounding::of(codec);
-    let mut source = desk.open()?;
-    source.keep(&[plan.stream]);
-    let mut decoder = AudioDecoder::audio(&source, plan.stream, limits)?;
-    let mut meter = desk.meter("waveform");
-    let mut sketch: Option<Sketch> = None;
-    let mut changed = false;
-    let origin = made.plan.origin_ns;
-    let mut each = |decoded: Decoded<_>| {
-        let rate = decoded.rate();
-        let sketch = sketch.get_or_insert_with(|| Sketch {
-            rate,
-            row: Row::new(rate),
-            peaks: Peaks::new(rate, zoom),
-        });
-        changed |= rate != sketch.rate;
-        if changed || rate == 0 {
-            return Ok(());
-        }
-        draw(
-            sketch,
-            &decoded,
-            decoded.start_ns.map(|ns| ns.saturating_sub(origin)),
-            rounding,
-            limits.max_seconds,
-        )
-    };
-    while let Some(packet) = source.next()? {
-        if packet.stream() == plan.stream {
-            decoder.feed(Some(&packet), &mut each)?;
-        }
-        let (read, bytes) = source.read();
-        meter.at(read, bytes);
+    write("waveform.json", waveform.to_json().as_bytes())?;
+    keep_dat(made, &waveform, duration)?;
+    let doing = |error: &dyn std::fmt::Display| JobError::infra("draw the waveform", error);
+    let points = u32::try_from(waveform.len()).unwrap_or(u32::MAX);
+    let zoom = waveform
+        .samples_per_pixel
+        .saturating_mul(points.div_ceil(WIDTH).max(1));
+    let coarse = waveform.coarser(zoom).map_err(|error| doing(&error))?;
+    let picture =
+        png(&coarse, (WIDTH, HEIGHT), Colours::AUDACITY).map_err(|error| doing(&error))?;
+    write("waveform.png", &picture)?;
+    let mut json = file("waveform.json");
+    json.duration_ms = Some(duration);
+    let mut png = file("waveform.png");
+    (png.width, png.height) = (Some(WIDTH), Some(HEIGHT));
+    made.files.extend([json, png]);
+    Ok(())
+}
+
+/// Makes `waveform.dat` alone, as it is asked for.
+pub(super) fn only(desk: &Desk<'_>, made: &mut Made, drawing: Drawing) -> Result<(), JobError> {
+    match draw(desk, made, drawing)? {
+        Some((waveform, duration)) => keep_dat(made, &waveform, duration),
+        None => Err(JobError::input("there is no sound in it that we decode")),
     }
-    decoder.feed(None, &mut each)?;
-    note_errors(made, "waveform", decoder.errors + source.bad_packets);
-    if changed {
+}
+
+fn keep_dat(made: &mut Made, waveform: &Waveform, duration: u64) -> Result<(), JobError> {
+    write("waveform.dat", &waveform.to_dat())?;
+    let mut dat = file("waveform.dat");
+    dat.duration_ms = Some(duration);
+    made.files.push(dat);
+    Ok(())
+}
+
+/// The waveform and how long it lasts in ms, if there is sound.
+fn draw(
+    desk: &Desk<'_>,
+    made: &mut Made,
+    drawing: Drawing,
+) -> Result<Option<(Waveform, u64)>, JobError> {
+    let Some(plan) = made.plan.audio.clone() else {
+        return Ok(None);
+    };
+    let samples = if drawing.scale.needs_length() {
+        let coarse = Drawing {
+            scale: COARSE,
+            ..drawing
+        };
+        Sketch::new(desk, made, coarse, 0).heard(&plan)?.row.len
+    } else {
+        0
+    };
+    let sketch = Sketch::new(desk, made, drawing, samples).heard(&plan)?;
+    let duration = sketch.row.ms();
+    note_errors(made, "waveform", sketch.errors);
+    if sketch.changed {
         made.warnings.push(Warning::new(
-            "rate_changed",
-            "the sound changes its sample rate; the waveform ends there",
+            "sound_changed",
+            "the sound changes its sample rate or its channels; the waveform ends there",
         ));
     }
-    let sketch = sketch
-        .filter(|sketch| sketch.row.len > 0)
-        .ok_or_else(|| JobError::input("no sound in it decodes"))?;
-    finish(made, sketch)
-}
-
-fn finish(made: &mut Made, sketch: Sketch) -> Result<(), JobError> {
-    let duration = sketch.row.ms();
-    let waveform = sketch.peaks.finish();
-    write("waveform.dat", &waveform.to_dat())?;
-    write("waveform.json", waveform.to_json().as_bytes())?;
     made.measured.audio_ms = Some(duration);
-    for name in ["waveform.dat", "waveform.json"] {
-        let mut file = file(name);
-        file.duration_ms = Some(duration);
-        made.files.push(file);
-    }
-    Ok(())
+    let waveform = sketch.peaks.map(Peaks::finish);
+    let waveform = waveform.filter(|waveform| !waveform.is_empty());
+    waveform
+        .map(|waveform| Some((waveform, duration)))
+        .ok_or_else(|| JobError::input("no sound in it decodes"))
 }
 
-fn draw(
-    sketch: &mut Sketch,
-    decoded: &Decoded<crate::media::Sound>,
-    at_ns: Option<i64>,
-    rounding: Rounding,
-    max_seconds: u64,
-) -> Result<(), JobError> {
-    let placement = sketch.row.place(at_ns, decoded.count());
-    if sketch.row.len / u64::from(sketch.rate) > max_seconds {
-        return Err(JobError::limit(format!(
-            "more than {max_seconds} seconds of sound"
-        )));
-    }
-    sketch.peaks.push_silence(placement.silence);
-    let mut skip = placement.skip;
-    decoded.mixed(rounding, &mut |sum, channels| {
-        if skip > 0 {
-            skip -= 1;
-        } else {
-            sketch.peaks.push_mixed(sum, channels);
+/// A waveform as its sound is heard.
+struct Sketch<'a> {
+    desk: &'a Desk<'a>,
+    drawing: Drawing,
+    /// Samples in all, where that matters.
+    samples: u64,
+    origin_ns: i64,
+    codec: String,
+    /// Once the first sound has told its rate.
+    peaks: Option<Peaks>,
+    row: Row,
+    rate: u32,
+    channels: usize,
+    block: Vec<i16>,
+    /// Samples that are still to be left out.
+    skip: u64,
+    changed: bool,
+    errors: u64,
+}
+
+impl<'a> Sketch<'a> {
+    fn new(desk: &'a Desk<'a>, made: &Made, drawing: Drawing, samples: u64) -> Self {
+        let audio = made
+            .facts
+            .audio
+            .map(|at| made.facts.tracks[at].codec.clone());
+        Self {
+            desk,
+            drawing,
+            samples,
+            origin_ns: made.plan.origin_ns,
+            codec: audio.unwrap_or_default(),
+            peaks: None,
+            row: Row::new(0),
+            rate: 0,
+            channels: 0,
+            block: Vec::new(),
+            skip: 0,
+            changed: false,
+            errors: 0,
         }
-    });
-    Ok(())
+    }
+
+    fn heard(mut self, plan: &AudioPlan) -> Result<Self, JobError> {
+        let limits = &self.desk.request.limits;
+        let mut source = self.desk.open()?;
+        source.keep(&[plan.stream]);
+        let trim = match self.drawing.timeline {
+            Timeline::Audiowaveform if self.codec == "mp3" => Trim::Told,
+            _ => Trim::Done,
+        };
+        let mut decoder = AudioDecoder::trimmed(&source, plan.stream, trim, limits)?;
+        let mut meter = self.desk.meter("waveform");
+        while let Some(packet) = source.next()? {
+            if packet.stream() == plan.stream {
+                decoder.feed(Some(&packet), &mut |decoded| self.add(&decoded))?;
+            }
+            let (read, bytes) = source.read();
+            meter.at(read, bytes);
+        }
+        decoder.feed(None, &mut |decoded| self.add(&decoded))?;
+        self.errors = decoder.errors + source.bad_packets;
+        Ok(self)
+    }
+
+    fn add(&mut self, decoded: &Decoded<Sound>) -> Result<(), JobError> {
+        let (rate, channels) = (decoded.rate(), decoded.channels());
+        if self.peaks.is_none() && rate > 0 && channels > 0 {
+            self.begin(rate, channels)?;
+        }
+        let split = self.drawing.split_channels;
+        self.changed |= rate != self.rate || (split && channels != self.channels);
+        let Some(peaks) = self.peaks.as_mut().filter(|_| !self.changed) else {
+            return Ok(());
+        };
+        self.skip += decoded.skip();
+        let left_out = self.skip.min(decoded.count());
+        self.skip -= left_out;
+        let at_ns = match self.drawing.timeline {
+            Timeline::Proxy => decoded.start_ns.map(|ns| ns.saturating_sub(self.origin_ns)),
+            Timeline::Audiowaveform => None,
+        };
+        let placement = self.row.place(at_ns, decoded.count() - left_out);
+        let most = self.desk.request.limits.max_seconds;
+        if self.row.len / u64::from(rate) > most {
+            return Err(JobError::limit(format!(
+                "more than {most} seconds of sound"
+            )));
+        }
+        peaks.push_silence(placement.silence);
+        decoded.to_sixteen(Rounding::of(&self.codec), &mut self.block);
+        let skipped = usize::try_from(left_out + placement.skip).unwrap_or(usize::MAX);
+        let heard = self.block.get(skipped.saturating_mul(channels)..);
+        peaks.push(heard.unwrap_or_default(), channels);
+        Ok(())
+    }
+
+    fn begin(&mut self, rate: u32, channels: usize) -> Result<(), JobError> {
+        let zoom = self.drawing.scale.samples_per_pixel(rate, self.samples);
+        if zoom < 2 {
+            let few = "a point would have fewer than two samples: ask for fewer points";
+            return Err(JobError::new(Kind::Usage, few));
+        }
+        let kept = if self.drawing.split_channels {
+            u32::try_from(channels).unwrap_or(u32::MAX)
+        } else {
+            1
+        };
+        (self.rate, self.channels) = (rate, channels);
+        (self.row, self.peaks) = (Row::new(rate), Some(Peaks::new(rate, zoom, kept)));
+        Ok(())
+    }
 }

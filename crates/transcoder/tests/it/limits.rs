@@ -108,6 +108,23 @@ fn each_budget_ends_the_job() {
 }
 
 #[test]
+fn a_second_of_cpu_time_is_a_limit_of_its_own() {
+    let limits = Limits {
+        cpu_seconds: 1,
+        ..Limits::default()
+    };
+    let clip = clip::video(1280, 720, "25", 20);
+    let error = job_over(
+        &clip,
+        limits,
+        Profile::Proxy720V1,
+        &CancellationToken::new(),
+    );
+    let error = error.unwrap_err();
+    assert_eq!(error.kind, Kind::Limit, "{error}");
+}
+
+#[test]
 fn a_picture_may_change_its_size_a_number_of_times() {
     let part = |width| {
         let picture = format!("testsrc2=size={width}x180:rate=25:duration=1");

@@ -9,6 +9,7 @@ mod outputs;
 #[cfg(target_os = "linux")]
 mod sandbox;
 mod timeline;
+mod waveform;
 mod worker;
 
 use std::path::{Path, PathBuf};

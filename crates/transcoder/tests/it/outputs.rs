@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use testing::clip;
-use transcoder::format::waveform::{Bits, Peaks, Waveform};
 use transcoder::sandbox::Layer;
 
 use crate::{Run, brightness, decode, ffprobe, samples, transcoder};
@@ -33,7 +32,8 @@ fn the_sample_clip_becomes_a_proxy_a_waveform_and_a_poster() {
             "poster.jpg",
             "proxy.mp4",
             "waveform.dat",
-            "waveform.json"
+            "waveform.json",
+            "waveform.png"
         ]
     );
     let video = run.stream("video");
@@ -99,7 +99,7 @@ fn the_manifest_tells_size_hash_and_layers() {
     let run = Run::with(&clip::sample(), &["--profile", "fast@1"]).done();
     let manifest = run.manifest();
     let outputs = manifest["outputs"].as_array().unwrap();
-    assert_eq!(outputs.len(), 3);
+    assert_eq!(outputs.len(), 4);
     for output in outputs {
         let file = std::fs::File::open(run.out.join(output["name"].as_str().unwrap())).unwrap();
         assert_eq!(output["bytes"], file.metadata().unwrap().len());
@@ -295,7 +295,8 @@ fn sound_alone_is_enough_and_mono_stays_mono() {
             "manifest.json",
             "proxy.mp4",
             "waveform.dat",
-            "waveform.json"
+            "waveform.json",
+            "waveform.png"
         ]
     );
     assert_eq!(run.stream("audio")["channels"], 1);
@@ -316,7 +317,12 @@ fn a_tag_in_front_does_not_hide_what_a_file_is() {
         let run = Run::with(&file, &["--profile", "fast@1"]).done();
         assert_eq!(
             run.files(),
-            ["manifest.json", "waveform.dat", "waveform.json"]
+            [
+                "manifest.json",
+                "waveform.dat",
+                "waveform.json",
+                "waveform.png"
+            ]
         );
         let codec = &run.manifest()["claimed"]["tracks"][0]["codec"];
         assert_eq!(codec.as_str().unwrap().trim_end_matches("float"), extension);
@@ -367,7 +373,8 @@ fn an_attached_picture_is_not_the_video() {
             "manifest.json",
             "proxy.mp4",
             "waveform.dat",
-            "waveform.json"
+            "waveform.json",
+            "waveform.png"
         ]
     );
 }
@@ -407,56 +414,6 @@ fn location_is_not_passed_on() {
             .unwrap()
             .windows(8)
             .any(|window| window == b"+48.8577")
-    );
-}
-
-#[test]
-fn a_waveform_of_pcm_and_flac_is_exact() {
-    let noise = "anoisesrc=color=pink:seed=7:duration=3:sample_rate=44100:amplitude=0.8";
-    for (extension, codec) in [("wav", "pcm_s16le"), ("flac", "flac")] {
-        let clip = picture(extension, noise, &["-c:a", codec, "-sample_fmt", "s16"]);
-        let run = Run::with(&clip, &["--profile", "fast@1"]).done();
-        let mut peaks = Peaks::new(44_100, 256);
-        for sample in samples(&clip, "44100") {
-            peaks.push(sample);
-        }
-        let expected = peaks.finish();
-        assert_eq!(
-            std::fs::read(run.out.join("waveform.dat")).unwrap(),
-            expected.to_dat()
-        );
-        assert_eq!(
-            std::fs::read_to_string(run.out.join("waveform.json")).unwrap(),
-            expected.to_json()
-        );
-    }
-}
-
-#[test]
-fn the_waveform_command_makes_and_converts() {
-    let folder = tempfile::tempdir().unwrap();
-    let (dat, json) = (folder.path().join("a.dat"), folder.path().join("a.json"));
-    let run = |from: &Path, to: &Path, options: &[&str]| {
-        let status = transcoder()
-            .arg("waveform")
-            .arg(from)
-            .arg("-o")
-            .arg(to)
-            .args(options)
-            .status()
-            .unwrap();
-        assert!(status.success());
-    };
-    run(&clip::tone(2), &dat, &["--zoom", "512", "--bits", "8"]);
-    let made = Waveform::from_dat(&std::fs::read(&dat).unwrap()).unwrap();
-    assert_eq!(
-        (made.samples_per_pixel, made.len(), made.bits),
-        (512, 188, Bits::Eight)
-    );
-    run(&dat, &json, &[]);
-    assert_eq!(
-        Waveform::from_json(&std::fs::read_to_string(&json).unwrap()).unwrap(),
-        made
     );
 }
 

@@ -161,6 +161,9 @@ fn a_confined_child_gets_no_more_rights() {
     ] {
         place.dies_of(&["call", &call.to_string()]);
     }
+    for command in [libc::F_SETOWN, libc::F_SETFL, libc::F_SETLEASE] {
+        place.is_refused(&["descriptor", &command.to_string()]);
+    }
     // The C library makes a thread without it.
     for call in [
         libc::SYS_clone3,

@@ -325,13 +325,14 @@ pub(super) fn outline(facts: &[Fact]) -> Vec<String> {
         .collect()
 }
 
-pub(super) const WHOLE: [&str; 8] = [
+pub(super) const WHOLE: [&str; 9] = [
     "asset.probed",
     "asset.ready",
     "fast@1 manifest-fast-1.json",
     "fast@1 poster.jpg",
     "fast@1 waveform.dat",
     "fast@1 waveform.json",
+    "fast@1 waveform.png",
     "proxy720@1 manifest-proxy720-1.json",
     "proxy720@1 proxy.mp4",
 ];
