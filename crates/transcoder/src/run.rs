@@ -110,6 +110,12 @@ const fn small(name: &'static str, media_type: &'static str) -> Allowed {
     }
 }
 
+impl Allowed {
+    fn named(name: &str) -> Option<&'static Self> {
+        NAMES.iter().find(|known| known.name == name)
+    }
+}
+
 const NAMES: [Allowed; 5] = [
     Allowed {
         most: u64::MAX,
@@ -346,10 +352,9 @@ impl Job<'_> {
 
     /// Takes a made file: a regular file under a known name, read back and found whole.
     fn take(&self, made: &MadeFile) -> Result<Output, JobError> {
-        let known = NAMES.iter().find(|known| known.name == made.name);
         let Allowed {
             name, media_type, ..
-        } = known.ok_or_else(|| self.lied("an unknown file name"))?;
+        } = Allowed::named(&made.name).ok_or_else(|| self.lied("an unknown file name"))?;
         let file = self.open(name)?;
         let bytes = file
             .metadata()
@@ -420,8 +425,7 @@ impl Job<'_> {
     }
 
     fn open(&self, name: &str) -> Result<File, JobError> {
-        let known = NAMES.iter().find(|known| known.name == name);
-        let most = known.map_or(0, |known| known.most);
+        let most = Allowed::named(name).map_or(0, |known| known.most);
         let most = most.min(self.runner.limits.max_output_bytes);
         process::open_made(self.folder, name, most).map_err(|error| match error.kind() {
             ErrorKind::InvalidData => self.lied(&format!("{name}: {error}")),

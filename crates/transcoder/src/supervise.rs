@@ -125,10 +125,8 @@ impl Errand<'_> {
                 self.deadline.as_secs()
             )));
         }
-        if vitals
-            .threads()
-            .is_some_and(|threads| threads > MAX_THREADS)
-        {
+        vitals.look();
+        if vitals.threads > MAX_THREADS {
             return Err(JobError::limit("it starts too many threads"));
         }
         if self.request.task.writes() && written(self.folder) > self.request.limits.max_output_bytes
@@ -143,7 +141,7 @@ impl Errand<'_> {
             )));
         }
         let stall = self.request.limits.stall_seconds;
-        if vitals.still_for() > Duration::from_secs(stall) {
+        if vitals.at.elapsed() > Duration::from_secs(stall) {
             return Err(JobError::limit(format!("no progress for {stall} s")));
         }
         Ok(())
@@ -151,10 +149,11 @@ impl Errand<'_> {
 }
 
 /// What the kernel says of the child: when it last said something or used CPU (long filters are silent, hangs are idle),
-/// and how much memory it has.
+/// its threads and its memory.
 struct Vitals {
     folder: PathBuf,
     used: u64,
+    threads: u64,
     at: Instant,
 }
 
@@ -163,6 +162,7 @@ impl Vitals {
         Self {
             folder: PathBuf::from(format!("/proc/{pid}")),
             used: 0,
+            threads: 0,
             at: Instant::now(),
         }
     }
@@ -171,18 +171,16 @@ impl Vitals {
         self.at = Instant::now();
     }
 
-    fn still_for(&mut self) -> Duration {
-        let used = self.cpu_ticks().unwrap_or(self.used);
+    /// Reads CPU time and threads; without an answer they stay as they were.
+    fn look(&mut self) {
+        let Some((used, threads)) = self.stat() else {
+            return;
+        };
         if used > self.used {
             self.used = used;
             self.touch();
         }
-        self.at.elapsed()
-    }
-
-    /// Threads, field 20.
-    fn threads(&self) -> Option<u64> {
-        self.fields()?.get(17)?.parse().ok()
+        self.threads = threads;
     }
 
     /// Resident pages, field 2.
@@ -192,17 +190,13 @@ impl Vitals {
         Some(pages * rustix::param::page_size() as u64)
     }
 
-    /// User and system time, fields 14 and 15.
-    fn cpu_ticks(&self) -> Option<u64> {
-        let fields = self.fields()?;
-        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
-    }
-
-    /// The fields from the third on; the name in the second may hold anything, so they are counted from its end.
-    fn fields(&self) -> Option<Vec<String>> {
+    /// User and system time, fields 14 and 15, and threads, field 20; the name in field 2 may hold anything, so they are
+    /// counted from its end.
+    fn stat(&self) -> Option<(u64, u64)> {
         let text = std::fs::read_to_string(self.folder.join("stat")).ok()?;
-        let fields = text.rsplit_once(')')?.1.split_whitespace();
-        Some(fields.map(str::to_owned).collect())
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        Some((number(11)? + number(12)?, number(17)?))
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shared, no_file, open, write_whole};
 use crate::error::JobError;
-use crate::format::picture::{Colours, HEIGHT, WIDTH, png};
+use crate::format::picture::{Colours, HEIGHT, MAX_SIDE, WIDTH, png};
 use crate::format::scale::Scale;
 use crate::format::waveform::Waveform;
 use crate::profile::WAVEFORM;
@@ -48,10 +48,10 @@ pub struct WaveformArgs {
     #[arg(long, value_enum, default_value = "proxy")]
     pub timeline: Timeline,
     /// Of a picture.
-    #[arg(long, default_value_t = WIDTH, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, default_value_t = WIDTH, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     pub width: u32,
     /// Of a picture.
-    #[arg(long, default_value_t = HEIGHT, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, default_value_t = HEIGHT, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     pub height: u32,
     /// Of a picture: `audacity`, `audition`, or `rrggbb,rrggbb`, behind and the waveform.
     #[arg(long, default_value = "audacity")]

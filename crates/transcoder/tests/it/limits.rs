@@ -42,7 +42,12 @@ fn job_over(
 
 #[track_caller]
 fn check(limits: Limits, profile: Profile, kind: Kind) {
-    let error = job(limits, profile, &CancellationToken::new()).unwrap_err();
+    check_over(&clip::video(640, 360, "25", 4), limits, profile, kind);
+}
+
+#[track_caller]
+fn check_over(clip: &Path, limits: Limits, profile: Profile, kind: Kind) {
+    let error = job_over(clip, limits, profile, &CancellationToken::new()).unwrap_err();
     assert_eq!(error.kind, kind, "{error}");
 }
 
@@ -114,14 +119,7 @@ fn a_second_of_cpu_time_is_a_limit_of_its_own() {
         ..Limits::default()
     };
     let clip = clip::video(1280, 720, "25", 20);
-    let error = job_over(
-        &clip,
-        limits,
-        Profile::Proxy720V1,
-        &CancellationToken::new(),
-    );
-    let error = error.unwrap_err();
-    assert_eq!(error.kind, Kind::Limit, "{error}");
+    check_over(&clip, limits, Profile::Proxy720V1, Kind::Limit);
 }
 
 #[test]
@@ -168,14 +166,7 @@ fn too_little_memory_is_the_machines_fault_not_the_inputs() {
         memory_bytes: 400 << 20,
         ..Limits::default()
     };
-    let error = job_over(
-        &clip,
-        limits,
-        Profile::Proxy720V1,
-        &CancellationToken::new(),
-    );
-    let error = error.unwrap_err();
-    assert_eq!(error.kind, Kind::Resource, "{error}");
+    check_over(&clip, limits, Profile::Proxy720V1, Kind::Resource);
 }
 
 #[test]
