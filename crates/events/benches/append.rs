@@ -22,11 +22,12 @@ use testing::bench::{self, publish};
 use testing::peer::{EMMETT, EVENTSOURCING, MESSAGE_DB, Peers};
 use uuid::Uuid;
 
-use clients::{Clients, ROUND};
+use clients::Clients;
 use support::World;
 
 const CLIENTS: [usize; 4] = [1, 8, 32, 64];
 const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() {
@@ -61,7 +62,7 @@ async fn main() {
                     zipf,
                     run,
                 };
-                ours.push(round.append().await);
+                ours.push(round.append_for(ROUND).await);
                 bare.push(bare_of(owner, clients, before).await);
                 let seconds = ROUND.as_secs_f64();
                 let request = json!({"do": "append", "clients": clients, "zipf": zipf, "seconds": seconds, "run": run});

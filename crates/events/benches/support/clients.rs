@@ -12,8 +12,6 @@ use uuid::Uuid;
 
 use crate::reaction::reaction;
 
-/// How long they append.
-pub(crate) const ROUND: Duration = Duration::from_secs(2);
 const STREAMS: usize = 1_000;
 
 /// A round of appending.
@@ -33,10 +31,6 @@ type Versions = Arc<Mutex<HashMap<usize, i64>>>;
 
 impl Clients<'_> {
     /// Facts a second.
-    pub(crate) async fn append(self) -> f64 {
-        self.append_for(ROUND).await
-    }
-
     pub(crate) async fn append_for(self, time: Duration) -> f64 {
         let (begun, shared) = (Instant::now(), Versions::default());
         let clients = (0..self.number).map(|client| {
