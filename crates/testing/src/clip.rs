@@ -63,14 +63,30 @@ pub fn video(width: u32, height: u32, rate: &str, seconds: u32) -> PathBuf {
     make("mp4", &[&inputs[..], &codecs[..]].concat())
 }
 
+/// A file that says this, for ffmpeg to make something of.
+///
+/// # Panics
+///
+/// When it cannot be written.
+pub fn text(extension: &str, text: &str) -> PathBuf {
+    kept(extension, text, |aside| {
+        std::fs::write(aside, text).expect("write a text");
+    })
+}
+
 /// What `ffmpeg ARGS out.EXTENSION` makes.
 ///
 /// # Panics
 ///
 /// When ffmpeg is missing or fails.
 pub fn make(extension: &str, args: &[&str]) -> PathBuf {
+    kept(extension, &args.join("\0"), |aside| run_ffmpeg(args, aside))
+}
+
+/// The file that `make` makes of a recipe, unless it is there already.
+fn kept(extension: &str, recipe: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let folder = environment::root().join("target/clips");
-    let name = hex::encode(&Sha256::digest(args.join("\0"))[..12]);
+    let name = hex::encode(&Sha256::digest(recipe)[..12]);
     let clip = folder.join(format!("{name}.{extension}"));
     if !clip.exists() {
         std::fs::create_dir_all(&folder).expect("the folder for clips");
@@ -80,7 +96,7 @@ pub fn make(extension: &str, args: &[&str]) -> PathBuf {
             .suffix(&format!(".{extension}"))
             .tempfile_in(&folder);
         let aside = aside.expect("a file aside").into_temp_path();
-        run_ffmpeg(args, &aside);
+        make(&aside);
         aside.persist(&clip).expect("move the clip to its name");
     }
     clip

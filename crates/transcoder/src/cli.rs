@@ -24,6 +24,7 @@ pub use waveform::WaveformArgs;
 
 const EXAMPLES: &str = "Examples:
   cinelog-transcoder run holiday.mov --out holiday/
+  cinelog-transcoder run scene.mxf --out editing/ --profile edit@1
   cinelog-transcoder run talk.mp3 --out talk/ --profile fast@1 --json
   cinelog-transcoder waveform song.flac -o song.json --zoom 512 --bits 8
   cinelog-transcoder waveform song.dat -o song.json
@@ -81,8 +82,8 @@ pub struct RunArgs {
     /// Where the outputs appear, whole or not at all.
     #[arg(long)]
     pub out: PathBuf,
-    /// What to make; all by default.
-    #[arg(long, value_delimiter = ',', default_values_t = Profile::ALL)]
+    /// What to make: fast@1, proxy720@1, edit@1.
+    #[arg(long, value_delimiter = ',', default_values_t = Profile::USUAL)]
     pub profile: Vec<Profile>,
     /// Options that every command has.
     #[command(flatten)]

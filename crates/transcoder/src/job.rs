@@ -40,7 +40,7 @@ impl Class {
         match profile.parse() {
             Ok(Profile::Fast1) => Self::Interactive,
             Ok(Profile::Proxy720V1) => Self::Default,
-            Err(_) => Self::Bulk,
+            Ok(Profile::Edit1) | Err(_) => Self::Bulk,
         }
     }
 

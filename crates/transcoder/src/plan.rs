@@ -1,11 +1,16 @@
 //! What a job will do with an input: a pure function of the facts. Written to the manifest, so that a person can read
 //! why an output looks as it does.
 
+mod edit;
+
+use std::time::Duration;
+
+pub use edit::{EditPlan, EditSound, edit_plan};
 use serde::{Deserialize, Serialize};
 
 use crate::error::JobError;
 use crate::probe::{Colour, Facts, Picture};
-use crate::profile::{LONG_SIDE, SHORT_SIDE};
+use crate::profile::{LONG_SIDE, Profile, SHORT_SIDE};
 use crate::timeline::{Rate, origin};
 
 /// The plan of a job.
@@ -17,6 +22,9 @@ pub struct Plan {
     pub video: Option<VideoPlan>,
     /// What is done with the sound; absent without one.
     pub audio: Option<AudioPlan>,
+    /// What is done for editing, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edit: Option<EditPlan>,
 }
 
 /// What is done with the picture.
@@ -131,6 +139,35 @@ pub struct ColourPlan {
     pub wide: bool,
 }
 
+/// What a job may take however little there is to do, in seconds.
+const LEAST_PATIENCE: f64 = 120.0;
+/// No media has fewer bytes a second for long, as far as patience goes: headers that tell a duration may lie.
+const THINNEST: f64 = 16_000.0;
+
+/// How long a job may take: by how long the input lasts, if its header tells, or its size, and how large and many its pictures are;
+/// the profile's limit at most.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+pub fn patience(profile: Profile, facts: &Facts) -> Duration {
+    let most = profile.deadline();
+    let Some(told_ms) = facts.duration_ms else {
+        return most;
+    };
+    let seconds = (told_ms as f64 / 1000.0).max(facts.bytes as f64 / THINNEST);
+    let picture = facts
+        .video
+        .and_then(|at| facts.tracks.get(at)?.picture.as_ref());
+    let weight = picture.map_or(0.0, |picture| {
+        let claimed = picture.rate.filter(|(num, den)| *num > 0 && *den > 0);
+        let rate = claimed.map_or(60.0, |(num, den)| f64::from(num) / f64::from(den));
+        let pixels = f64::from(picture.width) * f64::from(picture.height);
+        pixels * rate.min(60.0) / (1920.0 * 1080.0 * 30.0)
+    });
+    let wanted = LEAST_PATIENCE + seconds * profile.pace() * weight.max(0.25);
+    Duration::try_from_secs_f64(wanted)
+        .unwrap_or(most)
+        .min(most)
+}
+
 /// Where the colour goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
@@ -190,6 +227,14 @@ impl VideoPlan {
     }
 }
 
+/// The chain of filters from the proxy's pictures to small ones for a JPEG.
+pub fn shrunk((width, height): (u32, u32)) -> String {
+    format!(
+        "scale={width}:{height}:flags=bicubic:in_range=tv:in_color_matrix=bt709:out_color_matrix=bt601:out_range=pc,\
+         format=yuvj420p"
+    )
+}
+
 impl AudioPlan {
     /// The chain of filters from decoded samples to the proxy's: float, 48 kHz, mono or stereo.
     ///
@@ -215,6 +260,8 @@ const LIMITER: &str = "alimiter=limit=0.891251:level=disabled:attack=5:release=5
 pub struct Survey {
     /// Rate by the intervals of packets, if there are any.
     pub rate: Option<Rate>,
+    /// Whether all intervals are whole frames of that rate.
+    pub steady: bool,
     /// The earliest picture.
     pub first_ns: Option<i64>,
     /// The earliest sample that comes out of the decoder.
@@ -243,6 +290,7 @@ pub fn plan(facts: &Facts, survey: Survey) -> Result<Plan, JobError> {
                 channels: sound.channels.min(2),
                 downmix: sound.channels > 2,
             }),
+        edit: None,
     })
 }
 
@@ -367,6 +415,25 @@ mod tests {
         assert_eq!(colour_plan(&untagged, "yuv420p", 480).matrix, "bt601");
         assert_eq!(colour_plan(&untagged, "yuv420p", 1080).matrix, "bt709");
         assert!(colour_plan(&untagged, "yuvj420p", 480).full_range);
+    }
+
+    #[test]
+    fn patience_grows_with_what_there_is_to_do_up_to_the_profile_s() {
+        let of = |seconds: Option<u64>, bytes| {
+            let facts = Facts {
+                duration_ms: seconds.map(|seconds| seconds * 1000),
+                bytes,
+                ..Facts::default()
+            };
+            patience(Profile::Proxy720V1, &facts).as_secs()
+        };
+        let most = Profile::Proxy720V1.deadline().as_secs();
+        assert_eq!(of(Some(60), 1), 240);
+        assert_eq!((of(None, 1), of(Some(u64::MAX / 2000), 1)), (most, most));
+        assert!(
+            of(Some(1), 160_000_000) > 10_000,
+            "a header that tells too little"
+        );
     }
 
     #[test]

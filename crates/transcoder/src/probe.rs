@@ -1,5 +1,6 @@
 //! What is known of an input: what its container claims, and what decoding measured. Values only; `media` fills them.
 
+use events::fact::asset::Loudness;
 use serde::{Deserialize, Serialize};
 
 /// What the container claims, read by the sandboxed child.
@@ -11,6 +12,8 @@ pub struct Facts {
     pub bytes: u64,
     /// The duration in the header: a claim, often absent, sometimes wrong.
     pub duration_ms: Option<u64>,
+    /// Timecode of the start, as the file writes it.
+    pub timecode: Option<String>,
     /// Every track, also those we do not use.
     pub tracks: Vec<Track>,
     /// The video track we use: an index into `tracks`.
@@ -107,11 +110,28 @@ pub struct Measured {
     pub video_ms: Option<u64>,
     /// End of the last sample, from the start of the timeline.
     pub audio_ms: Option<u64>,
+    /// Of the sound we use; none for silence too.
+    pub loudness: Option<Loudness>,
+    /// Of the poster: a ThumbHash in Base64.
+    pub thumbhash: Option<String>,
     /// Packets or frames that did not decode.
     pub decode_errors: u64,
 }
 
 impl Measured {
+    /// What this and another job measured of the same input.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            video_frames: self.video_frames.or(other.video_frames),
+            video_ms: self.video_ms.or(other.video_ms),
+            audio_ms: self.audio_ms.or(other.audio_ms),
+            loudness: self.loudness.or(other.loudness),
+            thumbhash: self.thumbhash.or(other.thumbhash),
+            decode_errors: self.decode_errors.max(other.decode_errors),
+        }
+    }
+
     /// The later of the two ends.
     pub fn duration_ms(&self) -> u64 {
         self.video_ms.unwrap_or(0).max(self.audio_ms.unwrap_or(0))

@@ -13,7 +13,7 @@ use crate::error::{JobError, Kind};
 use crate::plan::Plan;
 use crate::probe::{Facts, Measured};
 use crate::profile::Profile;
-use crate::run::{JobOutcome, Output, Progress, Runner, hash, names_of_files};
+use crate::run::{JobOutcome, Output, Progress, Runner, hash, is_output};
 use crate::sandbox::Layer;
 use crate::wire::Warning;
 
@@ -117,11 +117,7 @@ fn manifest(
         sandbox: Layer::wanted(),
     };
     for outcome in outcomes {
-        let measured = &mut manifest.measured;
-        measured.video_frames = outcome.measured.video_frames.or(measured.video_frames);
-        measured.video_ms = outcome.measured.video_ms.or(measured.video_ms);
-        measured.audio_ms = outcome.measured.audio_ms.or(measured.audio_ms);
-        measured.decode_errors = measured.decode_errors.max(outcome.measured.decode_errors);
+        manifest.measured = outcome.measured.with(manifest.measured);
         manifest
             .sandbox
             .retain(|layer| outcome.sandbox.contains(layer));
@@ -179,11 +175,8 @@ fn gather(manifest: &Manifest, text: &[u8], made: &Path) -> io::Result<()> {
     for output in &manifest.outputs {
         fs::rename(&output.path, made.join(&output.name))?;
     }
-    for name in names() {
-        match sync(&made.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    for name in ours(made)? {
+        sync(&made.join(name))?;
     }
     sync(made)
 }
@@ -192,22 +185,35 @@ fn gather(manifest: &Manifest, text: &[u8], made: &Path) -> io::Result<()> {
 /// goes first and comes last.
 fn replace(made: &Path, old: &Path, out: &Path) -> io::Result<()> {
     fs::create_dir(old)?;
-    let (first, last): (Vec<_>, Vec<_>) = (names().collect(), names().rev().collect());
-    move_all(&first, out, old)?;
-    let moved = move_all(&last, made, out);
+    move_all(&ours(out)?, out, old)?;
+    let moved = move_all(&last_first(ours(made)?), made, out);
     if moved.is_err() {
-        move_all(&last, old, out).ok();
+        move_all(&last_first(ours(old)?), old, out).ok();
     }
     moved
 }
 
-/// Every name that a run may leave, the manifest's first.
-fn names() -> impl DoubleEndedIterator<Item = &'static str> {
-    [MANIFEST].into_iter().chain(names_of_files())
+/// What a run has left in a folder, the manifest first.
+fn ours(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        // A name that is not UTF-8 is none of ours.
+        let name = entry?.file_name().into_string().unwrap_or_default();
+        if name == MANIFEST || is_output(&name) {
+            names.push(name);
+        }
+    }
+    names.sort_by_key(|name| (name != MANIFEST, name.clone()));
+    Ok(names)
 }
 
-/// Moves those of these files that there are, in this order: all of them or none.
-fn move_all(names: &[&str], from: &Path, to: &Path) -> io::Result<()> {
+fn last_first(mut names: Vec<String>) -> Vec<String> {
+    names.reverse();
+    names
+}
+
+/// Moves these files, in this order: all of them or none.
+fn move_all(names: &[String], from: &Path, to: &Path) -> io::Result<()> {
     for (count, name) in names.iter().enumerate() {
         if let Err(error) = move_one(name, from, to) {
             for name in names[..count].iter().rev() {

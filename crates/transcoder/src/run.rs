@@ -1,8 +1,8 @@
 //! Runs jobs: the parent's side. Never touches libav; trusts nothing that a child says beyond what it can check.
 
-use std::collections::BTreeSet;
+mod outputs;
+
 use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,7 +21,8 @@ use crate::sandbox::{Layer, Level, process};
 use crate::sniff::{Container, HEAD_BYTES, id3_bytes, sniff, tagged};
 use crate::supervise::Errand;
 use crate::timeline::Rate;
-use crate::wire::{Drawing, Expectation, Made, MadeFile, Message, Request, Task, Warning};
+use crate::wire::{Drawing, Made, Message, Request, Task, Warning};
+pub(crate) use outputs::is_output;
 
 /// How jobs are run.
 #[derive(Debug, Clone)]
@@ -94,44 +95,6 @@ const TAGGED: [&str; 3] = ["mp3", "aac", "flac"];
 /// Where children work that make no files.
 const NOWHERE: &str = "/";
 
-/// A file that a child may make.
-struct Allowed {
-    name: &'static str,
-    media_type: &'static str,
-    /// What it may take at the most; the limits of the job may allow less.
-    most: u64,
-}
-
-const fn small(name: &'static str, media_type: &'static str) -> Allowed {
-    Allowed {
-        name,
-        media_type,
-        most: 256 << 20,
-    }
-}
-
-impl Allowed {
-    fn named(name: &str) -> Option<&'static Self> {
-        NAMES.iter().find(|known| known.name == name)
-    }
-}
-
-const NAMES: [Allowed; 5] = [
-    Allowed {
-        most: u64::MAX,
-        ..small("proxy.mp4", "video/mp4")
-    },
-    small("waveform.dat", "application/octet-stream"),
-    small("waveform.json", "application/json"),
-    small("waveform.png", "image/png"),
-    small("poster.jpg", "image/jpeg"),
-];
-
-/// Every name a child may give a file.
-pub(crate) fn names_of_files() -> impl DoubleEndedIterator<Item = &'static str> {
-    NAMES.iter().map(|known| known.name)
-}
-
 impl Runner {
     /// A runner whose children are this very executable.
     pub fn this_executable(sandbox: Level) -> Result<Self, JobError> {
@@ -163,15 +126,7 @@ impl Runner {
             cancel,
         };
         let (made, layers) = job.make(input, container, Task::Make(profile), on_progress)?;
-        let names: BTreeSet<&str> = made.files.iter().map(|file| &*file.name).collect();
-        if names.len() < made.files.len() {
-            return Err(job.lied("a file twice"));
-        }
-        let outputs = made
-            .files
-            .iter()
-            .map(|file| job.take(file))
-            .collect::<Result<Vec<_>, _>>()?;
+        let outputs = job.take(&made)?;
         let Made {
             facts,
             measured,
@@ -348,89 +303,6 @@ impl Job<'_> {
             cancel: self.cancel,
         };
         errand.run(on_progress)
-    }
-
-    /// Takes a made file: a regular file under a known name, read back and found whole.
-    fn take(&self, made: &MadeFile) -> Result<Output, JobError> {
-        let Allowed {
-            name, media_type, ..
-        } = Allowed::named(&made.name).ok_or_else(|| self.lied("an unknown file name"))?;
-        let file = self.open(name)?;
-        let bytes = file
-            .metadata()
-            .map_err(|error| JobError::infra("look at an output", error))?
-            .len();
-        let sha256 = hash(&file)?;
-        self.validate(name, made, &file)?;
-        Ok(Output {
-            name: (*name).to_owned(),
-            path: self.folder.join(name),
-            media_type,
-            bytes,
-            sha256,
-            width: made.width,
-            height: made.height,
-            rate: made.rate,
-            duration_ms: made.duration_ms,
-        })
-    }
-
-    fn validate(&self, name: &str, made: &MadeFile, file: &File) -> Result<(), JobError> {
-        let demuxer = match name {
-            "waveform.dat" => return self.read_waveform().map(|_| ()),
-            "waveform.json" => return self.is_the_waveform(file),
-            "waveform.png" => "png_pipe",
-            "poster.jpg" => "jpeg_pipe",
-            _ => "mov",
-        };
-        let picture = made.width.zip(made.height);
-        let expected = Expectation {
-            picture,
-            sound: made.sound,
-            duration_ms: made.duration_ms.unwrap_or(0),
-        };
-        match self
-            .ask(file, demuxer, false, Task::Check(expected), &mut |_| ())?
-            .0
-        {
-            Message::Sound => Ok(()),
-            _ => Err(self.lied("no verdict")),
-        }
-    }
-
-    /// What `waveform.dat` holds.
-    fn read_waveform(&self) -> Result<Waveform, JobError> {
-        let mut bytes = Vec::new();
-        self.open("waveform.dat")?
-            .read_to_end(&mut bytes)
-            .map_err(|error| JobError::infra("read an output", error))?;
-        let waveform = Waveform::from_dat(&bytes).map_err(|error| self.lied(&error.to_string()))?;
-        if waveform.is_empty() {
-            Err(self.lied("an empty waveform"))
-        } else {
-            Ok(waveform)
-        }
-    }
-
-    /// Whether a file is the JSON of `waveform.dat`, to the byte.
-    fn is_the_waveform(&self, mut file: &File) -> Result<(), JobError> {
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)
-            .map_err(|error| JobError::infra("read an output", error))?;
-        if text == self.read_waveform()?.to_json().as_bytes() {
-            Ok(())
-        } else {
-            Err(self.lied("another waveform as JSON"))
-        }
-    }
-
-    fn open(&self, name: &str) -> Result<File, JobError> {
-        let most = Allowed::named(name).map_or(0, |known| known.most);
-        let most = most.min(self.runner.limits.max_output_bytes);
-        process::open_made(self.folder, name, most).map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => self.lied(&format!("{name}: {error}")),
-            _ => JobError::infra(&format!("open {name}"), error),
-        })
     }
 
     #[expect(

@@ -73,6 +73,7 @@ impl Errand<'_> {
         let lines = listen(child);
         let complaint = listen_to_complaints(child);
         let start = Instant::now();
+        let mut patience = self.deadline;
         let mut vitals = Vitals::new(child.id());
         let mut heard = Heard {
             answer: None,
@@ -80,9 +81,13 @@ impl Errand<'_> {
             complaint: String::new(),
         };
         loop {
-            self.still_wanted(start, &mut vitals)?;
+            self.still_wanted(start, patience, &mut vitals)?;
             match lines.recv_timeout(LOOK) {
                 Ok(Message::Ready { layers }) => self.confined(&mut heard, layers)?,
+                // A plan may ask for less time than its profile allows.
+                Ok(Message::Planned { patience_s }) => {
+                    patience = patience.min(Duration::from_secs(patience_s));
+                }
                 Ok(Message::Progress { stage, fraction }) => on_progress(Progress {
                     stage,
                     fraction: fraction.clamp(0.0, 1.0),
@@ -115,14 +120,19 @@ impl Errand<'_> {
         Ok(())
     }
 
-    fn still_wanted(&self, start: Instant, vitals: &mut Vitals) -> Result<(), JobError> {
+    fn still_wanted(
+        &self,
+        start: Instant,
+        patience: Duration,
+        vitals: &mut Vitals,
+    ) -> Result<(), JobError> {
         if self.cancel.is_cancelled() {
             return Err(JobError::new(Kind::Cancelled, "cancelled"));
         }
-        if start.elapsed() > self.deadline {
+        if start.elapsed() > patience {
             return Err(JobError::limit(format!(
                 "not done after {} s",
-                self.deadline.as_secs()
+                patience.as_secs()
             )));
         }
         vitals.look();

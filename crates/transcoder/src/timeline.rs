@@ -68,6 +68,19 @@ impl Rate {
         ))
     }
 
+    /// Whether pictures at these times, in order, all begin on a grid of frames, `tick_ns` being their clock's resolution.
+    pub fn is_steady(self, times_ns: &[i64], tick_ns: i64) -> bool {
+        let frame = self.ns(1);
+        let near = frame / 50 + tick_ns;
+        times_ns.windows(2).all(|pair| {
+            let interval = pair[1] - pair[0];
+            let frames = self.frames(interval);
+            frames > 0
+                && (i128::from(interval) - i128::from(self.ns(clamp(frames)))).abs()
+                    <= i128::from(near)
+        })
+    }
+
     /// The standard rate for so many frames per second.
     pub fn snap(per_second: f64) -> Self {
         let distance = |rate: &Self| (rate.per_second() / per_second - 1.0).abs();

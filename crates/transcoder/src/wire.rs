@@ -89,6 +89,11 @@ pub enum Message {
         /// Layers that hold.
         layers: Vec<Layer>,
     },
+    /// What the job may take by its plan.
+    Planned {
+        /// Seconds until it is ended.
+        patience_s: u64,
+    },
     /// How far a stage is, 0 to 1.
     Progress {
         /// Name of the stage.

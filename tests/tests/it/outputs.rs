@@ -28,8 +28,11 @@ pub(crate) fn check(folder: &Path) {
         "waveform.png",
     ];
     lists(folder, "manifest-fast-1.json", &clip, &fast);
-    lists(folder, "manifest-proxy720-1.json", &clip, &["proxy.mp4"]);
-    let mut all = vec!["proxy.mp4"];
+    // The clip's keyframes are too far apart for sprites of them alone.
+    let proxy = ["proxy.mp4", "sprite-001.jpg", "sprite.json", "sprite.vtt"];
+    lists(folder, "manifest-proxy720-1.json", &clip, &proxy);
+    shows_something(&name("sprite-001.jpg"), ["YLOW", "YHIGH"]);
+    let mut all = proxy.to_vec();
     all.extend(fast);
     all.sort_unstable();
     lists(folder, "manifest.json", &clip, &all);

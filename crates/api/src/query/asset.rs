@@ -69,6 +69,21 @@ pub(crate) struct Media {
     audio_codec: Option<String>,
     sample_rate: Option<u32>,
     channels: Option<u16>,
+    /// Null for silence too.
+    loudness: Option<Loudness>,
+    /// What to show until the poster is there: its ThumbHash, Base64.
+    thumbhash: Option<String>,
+}
+
+/// Loudness of the whole programme by EBU R 128.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Loudness {
+    /// LUFS.
+    integrated_lufs: f64,
+    /// LU.
+    range_lu: f64,
+    /// dBTP.
+    true_peak_dbtp: f64,
 }
 
 /// Why media could not be rendered.
@@ -299,6 +314,12 @@ impl From<model::Measured> for Media {
             audio_codec: facts.audio_codec,
             sample_rate: facts.sample_rate,
             channels: facts.channels,
+            loudness: facts.loudness.map(|loudness| Loudness {
+                integrated_lufs: loudness.integrated_lufs,
+                range_lu: loudness.range_lu,
+                true_peak_dbtp: loudness.true_peak_dbtp,
+            }),
+            thumbhash: facts.thumbhash,
         }
     }
 }

@@ -98,6 +98,21 @@ pub struct MediaFacts {
     pub sample_rate: Option<u32>,
     /// Channels of the chosen audio track.
     pub channels: Option<u16>,
+    /// Loudness of the chosen audio track; silence has none.
+    pub loudness: Option<Loudness>,
+    /// What is shown until the poster is there: its ThumbHash, Base64.
+    pub thumbhash: Option<String>,
+}
+
+/// Loudness of a whole programme by EBU R 128, to a tenth.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Loudness {
+    /// Integrated loudness, LUFS.
+    pub integrated_lufs: f64,
+    /// Loudness range, LU.
+    pub range_lu: f64,
+    /// The highest true peak of any channel, dBTP.
+    pub true_peak_dbtp: f64,
 }
 
 /// Frames per second as a fraction: 29.97 is 30000/1001, which no float is, and timecode needs it exactly.

@@ -216,7 +216,8 @@ impl Model {
             Fact::UploadAborted(fact) => self.state(tenant, fact.asset, "aborted"),
             Fact::AssetProbed(fact) => {
                 if let Some(asset) = self.assets.get_mut((tenant, fact.asset)) {
-                    asset.facts = Some(fact.media.clone().into());
+                    let measured = Measured::from(fact.media.clone());
+                    asset.facts = Some(measured.after(asset.facts.take()));
                 }
             }
             Fact::RenditionRequested(fact) => self.ask(recorded, fact.asset, &fact.profile),

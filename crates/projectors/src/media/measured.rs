@@ -1,6 +1,6 @@
 //! What a file really is, in the shape that the table keeps and answers show.
 
-use events::fact::asset::{FrameRate, MediaFacts};
+use events::fact::asset::{FrameRate, Loudness, MediaFacts};
 use serde::{Deserialize, Serialize};
 
 /// Measured properties of a media file; what it does not have is absent. The frame rate is for showing, so a float
@@ -26,6 +26,31 @@ pub struct Measured {
     pub sample_rate: Option<u32>,
     /// Channels of the chosen audio track.
     pub channels: Option<u16>,
+    /// Loudness of the chosen audio track by EBU R 128: LUFS, LU and dBTP. Silence has none.
+    pub loudness: Option<Loudness>,
+    /// What to show until the poster is there: its ThumbHash, Base64.
+    pub thumbhash: Option<String>,
+}
+
+impl Measured {
+    /// What is known when this is told after `before`: what one job does not measure, another did.
+    #[must_use]
+    pub fn after(self, before: Option<Self>) -> Self {
+        let before = before.unwrap_or_default();
+        Self {
+            container: self.container,
+            duration_ms: self.duration_ms.or(before.duration_ms),
+            width: self.width.or(before.width),
+            height: self.height.or(before.height),
+            frame_rate: self.frame_rate.or(before.frame_rate),
+            video_codec: self.video_codec.or(before.video_codec),
+            audio_codec: self.audio_codec.or(before.audio_codec),
+            sample_rate: self.sample_rate.or(before.sample_rate),
+            channels: self.channels.or(before.channels),
+            loudness: self.loudness.or(before.loudness),
+            thumbhash: self.thumbhash.or(before.thumbhash),
+        }
+    }
 }
 
 impl From<MediaFacts> for Measured {
@@ -40,6 +65,8 @@ impl From<MediaFacts> for Measured {
             audio_codec: facts.audio_codec,
             sample_rate: facts.sample_rate,
             channels: facts.channels,
+            loudness: facts.loudness,
+            thumbhash: facts.thumbhash,
         }
     }
 }

@@ -20,6 +20,13 @@ pub(crate) struct Decoded<F> {
     pub(crate) duration_ns: i64,
 }
 
+impl Decoded<frame::Video> {
+    /// The timecode that the picture carries; whether there are more than 30 a second.
+    pub(crate) fn timecode(&self, fast: bool) -> Option<String> {
+        ffi::timecode(&self.frame, fast)
+    }
+}
+
 /// A decoder of pictures.
 pub(crate) type VideoDecoder = Decoder<frame::Video>;
 /// A decoder of samples.

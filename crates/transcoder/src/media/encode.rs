@@ -1,4 +1,4 @@
-//! Encoders and the one container we write: H.264 and AAC in MP4, and JPEG.
+//! Encoders and the one container we write, in its two dialects: H.264 and AAC in MP4, DNxHR in QuickTime; and JPEG.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,8 @@ use ffmpeg_next::{ChannelLayout, Dictionary, Error, Packet, Rational, frame, pic
 
 use super::Still;
 use crate::error::{JobError, Kind};
-use crate::plan::VideoPlan;
+use crate::plan::{EditPlan, VideoPlan};
+use crate::probe::Colour;
 use crate::profile::{AUDIO_BIT_RATE, AUDIO_RATE, X264};
 use crate::timeline::Rate;
 
@@ -23,7 +24,7 @@ pub(crate) struct Movie {
 }
 
 /// Our side failed while writing; memory and size keep their meaning.
-fn broken(doing: &str, error: Error) -> JobError {
+pub(super) fn broken(doing: &str, error: Error) -> JobError {
     if error == Error::External {
         // An encoder with settings that never change fails for want of memory only.
         return JobError::new(Kind::Resource, format!("{doing}: {error}"));
@@ -37,9 +38,9 @@ fn broken(doing: &str, error: Error) -> JobError {
 }
 
 impl Movie {
-    /// Creates the file in the working directory.
-    pub(crate) fn create(name: &str) -> Result<Self, JobError> {
-        let output = ffmpeg_next::format::output_as(name, "mp4")
+    /// Creates the file in the working directory, in a dialect: `mp4` or `mov`.
+    pub(crate) fn create(name: &str, dialect: &str) -> Result<Self, JobError> {
+        let output = ffmpeg_next::format::output_as(name, dialect)
             .map_err(|error| broken("create the output", error))?;
         Ok(Self {
             output,
@@ -65,11 +66,12 @@ impl Movie {
             .map_err(|error| broken("finish the output", error))
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         codec: ffmpeg_next::Codec,
         encoder: &impl AsRef<Context>,
         base: Rational,
+        metadata: &[(&str, &str)],
     ) -> Result<usize, JobError> {
         let mut stream = self
             .output
@@ -77,10 +79,16 @@ impl Movie {
             .map_err(|error| broken("add a stream", error))?;
         stream.set_parameters(encoder);
         stream.set_time_base(base);
+        stream.set_metadata(metadata.iter().copied().collect());
         Ok(stream.index())
     }
 
-    fn write(&mut self, mut packet: Packet, stream: usize, base: Rational) -> Result<(), JobError> {
+    pub(super) fn write(
+        &mut self,
+        mut packet: Packet,
+        stream: usize,
+        base: Rational,
+    ) -> Result<(), JobError> {
         let target = self
             .output
             .stream(stream)
@@ -93,12 +101,84 @@ impl Movie {
     }
 }
 
-fn find(name: &str) -> Result<ffmpeg_next::Codec, JobError> {
+pub(super) fn find(name: &str) -> Result<ffmpeg_next::Codec, JobError> {
     encoder::find_by_name(name)
         .ok_or_else(|| JobError::infra("encode", format!("this FFmpeg has no {name}")))
 }
 
-/// The proxy's pictures.
+/// How pictures are encoded.
+pub(crate) struct Coding<'a> {
+    codec: &'static str,
+    format: Pixel,
+    size: (u32, u32),
+    pixel_aspect: (u32, u32),
+    rate: Rate,
+    options: Vec<(&'a str, String)>,
+    metadata: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Coding<'a> {
+    /// As the proxy's are.
+    pub(crate) fn proxy(plan: &VideoPlan) -> Self {
+        let gop = plan.rate.gop().to_string();
+        let options = X264.into_iter().map(|(key, value)| (key, value.to_owned()));
+        let gop = [("g", gop.clone()), ("keyint_min", gop)];
+        Self {
+            codec: "libx264",
+            format: Pixel::YUV420P,
+            size: (plan.width, plan.height),
+            pixel_aspect: (1, 1),
+            rate: plan.rate,
+            options: options.chain(gop).chain(colour(["bt709"; 3])).collect(),
+            metadata: vec![],
+        }
+    }
+
+    /// As editing programs want them, from this timecode on.
+    pub(crate) fn edit(plan: &'a EditPlan, timecode: Option<&'a str>) -> Self {
+        let (format, profile) = if plan.deep {
+            (Pixel::YUV422P10LE, "dnxhr_hqx")
+        } else {
+            (Pixel::YUV422P, "dnxhr_lb")
+        };
+        let Colour {
+            matrix,
+            primaries,
+            transfer,
+            ..
+        } = &plan.colour;
+        // Red, green and blue become what a picture without a tag is taken for.
+        let matrix = if matrix == "gbr" { "bt709" } else { matrix };
+        let profile = [("profile", profile.to_owned()), ("threads", "4".to_owned())];
+        Self {
+            codec: "dnxhd",
+            format,
+            size: (plan.width, plan.height),
+            pixel_aspect: plan.pixel_aspect,
+            rate: plan.rate,
+            options: profile
+                .into_iter()
+                .chain(colour([matrix, primaries, transfer]))
+                .collect(),
+            metadata: timecode
+                .map(|timecode| ("timecode", timecode))
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
+/// Matrix, primaries and transfer as options, and the limited range; what is not known stays untold.
+fn colour<'a>(names: [&str; 3]) -> Vec<(&'a str, String)> {
+    let tags = ["colorspace", "color_primaries", "color_trc"]
+        .into_iter()
+        .zip(names);
+    let tags = tags.filter(|(_, name)| !name.is_empty() && *name != "unknown");
+    let tags = tags.map(|(tag, name)| (tag, name.to_owned()));
+    tags.chain([("color_range", "tv".to_owned())]).collect()
+}
+
+/// The pictures of a film.
 pub(crate) struct VideoEncoder {
     encoder: encoder::video::Encoder,
     stream: usize,
@@ -108,9 +188,9 @@ pub(crate) struct VideoEncoder {
 
 impl VideoEncoder {
     /// Opens the encoder and gives the movie its stream.
-    pub(crate) fn open(movie: &mut Movie, plan: &VideoPlan) -> Result<Self, JobError> {
-        let codec = find("libx264")?;
-        let Rate { num, den } = plan.rate;
+    pub(crate) fn open(movie: &mut Movie, coding: &Coding<'_>) -> Result<Self, JobError> {
+        let codec = find(coding.codec)?;
+        let Rate { num, den } = coding.rate;
         let whole = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
         let base = Rational::new(whole(den), whole(num));
         let mut context = Context::new_with_codec(codec);
@@ -119,26 +199,25 @@ impl VideoEncoder {
             .encoder()
             .video()
             .map_err(|error| broken("set up the encoder", error))?;
-        encoder.set_width(plan.width);
-        encoder.set_height(plan.height);
-        encoder.set_format(Pixel::YUV420P);
+        encoder.set_width(coding.size.0);
+        encoder.set_height(coding.size.1);
+        encoder.set_format(coding.format);
         encoder.set_time_base(base);
         encoder.set_frame_rate(Some(base.invert()));
-        encoder.set_aspect_ratio((1, 1));
-        encoder.set_colorspace(color::Space::BT709);
-        encoder.set_color_range(color::Range::MPEG);
-        encoder.set_color_primaries(color::Primaries::BT709);
-        encoder.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
-        encoder.set_gop(plan.rate.gop());
+        let (x, y) = coding.pixel_aspect;
+        encoder.set_aspect_ratio((whole(x), whole(y)));
         let mut options = Dictionary::new();
-        for (key, value) in X264 {
+        for (key, value) in &coding.options {
             options.set(key, value);
         }
-        options.set("keyint_min", &plan.rate.gop().to_string());
         let encoder = encoder
             .open_as_with(codec, options)
-            .map_err(|error| broken("open the H.264 encoder", error))?;
-        let stream = movie.add(codec, &encoder, base)?;
+            .map_err(|error| broken("open the encoder of pictures", error))?;
+        let stream = movie.add(codec, &encoder, base, &coding.metadata)?;
+        // Without it no timecode is written.
+        if let Some(mut stream) = movie.output.stream_mut(stream) {
+            stream.set_avg_frame_rate(base.invert());
+        }
         Ok(Self {
             encoder,
             stream,
@@ -222,7 +301,7 @@ impl AudioEncoder {
         let encoder = encoder
             .open_as(codec)
             .map_err(|error| broken("open the AAC encoder", error))?;
-        let stream = movie.add(codec, &encoder, AUDIO_BASE)?;
+        let stream = movie.add(codec, &encoder, AUDIO_BASE, &[])?;
         Ok(Self {
             encoder,
             stream,
@@ -314,7 +393,7 @@ impl AudioEncoder {
     }
 }
 
-fn receive(encoder: &mut encoder::Encoder) -> Result<Option<Packet>, JobError> {
+pub(super) fn receive(encoder: &mut encoder::Encoder) -> Result<Option<Packet>, JobError> {
     let mut packet = Packet::empty();
     match encoder.receive_packet(&mut packet) {
         Ok(()) => Ok(Some(packet)),
@@ -323,8 +402,8 @@ fn receive(encoder: &mut encoder::Encoder) -> Result<Option<Packet>, JobError> {
     }
 }
 
-/// A picture as JPEG.
-pub(crate) fn jpeg(still: &Still) -> Result<Vec<u8>, JobError> {
+/// A picture as JPEG; `quality` is libav's scale, from 2 (best) to 31.
+pub(crate) fn jpeg(still: &Still, quality: i32) -> Result<Vec<u8>, JobError> {
     let codec = find("mjpeg")?;
     let mut encoder = Context::new_with_codec(codec)
         .encoder()
@@ -339,18 +418,18 @@ pub(crate) fn jpeg(still: &Still) -> Result<Vec<u8>, JobError> {
     options.set("flags", "+qscale");
     options.set(
         "global_quality",
-        &(3 * ffmpeg_next::ffi::FF_QP2LAMBDA).to_string(),
+        &(quality * ffmpeg_next::ffi::FF_QP2LAMBDA).to_string(),
     );
     let mut encoder = encoder
         .open_as_with(codec, options)
         .map_err(|error| broken("open the JPEG encoder", error))?;
     encoder
         .send_frame(still)
-        .map_err(|error| broken("encode the poster", error))?;
+        .map_err(|error| broken("encode a JPEG", error))?;
     encoder
         .send_eof()
-        .map_err(|error| broken("encode the poster", error))?;
+        .map_err(|error| broken("encode a JPEG", error))?;
     let packet = receive(&mut encoder)?
-        .ok_or_else(|| JobError::infra("encode the poster", "the encoder gave nothing"))?;
+        .ok_or_else(|| JobError::infra("encode a JPEG", "the encoder gave nothing"))?;
     Ok(packet.data().unwrap_or_default().to_vec())
 }

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::ptr;
 
+use ffmpeg_next::codec::decoder::Opened;
 use ffmpeg_next::ffi as av;
 use ffmpeg_next::format::context::{Input, StreamIo};
 use ffmpeg_next::format::stream::Stream;
@@ -235,4 +236,80 @@ pub(super) fn discarded(packet: &ffmpeg_next::Packet) -> bool {
     use ffmpeg_next::packet::Ref;
     // SAFETY: plain field of a packet we hold.
     unsafe { (*packet.as_ptr()).flags & av::AV_PKT_FLAG_DISCARD != 0 }
+}
+
+/// What a packet of subtitles decodes to.
+#[derive(Default)]
+pub(super) struct Subtitle {
+    /// Lines of Advanced SubStation Alpha.
+    pub(super) lines: Vec<String>,
+    /// Milliseconds from the packet's time on.
+    pub(super) start_ms: u32,
+    /// The same; zero or the largest number: unknown.
+    pub(super) end_ms: u32,
+}
+
+/// Decodes a packet of subtitles.
+#[expect(
+    unsafe_code,
+    reason = "the binding never frees a decoded subtitle and believes its text to be UTF-8"
+)]
+pub(super) fn decode_subtitle(
+    decoder: &mut Opened,
+    packet: &ffmpeg_next::Packet,
+) -> Result<Subtitle, Error> {
+    use ffmpeg_next::packet::Ref;
+    // SAFETY: libav writes `decoded` only, and does not change the packet although its type says so; `rects` holds `num_rects`
+    // pointers, each to a rectangle whose `ass` is null or ends with a zero byte, until avsubtitle_free.
+    unsafe {
+        let mut decoded: av::AVSubtitle = std::mem::zeroed();
+        let mut got = 0;
+        let done = av::avcodec_decode_subtitle2(
+            decoder.as_mut_ptr(),
+            &raw mut decoded,
+            &raw mut got,
+            packet.as_ptr().cast_mut(),
+        );
+        if done < 0 {
+            return Err(Error::from(done));
+        }
+        if got == 0 {
+            return Ok(Subtitle::default());
+        }
+        let lines = (0..decoded.num_rects as usize)
+            .map(|at| text((**decoded.rects.add(at)).ass))
+            .collect();
+        let subtitle = Subtitle {
+            lines,
+            start_ms: decoded.start_display_time,
+            end_ms: decoded.end_display_time,
+        };
+        av::avsubtitle_free(&raw mut decoded);
+        Ok(subtitle)
+    }
+}
+
+/// The timecode that a picture carries, as SMPTE 12M writes it: four bytes, binary coded decimals, frames first. Above 30 frames a
+/// second (`fast`) two frames share a number, and a bit tells them apart.
+pub(super) fn timecode(picture: &frame::Video, fast: bool) -> Option<String> {
+    use ffmpeg_next::frame::side_data::Type;
+    let told = picture.side_data(Type::S12M_TIMECODE)?;
+    let words: Vec<u32> = told
+        .data()
+        .chunks_exact(4)
+        .map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
+        .collect();
+    // The first word counts the others, of which the first is this picture's.
+    let word = *words
+        .get(1)
+        .filter(|_| words.first().is_some_and(|count| *count > 0))?;
+    let pair = |byte: u32, tens: u32| (byte >> 4 & tens) * 10 + (byte & 0xf);
+    let (frames, seconds) = (pair(word >> 24, 0x3), pair(word >> 16 & 0xff, 0x7));
+    let second = u32::from(word & (1 << 7 | 1 << 23) != 0);
+    let frames = if fast { frames * 2 + second } else { frames };
+    let (minutes, hours) = (pair(word >> 8 & 0xff, 0x7), pair(word & 0xff, 0x3));
+    let drops = if word >> 30 & 1 == 1 { ';' } else { ':' };
+    Some(format!(
+        "{hours:02}:{minutes:02}:{seconds:02}{drops}{frames:02}"
+    ))
 }

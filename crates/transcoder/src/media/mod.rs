@@ -1,17 +1,23 @@
 //! The only place that touches libav. Runs in the sandboxed child; nothing of libav leaves this folder.
 
+mod caption;
 mod decode;
 mod encode;
 mod ffi;
 mod graph;
+mod pcm;
 mod sound;
 mod source;
+mod still;
 
+pub(crate) use caption::{CaptionDecoder, Dialogue};
 pub(crate) use decode::{AudioDecoder, Decoded, Trim, VideoDecoder};
-pub(crate) use encode::{AudioEncoder, Movie, VideoEncoder, jpeg};
+pub(crate) use encode::{AudioEncoder, Coding, Movie, VideoEncoder, jpeg};
 pub(crate) use graph::{Pipeline, Samples, Still};
+pub(crate) use pcm::PcmEncoder;
 pub(crate) use sound::{Rounding, Sound};
 pub(crate) use source::{Packet, Source, formats};
+pub(crate) use still::{planes, sheet};
 
 use crate::error::{JobError, Kind};
 

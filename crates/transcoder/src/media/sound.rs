@@ -1,10 +1,13 @@
-//! Decoded sound as samples of 16 bits.
+//! Decoded sound as samples: of 16 bits, as waveforms want them, and as floats.
 
 use ffmpeg_next::format::Sample;
 use ffmpeg_next::frame;
 use ffmpeg_next::frame::side_data::Type;
 
 use super::{Decoded, ffi};
+
+/// Full scale of 32 bits.
+const FULL: f32 = 2_147_483_648.0;
 
 /// A block of samples as decoded.
 pub(crate) type Sound = frame::Audio;
@@ -57,7 +60,34 @@ impl Decoded<Sound> {
         }
     }
 
-    fn fill<const WIDTH: usize>(&self, out: &mut [i16], read: impl Fn([u8; WIDTH]) -> i16) {
+    /// Every sample as a float in `out`, moment by moment; ±1 is full scale.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "a float has 24 bits of them, which is enough for loudness"
+    )]
+    pub(crate) fn to_floats(&self, out: &mut Vec<f32>) {
+        out.clear();
+        out.resize(self.channels() * self.frame.samples(), 0.0);
+        match self.frame.format() {
+            Sample::U8(_) => self.fill(out, |[byte]: [u8; 1]| (f32::from(byte) - 128.0) / 128.0),
+            Sample::I16(_) => {
+                self.fill(out, |bytes| f32::from(i16::from_ne_bytes(bytes)) / 32768.0);
+            }
+            Sample::I32(_) => self.fill(out, |bytes| i32::from_ne_bytes(bytes) as f32 / FULL),
+            Sample::F32(_) => self.fill(out, f32::from_ne_bytes),
+            Sample::F64(_) => self.fill(out, |bytes| f64::from_ne_bytes(bytes) as f32),
+            // No decoder of ours gives them.
+            Sample::I64(_) | Sample::None => {}
+        }
+    }
+
+    /// Bits of the layout, or of the usual one for so many channels; zero if there is none.
+    pub(crate) fn layout(&self) -> u64 {
+        ffi::layout_mask(&self.frame)
+    }
+
+    fn fill<T, const WIDTH: usize>(&self, out: &mut [T], read: impl Fn([u8; WIDTH]) -> T) {
         let (planes, each) = if self.frame.is_planar() {
             (self.channels(), self.frame.samples())
         } else {

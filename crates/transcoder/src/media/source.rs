@@ -23,7 +23,8 @@ pub(super) const DECODERS: &str = "h264,hevc,libdav1d,libaom-av1,av1,vp8,vp9,lib
     msmpeg4,msmpeg4v2,dvvideo,qtrle,wrapped_avframe,\
     aac,aac_latm,mp3float,mp3,mp2float,mp2,mp1float,ac3,eac3,dca,opus,libopus,vorbis,flac,alac,wmav1,wmav2,wmapro,amrnb,amrwb,\
     adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,\
-    pcm_f32be,pcm_f64le,pcm_f64be,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd";
+    pcm_f32be,pcm_f64le,pcm_f64be,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,\
+    subrip,srt,ass,ssa,mov_text,webvtt,text";
 
 /// Packets in a row that may fail to parse before the rest is given up.
 const MAX_BAD_PACKETS: u32 = 1000;
@@ -88,10 +89,21 @@ impl Source {
             container,
             bytes: self.bytes,
             duration_ms: duration,
+            timecode: self.timecode(video.map(|at| tracks[at].index)),
             tracks,
             video,
             audio,
         }
+    }
+
+    /// Of the picture's track, else of any track, else of the container.
+    fn timecode(&self, video: Option<usize>) -> Option<String> {
+        let own = video.and_then(|index| self.input.stream(index));
+        let tracks = own.into_iter().chain(self.input.streams());
+        let told = tracks.filter_map(|stream| stream.metadata().get("timecode").map(str::to_owned));
+        let told = told.chain(self.input.metadata().get("timecode").map(str::to_owned));
+        let mut told = told.filter(|text| is_timecode(text));
+        told.next()
     }
 
     /// Reads only these streams.
@@ -283,6 +295,15 @@ fn side_data(stream: &Stream<'_>, kind: SideData) -> Option<Vec<u8>> {
         .side_data()
         .find(|data| data.kind() == kind)
         .map(|data| data.data().to_vec())
+}
+
+/// `hh:mm:ss:ff`, with `;` or `.` before the frames where some numbers are left out.
+fn is_timecode(text: &str) -> bool {
+    let shape = text
+        .bytes()
+        .map(|byte| if byte.is_ascii_digit() { b'0' } else { byte });
+    let shape: Vec<u8> = shape.collect();
+    matches!(&shape[..], b"00:00:00:00" | b"00:00:00;00" | b"00:00:00.00")
 }
 
 /// Nine native integers, of which the upper left 2×2 turn the picture.

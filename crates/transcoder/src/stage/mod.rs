@@ -1,8 +1,11 @@
 //! What a child does with an input: a stage per output, and the checks on what was made.
 
+mod captions;
 mod check;
+mod edit;
 mod poster;
 mod proxy;
+mod sprite;
 mod waveform;
 
 use std::fs::File;
@@ -11,7 +14,7 @@ pub(crate) use check::check;
 
 use crate::error::{JobError, Kind};
 use crate::media::{AudioDecoder, Source};
-use crate::plan::{Plan, Survey, plan};
+use crate::plan::{Plan, Survey, edit_plan, patience, plan};
 use crate::probe::{Facts, Measured};
 use crate::profile::Profile;
 use crate::timeline::Rate;
@@ -69,33 +72,39 @@ pub(crate) fn probe(desk: &Desk<'_>) -> Result<Facts, JobError> {
 
 /// Makes all outputs of a profile that the input allows.
 pub(crate) fn make(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> {
-    let mut made = begin(desk)?;
+    let mut made = begin(desk, profile)?;
+    let patience_s = patience(profile, &made.facts).as_secs();
+    (desk.say)(&Message::Planned { patience_s });
     match profile {
         Profile::Fast1 => {
-            let sound = made.plan.audio.is_some() && !desk.request.still;
-            let waveform = sound.then(|| waveform::make(desk, &mut made));
-            let poster = made
-                .plan
-                .video
-                .is_some()
-                .then(|| poster::make(desk, &mut made));
-            settle(&mut made, [("waveform", waveform), ("poster", poster)])?;
+            let moves = !desk.request.still;
+            let (sound, picture) = (made.plan.audio.is_some(), made.plan.video.is_some());
+            let waveform = (sound && moves).then(|| waveform::make(desk, &mut made));
+            let poster = picture.then(|| poster::make(desk, &mut made));
+            let sprite = (picture && moves).then(|| sprite::make(desk, &mut made));
+            let results = [
+                ("waveform", waveform),
+                ("poster", poster),
+                ("sprite", sprite),
+            ];
+            settle(&mut made, results)?;
         }
-        Profile::Proxy720V1 if desk.request.still => {}
+        Profile::Proxy720V1 | Profile::Edit1 if desk.request.still => {}
         Profile::Proxy720V1 => proxy::make(desk, &mut made)?,
+        Profile::Edit1 => edit::make(desk, &mut made)?,
     }
     Ok(made)
 }
 
 /// Makes the waveform alone.
 pub(crate) fn only_waveform(desk: &Desk<'_>, drawing: Drawing) -> Result<Made, JobError> {
-    let mut made = begin(desk)?;
+    let mut made = begin(desk, Profile::Fast1)?;
     waveform::only(desk, &mut made, drawing)?;
     Ok(made)
 }
 
 /// Facts and plan, before anything is made.
-fn begin(desk: &Desk<'_>) -> Result<Made, JobError> {
+fn begin(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> {
     let mut source = desk.open()?;
     let facts = source.facts();
     if facts.video.is_none() && facts.audio.is_none() {
@@ -133,7 +142,12 @@ fn begin(desk: &Desk<'_>) -> Result<Made, JobError> {
             None => Survey::default(),
         }
     };
-    let plan: Plan = plan(&facts, survey)?;
+    let mut plan: Plan = plan(&facts, survey)?;
+    if profile == Profile::Edit1 && !desk.request.still {
+        // The timeline of editing begins with the first picture: frames and timecodes are counted from it.
+        plan.origin_ns = survey.first_ns.unwrap_or(plan.origin_ns);
+        plan.edit = Some(edit_plan(&facts, &survey)?);
+    }
     Ok(Made {
         facts,
         measured: Measured::default(),
@@ -161,9 +175,11 @@ fn first_pictures(source: &mut Source, stream: usize) -> Result<Survey, JobError
             break;
         }
     }
-    let rate = Rate::of(&mut times, source.tick_ns(stream));
+    let tick_ns = source.tick_ns(stream);
+    let rate = Rate::of(&mut times, tick_ns);
     Ok(Survey {
         rate,
+        steady: rate.is_some_and(|rate| rate.is_steady(&times, tick_ns)),
         first_ns: times.first().copied(),
         sound_ns: None,
     })

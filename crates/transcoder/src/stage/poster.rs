@@ -1,11 +1,13 @@
-//! The poster: the best of a few keyframes spread over the clip, by light and sharpness.
+//! The poster: the best of a few keyframes spread over the clip, by light and sharpness; and what stands for it until it is
+//! there.
 
 use super::{Desk, file, write};
 use crate::error::JobError;
+use crate::format::placeholder::thumbhash;
 use crate::limits::Limits;
-use crate::media::{Pipeline, Source, Still, VideoDecoder, jpeg};
+use crate::media::{Pipeline, Source, Still, VideoDecoder, jpeg, planes};
 use crate::plan::{Target, VideoPlan};
-use crate::profile::POSTER_CANDIDATES;
+use crate::profile::{POSTER_CANDIDATES, POSTER_QUALITY};
 use crate::wire::Made;
 
 /// Packets read for one keyframe before the place is given up.
@@ -46,8 +48,8 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
         // Not one keyframe where it should be: take the first picture that decodes at all.
         None => first_picture(desk, &plan, limits)?,
     };
-    let bytes = jpeg(&best.still)?;
-    write("poster.jpg", &bytes)?;
+    write("poster.jpg", &jpeg(&best.still, POSTER_QUALITY)?)?;
+    made.measured.thumbhash = thumbhash(&planes(&best.still));
     let mut file = file("poster.jpg");
     (file.width, file.height) = (Some(plan.width), Some(plan.height));
     made.files.push(file);

@@ -1,17 +1,21 @@
-//! The proxy: one decode, pictures and sound encoded as they come.
+//! The proxy: one decode, pictures and sound encoded as they come; captions, and sprites where keyframes do not suffice,
+//! on the way.
 
+use super::captions::Captions;
+use super::sprite::{Maker, Tiles};
 use super::{Desk, file, note_errors};
 use crate::error::{JobError, Kind};
 use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{
-    AudioDecoder, AudioEncoder, Movie, Packet, Pipeline, Source, Still, VideoDecoder, VideoEncoder,
+    AudioDecoder, AudioEncoder, Coding, Movie, Packet, Pipeline, Source, Still, VideoDecoder,
+    VideoEncoder,
 };
 use crate::plan::{AudioPlan, Plan, Target, VideoPlan};
 use crate::profile::AUDIO_RATE;
 use crate::timeline::{Cadence, Rate, Row};
 use crate::wire::{Made, Warning};
 
-/// Makes `proxy.mp4`. A track that gives nothing is left out, and then the file is made again without it: MP4 wants all
+/// Makes `proxy.mp4` and what comes with it. A track that gives nothing is left out, and then the file is made again without it: MP4 wants all
 /// its tracks declared first.
 pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
     let mut plan = made.plan.clone();
@@ -51,12 +55,14 @@ enum Missing {
 fn attempt(desk: &Desk<'_>, made: &mut Made, plan: &Plan) -> Result<Missing, JobError> {
     let limits = &desk.request.limits;
     let mut source = desk.open()?;
+    let captions = Captions::open(&source, &made.facts);
     let streams = [
         plan.video.as_ref().map(|video| video.stream),
         plan.audio.as_ref().map(|audio| audio.stream),
     ];
-    source.keep(&streams.into_iter().flatten().collect::<Vec<_>>());
-    let mut movie = Movie::create("proxy.mp4")?;
+    let streams = streams.into_iter().flatten().chain(captions.streams());
+    source.keep(&streams.collect::<Vec<_>>());
+    let mut movie = Movie::create("proxy.mp4", "mp4")?;
     let mut video = None;
     if let Some(part) = &plan.video {
         match VideoTrack::open(&source, &mut movie, part, plan.origin_ns, limits) {
@@ -74,7 +80,11 @@ fn attempt(desk: &Desk<'_>, made: &mut Made, plan: &Plan) -> Result<Missing, Job
         }
     }
     movie.start()?;
-    let mut tracks = Tracks { video, audio };
+    let mut tracks = Tracks {
+        video,
+        audio,
+        captions,
+    };
     pump(desk, made, &mut source, &mut movie, &mut tracks)?;
     if tracks
         .video
@@ -92,12 +102,17 @@ fn attempt(desk: &Desk<'_>, made: &mut Made, plan: &Plan) -> Result<Missing, Job
     }
     movie.finish()?;
     report(made, &tracks, source.bad_packets);
+    if let Some(video) = tracks.video {
+        video.tiles.finish(made)?;
+    }
+    tracks.captions.finish(made)?;
     Ok(Missing::Nothing)
 }
 
 struct Tracks {
     video: Option<VideoTrack>,
     audio: Option<AudioTrack>,
+    captions: Captions,
 }
 
 fn pump(
@@ -116,6 +131,7 @@ fn pump(
             .as_mut()
             .filter(|video| video.stream == packet.stream())
         {
+            video.tiles.packet(source, &packet);
             video.feed(Some(&packet), movie)?;
         } else if let Some(audio) = tracks
             .audio
@@ -123,6 +139,8 @@ fn pump(
             .filter(|audio| audio.stream == packet.stream())
         {
             audio.feed(Some(&packet), movie)?;
+        } else {
+            tracks.captions.packet(&packet);
         }
         match source.time_ns(&packet) {
             Some(ns) if total > 0 => meter.at(
@@ -186,6 +204,7 @@ struct VideoTrack {
     encoder: VideoEncoder,
     cadence: Cadence,
     held: Option<Still>,
+    tiles: Tiles,
     clock: VideoClock,
     max_seconds: u64,
 }
@@ -210,9 +229,10 @@ impl VideoTrack {
             stream: plan.stream,
             decoder: VideoDecoder::video(source, plan.stream, DECODER_THREADS, limits)?,
             pipeline: Pipeline::video(plan.filters(Target::Video), limits),
-            encoder: VideoEncoder::open(movie, plan)?,
+            encoder: VideoEncoder::open(movie, &Coding::proxy(plan))?,
             cadence: Cadence::new(plan.rate),
             held: None,
+            tiles: Tiles::new(Maker::Proxy, plan, origin_ns, limits),
             clock: VideoClock {
                 origin: origin_ns,
                 frame: plan.rate.ns(1),
@@ -229,6 +249,7 @@ impl VideoTrack {
             encoder,
             cadence,
             held,
+            tiles,
             clock,
             plan,
             max_seconds,
@@ -242,6 +263,7 @@ impl VideoTrack {
             if let Some(before) = held {
                 encoder.show(movie, before, repeats)?;
             }
+            tiles.copy(&still, ns)?;
             *held = Some(still);
             Ok(())
         };

@@ -1,7 +1,8 @@
-//! The waveform: the sound alone, with everything else left unread.
+//! The waveform and how loud it is: the sound alone, with everything else left unread.
 
 use super::{Desk, file, note_errors, write};
 use crate::error::{JobError, Kind};
+use crate::format::loudness::Meter;
 use crate::format::peaks::Peaks;
 use crate::format::picture::{Colours, HEIGHT, WIDTH, png};
 use crate::format::scale::Scale;
@@ -15,9 +16,9 @@ use crate::wire::{Drawing, Made, Timeline, Warning};
 /// Samples per point where only the number of samples matters.
 const COARSE: Scale = Scale::Zoom(1 << 20);
 
-/// Makes `waveform.dat`, `waveform.json` and `waveform.png`.
+/// Makes `waveform.dat`, `waveform.json` and `waveform.png`, and measures loudness.
 pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
-    let Some((waveform, duration)) = draw(desk, made, WAVEFORM)? else {
+    let Some((waveform, duration)) = draw(desk, made, WAVEFORM, true)? else {
         return Ok(());
     };
     write("waveform.json", waveform.to_json().as_bytes())?;
@@ -41,7 +42,7 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
 
 /// Makes `waveform.dat` alone, as it is asked for.
 pub(super) fn only(desk: &Desk<'_>, made: &mut Made, drawing: Drawing) -> Result<(), JobError> {
-    match draw(desk, made, drawing)? {
+    match draw(desk, made, drawing, false)? {
         Some((waveform, duration)) => keep_dat(made, &waveform, duration),
         None => Err(JobError::input("there is no sound in it that we decode")),
     }
@@ -55,11 +56,12 @@ fn keep_dat(made: &mut Made, waveform: &Waveform, duration: u64) -> Result<(), J
     Ok(())
 }
 
-/// The waveform and how long it lasts in ms, if there is sound.
+/// The waveform and how long it lasts in ms, if there is sound. Its loudness is measured where that is asked for.
 fn draw(
     desk: &Desk<'_>,
     made: &mut Made,
     drawing: Drawing,
+    measures: bool,
 ) -> Result<Option<(Waveform, u64)>, JobError> {
     let Some(plan) = made.plan.audio.clone() else {
         return Ok(None);
@@ -73,7 +75,9 @@ fn draw(
     } else {
         0
     };
-    let sketch = Sketch::new(desk, made, drawing, samples).heard(&plan)?;
+    let mut sketch = Sketch::new(desk, made, drawing, samples);
+    sketch.measures = measures;
+    let sketch = sketch.heard(&plan)?;
     let duration = sketch.row.ms();
     note_errors(made, "waveform", sketch.errors);
     if sketch.changed {
@@ -83,6 +87,7 @@ fn draw(
         ));
     }
     made.measured.audio_ms = Some(duration);
+    made.measured.loudness = sketch.meter.and_then(Meter::finish);
     let waveform = sketch.peaks.map(Peaks::finish);
     let waveform = waveform.filter(|waveform| !waveform.is_empty());
     waveform
@@ -104,6 +109,10 @@ struct Sketch<'a> {
     rate: u32,
     channels: usize,
     block: Vec<i16>,
+    /// Whether loudness is measured, of what, and with what.
+    measures: bool,
+    floats: Vec<f32>,
+    meter: Option<Meter>,
     /// Samples that are still to be left out.
     skip: u64,
     changed: bool,
@@ -127,6 +136,9 @@ impl<'a> Sketch<'a> {
             rate: 0,
             channels: 0,
             block: Vec::new(),
+            measures: false,
+            floats: Vec::new(),
+            meter: None,
             skip: 0,
             changed: false,
             errors: 0,
@@ -159,6 +171,8 @@ impl<'a> Sketch<'a> {
         let (rate, channels) = (decoded.rate(), decoded.channels());
         if self.peaks.is_none() && rate > 0 && channels > 0 {
             self.begin(rate, channels)?;
+            let meter = || Meter::new(rate, channels, decoded.layout());
+            self.meter = self.measures.then(meter).flatten();
         }
         let split = self.drawing.split_channels;
         self.changed |= rate != self.rate || (split && channels != self.channels);
@@ -184,6 +198,12 @@ impl<'a> Sketch<'a> {
         let skipped = usize::try_from(left_out + placement.skip).unwrap_or(usize::MAX);
         let heard = self.block.get(skipped.saturating_mul(channels)..);
         peaks.push(heard.unwrap_or_default(), channels);
+        // A mix goes on where the number of channels changes, loudness does not.
+        if let Some(meter) = self.meter.as_mut().filter(|_| channels == self.channels) {
+            decoded.to_floats(&mut self.floats);
+            let heard = self.floats.get_mut(skipped.saturating_mul(channels)..);
+            meter.add(heard.unwrap_or_default());
+        }
         Ok(())
     }
 

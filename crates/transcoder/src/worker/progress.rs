@@ -28,8 +28,9 @@ impl Meter {
     /// Takes a stage's word. Each stage of the profile has an equal share; one that is skipped counts as done.
     pub(super) fn take(&mut self, profile: Profile, said: Progress) {
         let stages: &[&str] = match profile {
-            Profile::Fast1 => &["waveform", "poster"],
+            Profile::Fast1 => &["waveform", "poster", "sprite"],
             Profile::Proxy720V1 => &["proxy"],
+            Profile::Edit1 => &["edit"],
         };
         let (mut before, mut all) = (0.0, 0.0);
         for stage in stages {
@@ -71,11 +72,15 @@ mod tests {
             ("poster", 0.1),
             ("waveform", 0.2),
             ("poster", 1.0),
+            ("sprite", 1.0),
         ] {
             meter.take(Profile::Fast1, said(stage, fraction));
             seen.push(meter.done);
         }
-        assert_eq!(seen, [0.25, 0.5, 0.55, 0.55, 1.0]);
+        assert_eq!(
+            seen,
+            [0.5 / 3.0, 1.0 / 3.0, 1.1 / 3.0, 1.1 / 3.0, 2.0 / 3.0, 1.0]
+        );
     }
 
     #[test]

@@ -57,13 +57,15 @@ impl Worker {
     /// Records the outputs of a job.
     pub(super) async fn finish(&self, job: &Job, rendered: Rendered) -> &'static str {
         let decide = |state: &AssetState| {
-            // The first job to end says what the original is; the others saw the same bytes.
+            // The first job to end says what the original is. The others saw the same bytes, and only say what more they measured.
             let probed = state
                 .jobs
                 .values()
                 .any(|other| other.outcome == Some(Outcome::Done));
             let mut rendered = rendered.clone();
-            rendered.media = rendered.media.filter(|_| !probed);
+            rendered.media = rendered
+                .media
+                .filter(|media| !probed || media.loudness.is_some() || media.thumbhash.is_some());
             finish_job(state, job.asset, job.id, rendered)
         };
         match self.record(job, End::Done, None, decide).await {

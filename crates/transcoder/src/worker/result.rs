@@ -51,6 +51,8 @@ pub(super) fn media_facts(claimed: &Facts, measured: &Measured, plan: &Plan) -> 
         audio_codec: audio.map(|track| track.codec.clone()),
         sample_rate: sound.map(|sound| sound.rate),
         channels: sound.and_then(|sound| u16::try_from(sound.channels).ok()),
+        loudness: measured.loudness,
+        thumbhash: measured.thumbhash.clone(),
     }
 }
 
@@ -91,7 +93,7 @@ pub(super) fn missing(
             ("waveform", "waveform.dat", plan.audio.is_some()),
             ("poster", "poster.jpg", plan.video.is_some()),
         ],
-        Profile::Proxy720V1 => &[],
+        Profile::Proxy720V1 | Profile::Edit1 => &[],
     };
     expected
         .iter()
@@ -144,6 +146,7 @@ mod tests {
             origin_ns: 0,
             video: None,
             audio: Some(audio),
+            edit: None,
         }
     }
 

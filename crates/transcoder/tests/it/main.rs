@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod captions;
 mod corpus;
+mod edit;
 mod failures;
 mod limits;
+mod loudness;
 mod outputs;
 #[cfg(target_os = "linux")]
 mod sandbox;
+mod sprites;
 mod timeline;
 mod waveform;
 mod worker;

@@ -1,0 +1,314 @@
+//! A film for editing: the source's frames, one for one, and its sound, track for track.
+
+use super::{Desk, file, note_errors};
+use crate::error::JobError;
+use crate::limits::{DECODER_THREADS, Limits};
+use crate::media::{
+    AudioDecoder, Coding, Movie, Packet, PcmEncoder, Pipeline, Samples, Source, Still,
+    VideoDecoder, VideoEncoder,
+};
+use crate::plan::{EditPlan, EditSound};
+use crate::timeline::{Cadence, Row};
+use crate::wire::Made;
+
+/// Of so many frames one may be missing in the source; it is held. More is a rate that varies.
+const MISSING: u64 = 50;
+
+/// Makes `edit.mov`.
+pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
+    let Some(mut plan) = made.plan.edit.clone() else {
+        return Ok(());
+    };
+    let limits = &desk.request.limits;
+    if plan.timecode.is_none() {
+        plan.timecode = carried(desk, &plan)?;
+    }
+    let timecode = plan.timecode.as_deref().map(|told| counted(told, &plan));
+    let mut source = desk.open()?;
+    let sounds = plan.sounds.iter().map(|sound| sound.stream);
+    source.keep(&sounds.chain([plan.stream]).collect::<Vec<_>>());
+    let mut movie = Movie::create("edit.mov", "mov")?;
+    let coding = Coding::edit(&plan, timecode.as_deref());
+    let mut pictures = Pictures::open(
+        &source,
+        &mut movie,
+        &plan,
+        &coding,
+        made.plan.origin_ns,
+        limits,
+    )?;
+    let mut tracks = Vec::with_capacity(plan.sounds.len());
+    for sound in &plan.sounds {
+        tracks.push(Track::open(
+            &source,
+            &mut movie,
+            sound,
+            made.plan.origin_ns,
+            limits,
+        )?);
+    }
+    movie.start()?;
+    let mut meter = desk.meter("edit");
+    while let Some(packet) = source.next()? {
+        if packet.stream() == plan.stream {
+            pictures.feed(Some(&packet), &mut movie)?;
+        } else if let Some(track) = tracks
+            .iter_mut()
+            .find(|track| track.stream == packet.stream())
+        {
+            track.feed(Some(&packet), &mut movie)?;
+        }
+        let (read, bytes) = source.read();
+        meter.at(read, bytes);
+    }
+    pictures.finish(&mut movie)?;
+    for track in &mut tracks {
+        track.feed(None, &mut movie)?;
+        track.encoder.finish(&mut movie)?;
+    }
+    movie.finish()?;
+    report(made, &plan, &pictures, &tracks, source.bad_packets);
+    made.plan.edit = Some(plan);
+    Ok(())
+}
+
+fn report(
+    made: &mut Made,
+    plan: &EditPlan,
+    pictures: &Pictures,
+    tracks: &[Track],
+    bad_packets: u64,
+) {
+    let mut file = file("edit.mov");
+    (file.width, file.height, file.rate) = (Some(plan.width), Some(plan.height), Some(plan.rate));
+    file.sound = !tracks.is_empty();
+    let frames = pictures.encoder.frames();
+    made.measured.video_frames = Some(pictures.decoder.frames);
+    made.measured.video_ms = Some(plan.rate.ns(frames).unsigned_abs() / 1_000_000);
+    made.measured.audio_ms = tracks.iter().map(|track| track.row.ms()).max();
+    file.duration_ms = Some(made.measured.duration_ms());
+    made.files.push(file);
+    let errors = tracks.iter().map(|track| track.decoder.errors).sum::<u64>();
+    note_errors(made, "edit", errors + pictures.decoder.errors + bad_packets);
+}
+
+/// The timecode in the first picture, if it carries one.
+fn carried(desk: &Desk<'_>, plan: &EditPlan) -> Result<Option<String>, JobError> {
+    const PACKETS: u32 = 50;
+    let mut source = desk.open()?;
+    source.keep(&[plan.stream]);
+    let mut decoder = VideoDecoder::video(&source, plan.stream, 1, &desk.request.limits)?;
+    let (mut first, mut any) = (None, false);
+    for _ in 0..PACKETS {
+        let packet = source.next()?;
+        decoder.feed(packet.as_ref(), &mut |decoded| {
+            if !any {
+                first = decoded.timecode(plan.rate.per_second() > 30.5);
+            }
+            any = true;
+            Ok(())
+        })?;
+        if any || packet.is_none() {
+            break;
+        }
+    }
+    Ok(first)
+}
+
+/// A timecode as its rate allows: numbers are left out at 29.97 and 59.94 frames a second only.
+fn counted(told: &str, plan: &EditPlan) -> String {
+    let may_drop = plan.rate.den == 1001 && plan.rate.num.is_multiple_of(30_000);
+    let (clock, frames) = told.split_at(told.len().saturating_sub(3));
+    let drops = may_drop && frames.starts_with([';', '.']);
+    let frames = frames.get(1..).unwrap_or_default();
+    format!("{clock}{}{frames}", if drops { ';' } else { ':' })
+}
+
+struct Pictures {
+    decoder: VideoDecoder,
+    pipeline: Pipeline,
+    encoder: VideoEncoder,
+    cadence: Cadence,
+    held: Option<Still>,
+    origin_ns: i64,
+    end_ns: i64,
+    frame_ns: i64,
+    max_frames: u64,
+    /// Pictures with no frame of their own, and frames without a picture.
+    odd: u64,
+}
+
+impl Pictures {
+    fn open(
+        source: &Source,
+        movie: &mut Movie,
+        plan: &EditPlan,
+        coding: &Coding<'_>,
+        origin_ns: i64,
+        limits: &Limits,
+    ) -> Result<Self, JobError> {
+        Ok(Self {
+            decoder: VideoDecoder::video(source, plan.stream, DECODER_THREADS, limits)?,
+            pipeline: Pipeline::video(plan.filters(), limits),
+            encoder: VideoEncoder::open(movie, coding)?,
+            cadence: Cadence::new(plan.rate),
+            held: None,
+            origin_ns,
+            end_ns: origin_ns,
+            frame_ns: plan.rate.ns(1),
+            max_frames: limits
+                .max_seconds
+                .saturating_mul(u64::from(plan.rate.gop().max(1))),
+            odd: 0,
+        })
+    }
+
+    fn feed(&mut self, packet: Option<&Packet>, movie: &mut Movie) -> Result<(), JobError> {
+        let Self {
+            decoder,
+            pipeline,
+            encoder,
+            cadence,
+            held,
+            origin_ns,
+            end_ns,
+            frame_ns,
+            max_frames,
+            odd,
+        } = self;
+        let mut show = |still: Still, ns: Option<i64>| {
+            let at = ns.unwrap_or(*origin_ns).saturating_sub(*origin_ns);
+            let repeats = cadence.show(at);
+            if let Some(before) = held {
+                *odd += repeats.abs_diff(1);
+                let frames = encoder.frames().unsigned_abs();
+                if *odd > 2 + frames / MISSING {
+                    return Err(JobError::input(
+                        "unsupported for editing: its frame rate varies",
+                    ));
+                }
+                if frames + repeats > *max_frames {
+                    return Err(JobError::limit("too many pictures"));
+                }
+                encoder.show(movie, before, repeats)?;
+            }
+            *held = Some(still);
+            Ok(())
+        };
+        decoder.feed(packet, &mut |mut decoded| {
+            let start = decoded.start_ns.unwrap_or(*end_ns);
+            decoded.start_ns = Some(start);
+            *end_ns = (*end_ns).max(start.saturating_add(*frame_ns));
+            pipeline.picture(decoded, &mut show)
+        })?;
+        if packet.is_none() {
+            pipeline.end_pictures(&mut show)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
+        self.feed(None, movie)?;
+        let repeats = self.cadence.end(self.end_ns.saturating_sub(self.origin_ns));
+        match &mut self.held {
+            Some(last) => self.encoder.show(movie, last, repeats)?,
+            None => return Err(JobError::input("no picture in it decodes")),
+        }
+        self.encoder.finish(movie)
+    }
+}
+
+struct Track {
+    stream: usize,
+    decoder: AudioDecoder,
+    pipeline: Pipeline,
+    encoder: PcmEncoder,
+    row: Row,
+    origin_ns: i64,
+    max_samples: u64,
+}
+
+impl Track {
+    fn open(
+        source: &Source,
+        movie: &mut Movie,
+        plan: &EditSound,
+        origin_ns: i64,
+        limits: &Limits,
+    ) -> Result<Self, JobError> {
+        // Where a track changes its rate it keeps the one it began with.
+        let filters = format!("aresample={}:osf=fltp,aformat=sample_fmts=fltp", plan.rate);
+        Ok(Self {
+            stream: plan.stream,
+            decoder: AudioDecoder::audio(source, plan.stream, limits)?,
+            pipeline: Pipeline::audio(move |_| filters.clone(), limits),
+            encoder: PcmEncoder::open(movie, plan)?,
+            row: Row::new(plan.rate),
+            origin_ns,
+            max_samples: limits.max_seconds.saturating_mul(u64::from(plan.rate)),
+        })
+    }
+
+    fn feed(&mut self, packet: Option<&Packet>, movie: &mut Movie) -> Result<(), JobError> {
+        let Self {
+            decoder,
+            pipeline,
+            encoder,
+            row,
+            origin_ns,
+            max_samples,
+            ..
+        } = self;
+        let mut add = |samples: Samples| {
+            let at = samples.start_ns.map(|ns| ns.saturating_sub(*origin_ns));
+            let count = samples.channels.first().map_or(0, Vec::len) as u64;
+            let placement = row.place(at, count);
+            if row.len > *max_samples {
+                return Err(JobError::limit("too much sound"));
+            }
+            encoder.silence(movie, placement.silence)?;
+            encoder.add(movie, &samples.channels, placement.skip)
+        };
+        decoder.feed(packet, &mut |decoded| pipeline.sound(decoded, &mut add))?;
+        if packet.is_none() {
+            pipeline.end_sound(&mut add)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Turn;
+    use crate::probe::Colour;
+    use crate::timeline::Rate;
+
+    #[track_caller]
+    fn check(num: u32, den: u32, told: &str, expected: &str) {
+        let plan = EditPlan {
+            stream: 0,
+            width: 960,
+            height: 540,
+            pixel_aspect: (1, 1),
+            rate: Rate { num, den },
+            turn: Turn::None,
+            interlaced: false,
+            deep: false,
+            full_range: false,
+            colour: Colour::default(),
+            sounds: vec![],
+            timecode: None,
+        };
+        assert_eq!(counted(told, &plan), expected);
+    }
+
+    #[test]
+    fn numbers_are_left_out_where_the_rate_has_too_few_frames() {
+        check(30_000, 1001, "01:00:00;02", "01:00:00;02");
+        check(60_000, 1001, "01:00:00.02", "01:00:00;02");
+        check(25, 1, "01:00:00;02", "01:00:00:02");
+        check(24_000, 1001, "01:00:00;02", "01:00:00:02");
+        check(25, 1, "10:11:12:13", "10:11:12:13");
+    }
+}
