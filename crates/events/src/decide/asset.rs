@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{Decision, Refusal, State};
 use crate::fact::Fact;
 use crate::fact::asset::{
-    AssetDeleted, AssetFailed, AssetProbed, AssetReady, MediaError, MediaFacts, RenditionCompleted,
-    RenditionFailed, RenditionRequested, UploadAborted, UploadCompleted, UploadExpired,
-    UploadRequested,
+    AssetDeleted, AssetFailed, AssetProbed, AssetQuarantined, AssetReady, MediaError, MediaFacts,
+    RenditionCancelled, RenditionCompleted, RenditionFailed, RenditionRequested, UploadAborted,
+    UploadCompleted, UploadExpired, UploadRequested,
 };
 use crate::id::{AssetId, EventId, JobId, UserId};
 
@@ -84,6 +84,9 @@ pub struct AssetState {
     pub jobs: BTreeMap<JobId, Job>,
     /// Its outputs, by name.
     pub renditions: Vec<String>,
+    /// Whether it killed its renderers and is not tried again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub quarantined: bool,
 }
 
 impl AssetState {
@@ -106,15 +109,32 @@ impl AssetState {
         self.jobs.values().all(|job| job.outcome.is_some())
     }
 
-    /// Whether the best output that its jobs could make is there.
+    /// Whether the best output that its jobs could make is there. What one job failed to make, another one may have made.
     fn whole(&self) -> bool {
-        !self
-            .jobs
-            .values()
-            .any(|job| job.outcome == Some(Outcome::Failed))
+        let missing = |job: &Job| {
+            job.outcome == Some(Outcome::Failed) && !self.has(&job.profile, Some(Outcome::Done))
+        };
+        !self.jobs.values().any(missing)
             && PRIMARY
                 .iter()
                 .any(|primary| self.renditions.iter().any(|name| name == primary))
+    }
+
+    /// Whether a job for `profile` stands so.
+    fn has(&self, profile: &str, outcome: Option<Outcome>) -> bool {
+        let mut jobs = self.jobs.values();
+        jobs.any(|job| job.profile == profile && job.outcome == outcome)
+    }
+
+    /// Refuses to render what is not there, or what kills its renderers.
+    fn renderable(&self) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Uploaded if self.quarantined => Err(Refusal::WrongState(
+                "the asset is quarantined: it killed its renderers",
+            )),
+            Phase::Uploaded => Ok(()),
+            _ => Err(Refusal::WrongState("the upload is not complete")),
+        }
     }
 
     fn end_job(&mut self, job: JobId, outcome: Outcome) {
@@ -163,6 +183,7 @@ impl State for AssetState {
                 self.end_job(failed.job, Outcome::Failed);
             }
             Fact::RenditionCancelled(cancelled) => self.end_job(cancelled.job, Outcome::Cancelled),
+            Fact::AssetQuarantined(_) => self.quarantined = true,
             Fact::UploadExpired(_) | Fact::UploadAborted(_) => self.phase = Phase::Gone,
             Fact::AssetDeleted(_) => self.phase = Phase::Deleted,
             _ => {}
@@ -243,16 +264,69 @@ pub fn request_rendition(
     profile: &str,
 ) -> Decision {
     state.of(actor)?;
-    match state.phase {
-        Phase::Uploaded => Ok(vec![
-            RenditionRequested {
-                asset,
-                profile: profile.to_owned(),
-            }
-            .into(),
-        ]),
-        _ => Err(Refusal::WrongState("the upload is not complete")),
+    state.renderable()?;
+    Ok(vec![requested(asset, profile, None)])
+}
+
+/// Asks again for what a job failed to make, by a job of its own. Nothing changes while another one is at it.
+pub fn retry_job(state: &AssetState, asset: AssetId, actor: UserId, job: JobId) -> Decision {
+    state.of(actor)?;
+    let job = state.jobs.get(&job).ok_or(Refusal::NotFound("job"))?;
+    match job.outcome {
+        None => Ok(vec![]),
+        Some(Outcome::Done) => Err(Refusal::WrongState("the job is done")),
+        Some(_) if state.has(&job.profile, None) => Ok(vec![]),
+        Some(_) => request_rendition(state, asset, actor, &job.profile),
     }
+}
+
+/// Asks for a profile on behalf of a reprocessing run. Nothing changes while another job is at it.
+pub fn reprocess(state: &AssetState, asset: AssetId, profile: &str, run: &str) -> Decision {
+    state.renderable()?;
+    if state.has(profile, None) {
+        return Ok(vec![]);
+    }
+    Ok(vec![requested(asset, profile, Some(run))])
+}
+
+fn requested(asset: AssetId, profile: &str, run: Option<&str>) -> Fact {
+    RenditionRequested {
+        asset,
+        profile: profile.to_owned(),
+        run: run.map(str::to_owned),
+    }
+    .into()
+}
+
+/// Gives a job up; with the last job, says what became of the asset.
+pub fn cancel_job(state: &AssetState, asset: AssetId, actor: UserId, job: JobId) -> Decision {
+    state.of(actor)?;
+    if ended(state, job)? {
+        return Ok(vec![]);
+    }
+    let mut facts = cancelled(state, asset, |open| open == job);
+    let none = MediaError {
+        kind: "cancelled".to_owned(),
+        message: "its renditions were cancelled".to_owned(),
+        retryable: true,
+    };
+    facts.extend(verdict(state, asset, &facts, none));
+    Ok(facts)
+}
+
+/// Gives up those of the open jobs that `which` names.
+fn cancelled(state: &AssetState, asset: AssetId, which: impl Fn(JobId) -> bool) -> Vec<Fact> {
+    let open = state.jobs.iter().filter(|(_, job)| job.outcome.is_none());
+    open.filter(|(id, _)| which(**id))
+        .map(|(id, job)| {
+            RenditionCancelled {
+                asset,
+                job: *id,
+                profile: job.profile.clone(),
+            }
+            .into()
+        })
+        .collect()
 }
 
 /// What a job made.
@@ -305,6 +379,25 @@ pub fn fail_job(state: &AssetState, failed: RenditionFailed) -> Decision {
         .into(),
     ];
     facts.extend(verdict(state, asset, &facts, error));
+    Ok(facts)
+}
+
+/// Records that a job's input has killed its renderers too often, and gives the asset's other jobs up.
+pub fn quarantine(state: &AssetState, failed: RenditionFailed) -> Decision {
+    let (asset, job) = (failed.asset, failed.job);
+    if ended(state, job)? {
+        return Ok(vec![]);
+    }
+    let reason = failed.error.message.clone();
+    let mut facts = vec![
+        RenditionFailed {
+            name: None,
+            ..failed
+        }
+        .into(),
+    ];
+    facts.extend(cancelled(state, asset, |open| open != job));
+    facts.push(AssetQuarantined { asset, reason }.into());
     Ok(facts)
 }
 

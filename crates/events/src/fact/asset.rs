@@ -138,6 +138,9 @@ pub struct RenditionRequested {
     pub asset: AssetId,
     /// The profile, e.g. `proxy720@1`.
     pub profile: String,
+    /// The reprocessing run that asks, e.g. `new-encoder`; its jobs let all others go first. None: someone asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
 }
 
 /// One output of a job is whole and in storage.
@@ -170,7 +173,7 @@ pub struct RenditionCompleted {
 /// Why media could not be rendered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MediaError {
-    /// Stable type: `input`, `limit`, `resource`, `infrastructure` or `died`.
+    /// Stable type: `input`, `limit`, `resource`, `infrastructure`, `died` or `cancelled`.
     #[serde(rename = "type")]
     pub kind: String,
     /// For people.

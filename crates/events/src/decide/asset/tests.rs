@@ -177,3 +177,148 @@ fn an_upload_expires_after_its_time_only() {
         .when(|s| expire_upload(s, asset(), DateTime::UNIX_EPOCH))
         .then([]);
 }
+
+fn asked(profile: &str, run: Option<&str>) -> Fact {
+    RenditionRequested {
+        asset: asset(),
+        profile: profile.to_owned(),
+        run: run.map(str::to_owned),
+    }
+    .into()
+}
+
+fn gone(job: JobId, profile: &str) -> Fact {
+    RenditionCancelled {
+        asset: asset(),
+        job,
+        profile: profile.to_owned(),
+    }
+    .into()
+}
+
+fn ready() -> Fact {
+    AssetReady { asset: asset() }.into()
+}
+
+/// One job done, and the other failed.
+fn half_done() -> Vec<Fact> {
+    let failed = AssetFailed {
+        asset: asset(),
+        error: failure("x").error,
+    };
+    vec![
+        requested(),
+        completion(10).into(),
+        made("fast@1", "poster.jpg").into(),
+        failure("proxy720@1").into(),
+        failed.into(),
+    ]
+}
+
+#[test]
+fn what_a_job_failed_to_make_can_be_asked_for_again() {
+    let retry = |s: &AssetState, profile| retry_job(s, asset(), owner(), job(profile));
+    let again = || asked("proxy720@1", None);
+    given::<AssetState>(half_done())
+        .when(|s| retry(s, "proxy720@1"))
+        .then([again()]);
+    given::<AssetState>(half_done())
+        .when(|s| retry(s, "fast@1"))
+        .refused(Refusal::WrongState("the job is done"));
+    given::<AssetState>(half_done().into_iter().chain([again()]))
+        .when(|s| retry(s, "proxy720@1"))
+        .then([]);
+    given::<AssetState>(half_done())
+        .when(|s| retry_job(s, asset(), UserId(Uuid::nil()), job("proxy720@1")))
+        .refused(Refusal::NotFound("asset"));
+}
+
+#[test]
+fn an_asset_is_ready_once_a_retry_has_made_what_was_missing() {
+    let retried = JobId::of(EventId(Uuid::from_u128(6)), "proxy720@1");
+    let proxy = RenditionCompleted {
+        job: retried,
+        ..made("proxy720@1", "proxy.mp4")
+    };
+    let rendered = Rendered {
+        made: vec![proxy.clone()],
+        ..Rendered::default()
+    };
+    given::<AssetState>(half_done().into_iter().chain([asked("proxy720@1", None)]))
+        .when(|s| finish_job(s, asset(), retried, rendered))
+        .then([proxy.into(), ready()]);
+}
+
+#[test]
+fn a_reprocessing_that_fails_takes_nothing_away() {
+    let reprocessed = JobId::of(EventId(Uuid::from_u128(5)), "proxy720@1");
+    let failed = RenditionFailed {
+        job: reprocessed,
+        ..failure("proxy720@1")
+    };
+    let history = [
+        requested(),
+        completion(10).into(),
+        made("fast@1", "poster.jpg").into(),
+        made("proxy720@1", "proxy.mp4").into(),
+        asked("proxy720@1", Some("new")),
+    ];
+    given::<AssetState>(history.clone())
+        .when(|s| reprocess(s, asset(), "proxy720@1", "new"))
+        .then([]);
+    given::<AssetState>(history[..4].to_vec())
+        .when(|s| reprocess(s, asset(), "proxy720@1", "new"))
+        .then([asked("proxy720@1", Some("new"))]);
+    given::<AssetState>(history)
+        .when(|s| fail_job(s, failed.clone()))
+        .then([failed.clone().into(), ready()]);
+}
+
+#[test]
+fn a_cancelled_job_is_not_waited_for() {
+    let uploaded = vec![requested(), completion(10).into()];
+    let cancel = |s: &AssetState| cancel_job(s, asset(), owner(), job("proxy720@1"));
+    let proxy = || gone(job("proxy720@1"), "proxy720@1");
+    given::<AssetState>(uploaded.clone())
+        .when(cancel)
+        .then([proxy()]);
+    let fast = made("fast@1", "poster.jpg").into();
+    given::<AssetState>(uploaded.iter().cloned().chain([fast]))
+        .when(cancel)
+        .then([proxy(), ready()]);
+    given::<AssetState>(uploaded.into_iter().chain([proxy()]))
+        .when(cancel)
+        .then([]);
+}
+
+#[test]
+fn what_kills_its_renderers_is_quarantined_with_all_its_jobs() {
+    let uploaded = vec![requested(), completion(10).into()];
+    let reason = failure("x").error.message;
+    let facts = [
+        failure("fast@1").into(),
+        gone(job("proxy720@1"), "proxy720@1"),
+        AssetQuarantined {
+            asset: asset(),
+            reason,
+        }
+        .into(),
+    ];
+    given::<AssetState>(uploaded.clone())
+        .when(|s| quarantine(s, failure("fast@1")))
+        .then(facts.clone());
+    let refused = || Refusal::WrongState("the asset is quarantined: it killed its renderers");
+    let after = || given::<AssetState>(uploaded.iter().cloned().chain(facts.clone()));
+    after()
+        .when(|s| quarantine(s, failure("proxy720@1")))
+        .then([]);
+    after()
+        .when(|s| request_rendition(s, asset(), owner(), "edit@1"))
+        .refused(refused());
+    after()
+        .when(|s| retry_job(s, asset(), owner(), job("fast@1")))
+        .refused(refused());
+    after()
+        .when(|s| reprocess(s, asset(), "fast@1", "new"))
+        .refused(refused());
+}
