@@ -1,5 +1,8 @@
 //! The queue: a table that facts fill ([`crate::subscription`]) and workers empty.
 //!
+//! Whose job is next is settled in one place, `jobs.claim` (`schemas/postgres/jobs`, ADR 12): owners stand in line, and one
+//! that was served goes to its end.
+//!
 //! Who works on a job holds its token. A worker that lost it may go on for a while, but nothing it says counts: every
 //! statement here names the token, and the last one stands in the transaction that appends the job's facts.
 
@@ -18,6 +21,8 @@ use crate::profile::Profile;
 pub const LEASE: Duration = Duration::from_secs(30);
 /// Told when there are new jobs, or old ones again.
 pub const NEWS: &str = "cinelog_jobs";
+/// How long jobs of the lower classes wait for more urgent ones; then they are as urgent as an upload's.
+pub const AGE: Duration = Duration::from_hours(1);
 /// How long one statement may take: far less than the lease.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -118,44 +123,75 @@ impl Jobs {
         &self.pool
     }
 
-    /// Takes the next job of a class (none: of any): first one whose worker went silent, else the one that waits longest
-    /// in the most urgent class. Jobs of profiles that this build does not know are left for a newer one.
+    /// Takes the next job of a class (none: of any): first one whose worker went silent, else the oldest of the owner whose
+    /// turn it is in the most urgent class. Jobs of profiles that this build does not know are left for a newer one.
     pub async fn claim(&self, class: Option<Class>) -> sqlx::Result<Option<Job>> {
-        let known: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name()).collect();
         let claimed = sqlx::query_as(
-            "UPDATE jobs.jobs
-             SET state = 'running', token = gen_random_uuid(), attempts = attempts + 1,
-                 lease_until = clock_timestamp() + $1::float8 * interval '1 s'
-             WHERE job_id = COALESCE(
-                 (SELECT job_id FROM jobs.jobs
-                  WHERE state = 'running' AND lease_until < clock_timestamp()
-                      AND ($2::smallint IS NULL OR class = $2) AND profile = ANY ($3)
-                  ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED),
-                 (SELECT job_id FROM jobs.jobs
-                  WHERE state = 'queued' AND not_before <= clock_timestamp()
-                      AND ($2::smallint IS NULL OR class = $2) AND profile = ANY ($3)
-                  ORDER BY class, asked_at LIMIT 1 FOR UPDATE SKIP LOCKED))
-             RETURNING job_id, tenant, asset, profile, source_key, source_bytes, source_sha256, attempts, token",
+            "SELECT job_id, tenant, asset, profile, source_key, source_bytes, source_sha256, attempts, token
+             FROM jobs.claim($1, $2, $3::float8 * interval '1 s', $4::float8 * interval '1 s')",
         )
-        .bind(LEASE.as_secs_f64())
         .bind(class.map(Class::number))
-        .bind(known)
+        .bind(known())
+        .bind(LEASE.as_secs_f64())
+        .bind(AGE.as_secs_f64())
         .fetch_optional(&self.pool);
         patiently(claimed).await
     }
 
     /// Whether no job of the class is left that this build could do, now or later.
     pub async fn is_empty(&self, class: Option<Class>) -> sqlx::Result<bool> {
-        let known: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name()).collect();
+        // One condition for each partial index: what has ended is not looked at.
         let empty = sqlx::query_scalar(
-            "SELECT NOT EXISTS (
-                 SELECT FROM jobs.jobs WHERE state IN ('queued', 'running')
-                     AND ($1::smallint IS NULL OR class = $1) AND profile = ANY ($2))",
+            "SELECT NOT EXISTS (SELECT FROM jobs.jobs WHERE state = 'queued' AND ready
+                        AND ($1::smallint IS NULL OR class = $1) AND profile = ANY ($2))
+                AND NOT EXISTS (SELECT FROM jobs.jobs WHERE state = 'queued' AND NOT ready
+                        AND ($1::smallint IS NULL OR class = $1) AND profile = ANY ($2))
+                AND NOT EXISTS (SELECT FROM jobs.jobs WHERE state = 'running'
+                        AND ($1::smallint IS NULL OR class = $1) AND profile = ANY ($2))",
         )
         .bind(class.map(Class::number))
-        .bind(known)
+        .bind(known())
         .fetch_one(&self.pool);
         patiently(empty).await
+    }
+
+    /// Says that a worker can do so many jobs at once, for another [`LEASE`]: how many an owner may have depends on it.
+    pub async fn present(&self, worker: Uuid, slots: usize) -> sqlx::Result<()> {
+        let said = sqlx::query(
+            "WITH silent AS (
+                 DELETE FROM jobs.workers WHERE until < clock_timestamp() AND worker <> $1)
+             INSERT INTO jobs.workers (worker, slots, until)
+             VALUES ($1, $2, clock_timestamp() + $3::float8 * interval '1 s')
+             ON CONFLICT (worker) DO UPDATE SET slots = excluded.slots, until = excluded.until",
+        )
+        .bind(worker)
+        .bind(i32::try_from(slots).unwrap_or(i32::MAX))
+        .bind(LEASE.as_secs_f64())
+        .execute(&self.pool);
+        patiently(said).await.map(drop)
+    }
+
+    /// Says that a worker takes no more jobs.
+    pub async fn leave(&self, worker: Uuid) -> sqlx::Result<()> {
+        let said = sqlx::query("DELETE FROM jobs.workers WHERE worker = $1")
+            .bind(worker)
+            .execute(&self.pool);
+        patiently(said).await.map(drop)
+    }
+
+    /// Notes that a job's child died of it, and tells how often children died of its asset in jobs that have not ended well;
+    /// none: it is not ours any more.
+    pub async fn died(&self, job: &Job) -> sqlx::Result<Option<i64>> {
+        let deaths = sqlx::query_scalar(
+            "WITH died AS (
+                 UPDATE jobs.jobs SET deaths = deaths + 1 WHERE job_id = $1 AND token = $2 RETURNING tenant, asset)
+             SELECT 1 + sum(j.deaths) FROM jobs.jobs j JOIN died USING (tenant, asset)
+             WHERE j.state <> 'done' HAVING count(*) > 0",
+        )
+        .bind(job.id)
+        .bind(job.token)
+        .fetch_optional(&self.pool);
+        patiently(deaths).await
     }
 
     /// Keeps a job for another [`LEASE`]; false: it is not ours any more.
@@ -223,6 +259,11 @@ impl Jobs {
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
         patiently(self.pool.begin()).await
     }
+}
+
+/// The profiles that this build knows.
+fn known() -> Vec<&'static str> {
+    Profile::ALL.iter().map(|profile| profile.name()).collect()
 }
 
 /// Ends a job in the caller's transaction; false: it is not ours any more, and nothing has changed. Its progress stays

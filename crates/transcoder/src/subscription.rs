@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use events::decide::asset::AssetState;
 use events::envelope::Recorded;
 use events::fact::Fact;
@@ -55,7 +56,9 @@ impl Subscriber for JobFold {
             // Within a batch as in a lane: asked for before ended, and nothing is asked for after the asset's end.
             queue(tx, &changes.asked).await?;
             end(tx, &changes.ended).await?;
-            cancel(tx, &changes.deleted).await
+            cancel(tx, &changes.deleted).await?;
+            // Last, because nobody claims from here to the commit.
+            line_up(tx, &changes.asked).await
         }
         .boxed()
     }
@@ -76,8 +79,20 @@ struct Asked {
     tenant: TenantId,
     asset: AssetId,
     profile: String,
+    /// The reprocessing run that asks, if one does.
+    run: Option<String>,
     at: Position,
+    on: DateTime<Utc>,
     original: Original,
+}
+
+impl Asked {
+    fn class(&self) -> Class {
+        match self.run {
+            Some(_) => Class::Reprocess,
+            None => Class::of(&self.profile),
+        }
+    }
 }
 
 /// What a batch changes, each in the order in which rows are locked.
@@ -101,13 +116,14 @@ impl Changes {
                         sha256: completed.sha256.clone(),
                     };
                     for profile in &completed.profiles {
-                        changes.ask(recorded, completed.asset, profile, &original);
+                        changes.ask(recorded, completed.asset, profile, None, &original);
                     }
                 }
                 Fact::RenditionRequested(wanted) => {
                     match originals.get(&(recorded.tenant, wanted.asset)) {
                         Some(original) => {
-                            changes.ask(recorded, wanted.asset, &wanted.profile, original);
+                            let run = wanted.run.as_deref();
+                            changes.ask(recorded, wanted.asset, &wanted.profile, run, original);
                         }
                         None => {
                             tracing::error!(asset = %wanted.asset, "a rendition of an asset without an upload");
@@ -134,13 +150,22 @@ impl Changes {
         changes
     }
 
-    fn ask(&mut self, recorded: &Recorded, asset: AssetId, profile: &str, original: &Original) {
+    fn ask(
+        &mut self,
+        recorded: &Recorded,
+        asset: AssetId,
+        profile: &str,
+        run: Option<&str>,
+        original: &Original,
+    ) {
         let event: EventId = recorded.event_id;
         let asked = Asked {
             tenant: recorded.tenant,
             asset,
             profile: profile.to_owned(),
+            run: run.map(str::to_owned),
             at: recorded.position,
+            on: recorded.recorded_at,
             original: original.clone(),
         };
         self.asked.insert(JobId::of(event, profile), asked);
@@ -200,9 +225,10 @@ async fn queue(tx: &mut PgConnection, asked: &BTreeMap<JobId, Asked>) -> sqlx::R
     let bytes = |asked: &&Asked| i64::try_from(asked.original.bytes).unwrap_or(i64::MAX);
     sqlx::query(
         "INSERT INTO jobs.jobs
-             (job_id, tenant, asset, owner, profile, class, source_key, source_bytes, source_sha256, asked_at)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::smallint[], $7::text[],
-             $8::bigint[], $9::text[], $10::bigint[])
+             (job_id, tenant, asset, owner, profile, class, source_key, source_bytes, source_sha256, asked_at, asked_on,
+              run, ready)
+         SELECT *, true FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::smallint[],
+             $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::timestamptz[], $12::text[])
          ON CONFLICT (job_id) DO NOTHING",
     )
     .bind(asked.keys().copied().collect::<Vec<_>>())
@@ -210,14 +236,29 @@ async fn queue(tx: &mut PgConnection, asked: &BTreeMap<JobId, Asked>) -> sqlx::R
     .bind(jobs.iter().map(|job| job.asset).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.original.owner).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.profile.as_str()).collect::<Vec<_>>())
-    .bind(jobs.iter().map(|job| Class::of(&job.profile).number()).collect::<Vec<_>>())
+    .bind(jobs.iter().map(|job| job.class().number()).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.original.key.as_str()).collect::<Vec<_>>())
     .bind(jobs.iter().map(bytes).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.original.sha256.as_str()).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.at.0).collect::<Vec<_>>())
-    .execute(&mut *tx)
+    .bind(jobs.iter().map(|job| job.on).collect::<Vec<_>>())
+    .bind(jobs.iter().map(|job| job.run.as_deref()).collect::<Vec<_>>())
+    .execute(tx)
     .await?;
-    sqlx::query("SELECT pg_notify($1, '')")
+    Ok(())
+}
+
+/// Gives the jobs' owners their places in line, and tells idle workers.
+async fn line_up(tx: &mut PgConnection, asked: &BTreeMap<JobId, Asked>) -> sqlx::Result<()> {
+    if asked.is_empty() {
+        return Ok(());
+    }
+    // A statement of its own: the next one must see what claims did meanwhile.
+    sqlx::query("SELECT jobs.lock_line()")
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query("SELECT jobs.line_up($1), pg_notify($2, '')")
+        .bind(asked.keys().copied().collect::<Vec<_>>())
         .bind(NEWS)
         .execute(tx)
         .await?;

@@ -2,6 +2,7 @@
 
 mod crash;
 mod queue;
+mod turns;
 mod world;
 
 use std::path::Path;

@@ -144,7 +144,7 @@ async fn pass_on(mut client: UnixStream, mut server: UnixStream, silent: Cancell
     let asking = async {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-            if String::from_utf8_lossy(&buffer[..read]).contains("SET state = 'running'") {
+            if String::from_utf8_lossy(&buffer[..read]).contains("FROM jobs.claim(") {
                 silent.cancel();
                 std::future::pending::<()>().await;
             }

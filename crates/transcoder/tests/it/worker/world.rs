@@ -120,6 +120,15 @@ impl World {
     }
 
     pub(super) async fn upload_for(&self, bytes: Vec<u8>, profiles: &[&str]) -> AssetId {
+        self.upload_by(owner(), bytes, profiles).await
+    }
+
+    pub(super) async fn upload_by(
+        &self,
+        owner: UserId,
+        bytes: Vec<u8>,
+        profiles: &[&str],
+    ) -> AssetId {
         let asset = AssetId(Uuid::now_v7());
         let key = Key::original(self.tenant.0, asset.0);
         let (size, sha256) = (bytes.len() as u64, Checksum::of(&bytes).to_string());
@@ -129,7 +138,7 @@ impl World {
             .unwrap();
         let requested = UploadRequested {
             asset,
-            owner: owner(),
+            owner,
             file_name: "gato.mp4".into(),
             media_type: "video/mp4".to_owned(),
             bytes: size,
@@ -139,7 +148,7 @@ impl World {
         };
         let completed = UploadCompleted {
             asset,
-            owner: owner(),
+            owner,
             storage_key: key.as_str().to_owned(),
             bytes: size,
             sha256,
@@ -181,9 +190,14 @@ impl World {
     }
 
     pub(super) fn work_with(&self, config: Config) -> Shutdown {
+        self.work_by(Path::new(BINARY), config)
+    }
+
+    /// The same with another program as the child.
+    pub(super) fn work_by(&self, exe: &Path, config: Config) -> Shutdown {
         let end = self.fold();
         let runner = Runner {
-            exe: BINARY.into(),
+            exe: exe.into(),
             sandbox: Level::BestEffort,
             limits: Limits::default(),
         };
@@ -247,7 +261,7 @@ impl World {
     pub(super) async fn rows(&self) -> Vec<String> {
         sqlx::query_scalar(
             "SELECT row(job_id, tenant, asset, owner, profile, class, source_key, source_bytes, source_sha256, state,
-                 asked_at, error)::text FROM jobs.jobs ORDER BY asked_at, profile",
+                 asked_at, asked_on, run, error)::text FROM jobs.jobs ORDER BY asked_at, profile",
         )
         .fetch_all(&self.pool)
         .await
