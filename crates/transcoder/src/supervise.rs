@@ -57,10 +57,13 @@ impl Errand<'_> {
         });
         let status = end(&mut child, heard.is_ok())?;
         let heard = heard?;
-        match heard.answer {
-            Some(Message::Failed(error)) => Err(believable(&error)),
-            Some(answer) if status.success() => Ok((answer, heard.layers.unwrap_or_default())),
-            _ => Err(death(status, &heard.complaint)),
+        match (heard.answer, status) {
+            (Some(Message::Failed(error)), _) => Err(believable(&error)),
+            (_, None) => Err(JobError::limit("the child did not end")),
+            (Some(answer), Some(status)) if status.success() => {
+                Ok((answer, heard.layers.unwrap_or_default()))
+            }
+            (_, Some(status)) => Err(death(status, &heard.complaint)),
         }
     }
 
@@ -228,18 +231,20 @@ fn believable(error: &JobError) -> JobError {
     }
 }
 
-/// Waits for the end of a child that has said its last word, or kills it.
-fn end(child: &mut Child, heard_out: bool) -> Result<ExitStatus, JobError> {
+/// Waits for the end of a child that has said its last word, or kills it; none: we killed it.
+fn end(child: &mut Child, heard_out: bool) -> Result<Option<ExitStatus>, JobError> {
     let waiting = |error| JobError::infra("wait for the child", error);
     let start = Instant::now();
     while heard_out && start.elapsed() < LAST_BREATH {
         if let Some(status) = child.try_wait().map_err(waiting)? {
-            return Ok(status);
+            return Ok(Some(status));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     process::kill_group(child).map_err(|error| JobError::infra("kill the child", error))?;
-    child.wait().map_err(waiting)
+    let status = child.wait().map_err(waiting)?;
+    // It may have died of something else in the last moment.
+    Ok(Some(status).filter(|status| status.signal() != Some(libc::SIGKILL)))
 }
 
 /// Sends the request and returns the control pipe, whose end the child waits for.
@@ -302,10 +307,49 @@ fn death(status: ExitStatus, complaint: &str) -> JobError {
         Some(libc::SIGXCPU) => JobError::limit("the child used all its CPU time"),
         Some(libc::SIGXFSZ) => JobError::limit("an output grew too large"),
         Some(_) if out_of_memory => JobError::new(Kind::Resource, "the child ran out of memory"),
-        Some(signal) => JobError::new(Kind::Died, format!("the child died of signal {signal}")),
+        Some(
+            signal @ (libc::SIGSEGV
+            | libc::SIGBUS
+            | libc::SIGILL
+            | libc::SIGFPE
+            | libc::SIGABRT
+            | libc::SIGSYS),
+        ) => JobError::new(Kind::Died, format!("the child died of signal {signal}")),
+        Some(signal) => JobError::infra("keep the child", format_args!("signal {signal}")),
         None => JobError::new(
             Kind::Died,
             format!("the child ended with {status} and no answer"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_is_told_by_its_signal() {
+        let kind = |signal: i32| death(ExitStatus::from_raw(signal), "").kind;
+        for signal in [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGILL,
+            libc::SIGFPE,
+            libc::SIGABRT,
+            libc::SIGSYS,
+        ] {
+            assert_eq!(kind(signal), Kind::Died, "{signal}");
+        }
+        assert_eq!(kind(libc::SIGXCPU), Kind::Limit);
+        assert_eq!(kind(libc::SIGXFSZ), Kind::Limit);
+        assert_eq!(kind(libc::SIGKILL), Kind::Resource);
+        assert_eq!(kind(libc::SIGTERM), Kind::Infra);
+    }
+
+    #[test]
+    fn an_allocation_that_failed_is_not_the_input_s_fault() {
+        let aborted = ExitStatus::from_raw(libc::SIGABRT);
+        let told = "memory allocation of 8 bytes failed";
+        assert_eq!(death(aborted, told).kind, Kind::Resource);
     }
 }

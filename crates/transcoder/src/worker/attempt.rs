@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use events::decide::asset::Rendered;
 use events::fact::asset::RenditionCompleted;
@@ -12,7 +11,7 @@ use storage::{Checksum, Expected, Key, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::policy::{FETCH_LIMIT, STORE_LIMIT};
+use super::policy::{FETCH, STORE, Stage};
 use super::progress::Meter;
 use super::result;
 use crate::error::{JobError, Kind};
@@ -47,18 +46,11 @@ impl Attempt<'_> {
         }
         .map_err(|error| JobError::infra("make a scratch folder", error))?;
         let source = scratch.path().join("source");
-        self.within(FETCH_LIMIT, "fetch the original", self.fetch(&source))
-            .await?;
+        self.within(&FETCH, self.fetch(&source)).await?;
         let outcome = self
             .render(profile, source, scratch.path().join("out"), progress)
             .await?;
-        let rendered = self
-            .within(
-                STORE_LIMIT,
-                "store the outputs",
-                Box::pin(self.keep(outcome)),
-            )
-            .await?;
+        let rendered = self.within(&STORE, Box::pin(self.keep(outcome))).await?;
         failpoint::hit("worker.after_upload");
         Ok(rendered)
     }
@@ -205,14 +197,13 @@ impl Attempt<'_> {
 
     async fn within<T>(
         &self,
-        limit: Duration,
-        doing: &str,
+        stage: &Stage,
         work: impl Future<Output = Result<T, JobError>>,
     ) -> Result<T, JobError> {
         tokio::select! {
             () = self.cancel.cancelled() => Err(JobError::new(Kind::Cancelled, "cancelled")),
-            done = tokio::time::timeout(limit, work) => {
-                done.unwrap_or_else(|_| Err(JobError::infra(doing, "it took too long")))
+            done = tokio::time::timeout(stage.limit, work) => {
+                done.unwrap_or_else(|_| Err(JobError::infra(stage.doing, "it took too long")))
             }
         }
     }

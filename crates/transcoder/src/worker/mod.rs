@@ -9,6 +9,7 @@ mod policy;
 mod progress;
 mod record;
 mod result;
+mod slots;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use storage::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use crate::error::{JobError, Kind};
 use crate::job::{Class, Job, Jobs, LEASE, NEWS, patiently};
@@ -36,6 +38,8 @@ use crate::run::Runner;
 use crate::subscription::JobFold;
 use attempt::Attempt;
 use progress::Meter;
+pub use record::record;
+use slots::Slots;
 
 /// Idle slots look by themselves this often, should a notice be lost.
 const POLL: Duration = Duration::from_secs(1);
@@ -46,7 +50,7 @@ const REPORT: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 pub struct Config {
-    /// Jobs at once; half of the cores by default.
+    /// Jobs at once; by default half of the cores, but no more than one for each 1.5 GiB of memory.
     #[arg(long, env = "SLOTS")]
     pub slots: Option<NonZeroUsize>,
     /// Take jobs of this class only.
@@ -65,9 +69,7 @@ pub struct Config {
 
 impl Config {
     fn slots(&self) -> usize {
-        let half =
-            || std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
-        self.slots.map_or_else(half, NonZeroUsize::get)
+        self.slots.map_or_else(slots::by_machine, NonZeroUsize::get)
     }
 
     /// How long running jobs may take after the end was asked for.
@@ -79,6 +81,8 @@ impl Config {
 /// A worker and its slots.
 #[derive(Debug)]
 pub struct Worker {
+    id: Uuid,
+    slots: Slots,
     jobs: Jobs,
     log: Log,
     store: Store,
@@ -98,6 +102,8 @@ impl Worker {
     /// A worker whose pool has the transcoder's role.
     pub fn new(pool: PgPool, log: Log, store: Store, runner: Runner, config: Config) -> Self {
         Self {
+            id: Uuid::now_v7(),
+            slots: Slots::new(config.slots()),
             jobs: Jobs::new(pool),
             log,
             store,
@@ -111,8 +117,9 @@ impl Worker {
     pub async fn run(self, shutdown: &Shutdown) {
         let worker = Arc::new(self);
         let news = worker.listen(shutdown);
-        let slots: Vec<_> = (0..worker.config.slots())
-            .map(|_| shutdown.spawn(worker.clone().slot(news.clone(), shutdown.clone())))
+        shutdown.spawn(worker.clone().attend(shutdown.clone()));
+        let slots: Vec<_> = (0..worker.slots.all())
+            .map(|n| shutdown.spawn(worker.clone().slot(n, news.clone(), shutdown.clone())))
             .collect();
         if worker.config.exit_when_idle {
             worker.until_idle(shutdown).await;
@@ -127,9 +134,34 @@ impl Worker {
         }
     }
 
-    async fn slot(self: Arc<Self>, mut news: watch::Receiver<u64>, shutdown: Shutdown) {
+    /// Lets the others know of our slots for as long as we take jobs.
+    async fn attend(self: Arc<Self>, shutdown: Shutdown) {
+        loop {
+            self.tell_slots().await;
+            if !shutdown.sleep(LEASE / 3).await {
+                break;
+            }
+        }
+        if let Err(error) = self.jobs.leave(self.id).await {
+            tracing::debug!(%error, "the queue was not told that this worker ends");
+        }
+    }
+
+    async fn tell_slots(&self) {
+        let open = self.slots.open(Instant::now());
+        if let Err(error) = self.jobs.present(self.id, open).await {
+            tracing::warn!(%error, "the queue was not told of this worker's slots");
+        }
+    }
+
+    /// The `n`th slot, from 0.
+    async fn slot(self: Arc<Self>, n: usize, mut news: watch::Receiver<u64>, shutdown: Shutdown) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         while !shutdown.is_cancelled() {
+            if n >= self.slots.open(Instant::now()) {
+                shutdown.sleep(POLL).await;
+                continue;
+            }
             match self.jobs.claim(self.config.class).await {
                 Ok(Some(job)) => {
                     backoff.reset();

@@ -1,4 +1,4 @@
-//! What is tried again, how often and when: one table.
+//! How long each stage of an attempt may take, and what is tried again, how often and when: one table of values.
 
 use std::time::Duration;
 
@@ -6,16 +6,37 @@ use service::retry::Backoff;
 
 use crate::error::Kind;
 
-/// How long fetching an original may take.
-pub(super) const FETCH_LIMIT: Duration = Duration::from_hours(1);
-/// How long storing a job's outputs may take.
-pub(super) const STORE_LIMIT: Duration = Duration::from_hours(1);
-/// A job that was begun more often than this ended its workers, or they ended for reasons that do not go away.
-pub(super) const MOST_ATTEMPTS: i32 = 10;
+/// A stage of an attempt. Rendering is not among them: its deadline depends on what is rendered.
+pub(super) struct Stage {
+    pub(super) doing: &'static str,
+    /// How long one try may take.
+    pub(super) limit: Duration,
+    /// Tries within an attempt.
+    pub(super) tries: usize,
+}
 
-/// Attempts at a job that fails in a certain way, and the wait between them.
+pub(super) const FETCH: Stage = Stage {
+    doing: "fetch the original",
+    limit: Duration::from_hours(1),
+    tries: 1,
+};
+pub(super) const STORE: Stage = Stage {
+    doing: "store the outputs",
+    limit: Duration::from_hours(1),
+    tries: 1,
+};
+/// Longer than waiting for a lock may take, so that only a silent connection runs into it; and again, when others change the
+/// asset, or Postgres does not answer.
+pub(super) const RECORD: Stage = Stage {
+    doing: "record the job's end",
+    limit: Duration::from_secs(15),
+    tries: 8,
+};
+
+/// Attempts at a job that fails in a certain way, and the wait between them. What is not here is not tried again.
 struct Policy {
     kind: Kind,
+    /// Of one that died: deaths, whatever else it failed of.
     attempts: i32,
     first: Duration,
     most: Duration,
@@ -41,6 +62,9 @@ const POLICIES: [Policy; 3] = [
         most: Duration::from_secs(1),
     },
 ];
+
+/// A job that was begun more often than this ended its workers, or they ended for reasons that do not go away.
+pub(super) const MOST_ATTEMPTS: i32 = 10;
 
 /// How long to wait before the next attempt; none: `attempts` were enough, or another one changes nothing.
 pub(super) fn wait_after(kind: Kind, attempts: i32) -> Option<Duration> {

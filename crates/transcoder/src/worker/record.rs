@@ -1,27 +1,24 @@
 //! Telling the log how a job ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use events::decide::asset::{AssetState, Outcome, Phase, Rendered, fail_job, finish_job};
+use events::decide::asset::{
+    AssetState, Outcome, Phase, Rendered, fail_job, finish_job, quarantine,
+};
 use events::decide::{Decision, Refusal};
 use events::fact::asset::{MediaError, RenditionFailed};
 use events::failpoint;
 use events::id::{CommandId, StreamKey, UserId};
-use events::store::{Command, Emit, ExecuteError, LogError, Streams};
+use events::store::{Command, Emit, ExecuteError, Log, LogError, Streams};
 use service::retry::{Backoff, Retry};
 
+use super::policy::RECORD;
 use super::{Worker, policy, result};
 use crate::error::{JobError, Kind};
-use crate::job::{self, End, Job, patiently};
-
-/// How often the ending transaction is begun anew when others change the asset, or Postgres does not answer.
-const TRIES: usize = 8;
-
-/// How long one try may take: longer than waiting for a lock may, so that only a silent connection runs into it.
-const APPEND_LIMIT: Duration = Duration::from_secs(15);
+use crate::job::{self, End, Job, Jobs, patiently};
 
 /// Who the facts of jobs come from.
-fn transcoder() -> UserId {
+pub(crate) fn transcoder() -> UserId {
     UserId::of("cinelog", "transcoder")
 }
 
@@ -68,7 +65,7 @@ impl Worker {
                 .filter(|media| !probed || media.loudness.is_some() || media.thumbhash.is_some());
             finish_job(state, job.asset, job.id, rendered)
         };
-        match self.record(job, End::Done, None, decide).await {
+        match record(&self.jobs, &self.log, job, End::Done, None, decide).await {
             Ok(true) => "done",
             Ok(false) => "lost",
             Err(error) => {
@@ -83,33 +80,59 @@ impl Worker {
         tracing::warn!(%error, "the job failed");
         let wait = match error.kind {
             Kind::Cancelled => Some(Duration::ZERO),
+            Kind::Died => policy::wait_after(Kind::Died, self.deaths(job).await),
             kind => policy::wait_after(kind, job.attempts),
         };
-        let Some(wait) = wait else {
-            return self.give_up(job, error).await;
-        };
-        if let Err(error) = self.jobs.give_back(job, wait, true).await {
-            tracing::warn!(%error, "the job was not queued again; its lease will run out");
+        if error.kind == Kind::Resource {
+            self.slots.lower(Instant::now());
+            self.tell_slots().await;
         }
-        "again"
+        match wait {
+            None if error.kind == Kind::Died => self.end_badly(job, error, quarantine).await,
+            None => self.give_up(job, error).await,
+            Some(wait) => {
+                if let Err(error) = self.jobs.give_back(job, wait, true).await {
+                    tracing::warn!(%error, "the job was not queued again; its lease will run out");
+                }
+                "again"
+            }
+        }
+    }
+
+    /// How often children died of the job's asset, now once more.
+    async fn deaths(&self, job: &Job) -> i32 {
+        match self.jobs.died(job).await {
+            Ok(deaths) => deaths.map_or(1, |deaths| i32::try_from(deaths).unwrap_or(i32::MAX)),
+            Err(error) => {
+                tracing::warn!(%error, "a death was not noted");
+                1
+            }
+        }
     }
 
     /// Records that a job failed for good.
     pub(super) async fn give_up(&self, job: &Job, error: &JobError) -> &'static str {
-        let error = result::media_error(error);
+        self.end_badly(job, error, fail_job).await
+    }
+
+    async fn end_badly(
+        &self,
+        job: &Job,
+        error: &JobError,
+        decide: fn(&AssetState, RenditionFailed) -> Decision,
+    ) -> &'static str {
+        let mut told = result::media_error(error);
+        // It may have been once.
+        told.retryable &= error.kind != Kind::Died;
         let failed = RenditionFailed {
             asset: job.asset,
             job: job.id,
             profile: job.profile.clone(),
             name: None,
-            error: error.clone(),
+            error: told.clone(),
         };
-        match self
-            .record(job, End::Failed, Some(&error), |state| {
-                fail_job(state, failed.clone())
-            })
-            .await
-        {
+        let decide = |state: &AssetState| decide(state, failed.clone());
+        match record(&self.jobs, &self.log, job, End::Failed, Some(&told), decide).await {
             Ok(true) => "failed",
             Ok(false) => "lost",
             Err(error) => {
@@ -118,50 +141,49 @@ impl Worker {
             }
         }
     }
+}
 
-    /// Ends the job and appends what `decide` wants, together or not at all; false: the job is not ours, or has ended.
-    async fn record(
-        &self,
-        job: &Job,
-        end: End,
-        error: Option<&MediaError>,
-        decide: impl Fn(&AssetState) -> Decision + Send + Sync,
-    ) -> Result<bool, ExecuteError> {
-        let (stream, command) = (StreamKey::asset(job.asset), command(job));
-        let decide = |streams: &Streams| match decide(&streams.get(&stream))? {
-            // Refused, so that the table is not changed either: the fold will say how it ended.
-            facts if facts.is_empty() => Err(Refusal::WrongState("the job has ended")),
-            facts => Ok(Emit::all(&stream, facts)),
-        };
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        for tries_left in (0..TRIES).rev() {
-            let mut tx = self.jobs.begin().await?;
-            if !job::end(&mut tx, job, end, error).await? {
+/// Ends the job and appends what `decide` wants, together or not at all; false: the job is not ours, or has ended.
+pub async fn record(
+    jobs: &Jobs,
+    log: &Log,
+    job: &Job,
+    end: End,
+    error: Option<&MediaError>,
+    decide: impl Fn(&AssetState) -> Decision + Send + Sync,
+) -> Result<bool, ExecuteError> {
+    let (stream, command) = (StreamKey::asset(job.asset), command(job));
+    let decide = |streams: &Streams| match decide(&streams.get(&stream))? {
+        // Refused, so that the table is not changed either: the fold will say how it ended.
+        facts if facts.is_empty() => Err(Refusal::WrongState("the job has ended")),
+        facts => Ok(Emit::all(&stream, facts)),
+    };
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    for tries_left in (0..RECORD.tries).rev() {
+        let mut tx = jobs.begin().await?;
+        if !job::end(&mut tx, job, end, error).await? {
+            return Ok(false);
+        }
+        failpoint::hit("worker.before_append");
+        let append = log.append_in(tx, &command, std::slice::from_ref(&stream), decide);
+        let appended = tokio::time::timeout(RECORD.limit, append)
+            .await
+            .unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut)));
+        failpoint::hit("worker.after_append");
+        match appended {
+            Ok(_) => return Ok(true),
+            Err(ExecuteError::Refused(refusal)) => {
+                tracing::info!(%refusal, "the log refuses the job's end");
                 return Ok(false);
             }
-            failpoint::hit("worker.before_append");
-            let append = self
-                .log
-                .append_in(tx, &command, std::slice::from_ref(&stream), decide);
-            let appended = tokio::time::timeout(APPEND_LIMIT, append)
-                .await
-                .unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut)));
-            failpoint::hit("worker.after_append");
-            match appended {
-                Ok(_) => return Ok(true),
-                Err(ExecuteError::Refused(refusal)) => {
-                    tracing::info!(%refusal, "the log refuses the job's end");
-                    return Ok(false);
-                }
-                // After a lost COMMIT the token tells whether it took effect.
-                Err(error) if error.retry() == Retry::Later && tries_left > 0 => {
-                    tokio::time::sleep(backoff.next_wait()).await;
-                }
-                Err(error) => return Err(error),
+            // After a lost COMMIT the token tells whether it took effect.
+            Err(error) if error.retry() == Retry::Later && tries_left > 0 => {
+                tokio::time::sleep(backoff.next_wait()).await;
             }
+            Err(error) => return Err(error),
         }
-        Err(ExecuteError::Contended)
     }
+    Err(ExecuteError::Contended)
 }
 
 /// The command that ends a job: whoever ends it, in whatever way, it is accepted once.

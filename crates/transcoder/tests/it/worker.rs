@@ -1,6 +1,7 @@
 //! The worker against a real log, a real queue and a real store: every job ends once, whoever dies on the way.
 
 mod crash;
+mod deaths;
 mod queue;
 mod turns;
 mod world;
