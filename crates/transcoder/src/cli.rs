@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::JobError;
 use crate::profile::Profile;
 use crate::publish::{Manifest, publish};
+use crate::reprocess::ReprocessArgs;
 use crate::run::{Progress, Runner};
 use crate::sandbox::Level;
 use crate::sniff::CONTAINERS;
@@ -31,6 +32,7 @@ const EXAMPLES: &str = "Examples:
   cinelog-transcoder waveform talk.m4a -o talk.png --zoom auto --width 1200 --height 120 --amplitude-scale auto
   cinelog-transcoder probe clip.mkv
   cinelog-transcoder probe --formats
+  cinelog-transcoder reprocess --profile proxy720@1 --run new-encoder
 
 Exit codes: 0 done, 2 usage, 3 input, 4 limit, 5 resource, 6 infrastructure, 7 the child died.";
 
@@ -54,6 +56,8 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Take jobs from the queue that uploads fill, for ever.
     Worker(Box<WorkerArgs>),
+    /// Ask for renditions again, of one asset or of all that have a profile; a few at a time, after all other jobs.
+    Reprocess(Box<ReprocessArgs>),
     /// The confined child; started by the others.
     #[command(hide = true)]
     StageChild {
@@ -115,7 +119,7 @@ impl Command {
             Self::Run(args) => Some(&args.shared),
             Self::Waveform(args) => Some(&args.shared),
             Self::Probe(args) => Some(&args.shared),
-            Self::Worker(_) | Self::StageChild { .. } => None,
+            Self::Worker(_) | Self::Reprocess(_) | Self::StageChild { .. } => None,
         }
     }
 }
@@ -126,7 +130,7 @@ pub fn execute(command: &Command, cancel: &CancellationToken) -> Result<(), JobE
         Command::Run(args) => run(args, cancel),
         Command::Waveform(args) => waveform::waveform(args, cancel),
         Command::Probe(args) => probe(args, cancel),
-        Command::Worker(_) | Command::StageChild { .. } => {
+        Command::Worker(_) | Command::Reprocess(_) | Command::StageChild { .. } => {
             Err(JobError::infra("start", "a child is started by its parent"))
         }
     }
@@ -245,7 +249,7 @@ fn summary(manifest: &Manifest, out: &Path) -> String {
 }
 
 /// Writes to standard output. A reader that has gone away has read enough: the work goes on.
-fn say(text: &str) -> Result<(), JobError> {
+pub(crate) fn say(text: &str) -> Result<(), JobError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

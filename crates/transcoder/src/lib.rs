@@ -17,6 +17,7 @@ pub mod plan;
 pub mod probe;
 pub mod profile;
 pub mod publish;
+pub mod reprocess;
 pub mod run;
 pub mod sandbox;
 pub mod sniff;

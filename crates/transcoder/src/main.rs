@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         // Before any thread: a child confines itself first.
         Command::StageChild { input_fd } => transcoder::child::main(input_fd),
         Command::Worker(args) => ended(transcoder::worker::command::main(*args), json),
+        Command::Reprocess(args) => ended(transcoder::reprocess::main(*args), json),
         command => ended(until_signal(command), json),
     }
 }

@@ -39,6 +39,7 @@ use crate::subscription::JobFold;
 use attempt::Attempt;
 use progress::Meter;
 pub use record::record;
+pub(crate) use record::transcoder;
 use slots::Slots;
 
 /// Idle slots look by themselves this often, should a notice be lost.

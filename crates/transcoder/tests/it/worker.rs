@@ -3,6 +3,7 @@
 mod crash;
 mod deaths;
 mod queue;
+mod reprocess;
 mod turns;
 mod world;
 
