@@ -202,6 +202,10 @@ impl Waveform {
         if self.channels == 0 || self.sample_rate == 0 || self.samples_per_pixel < 2 {
             return Err(NotAWaveform("a field of its header is zero"));
         }
+        let small = |value: &i16| i8::try_from(*value).is_ok();
+        if self.bits == Bits::Eight && !self.data.iter().all(small) {
+            return Err(NotAWaveform("a value takes more than its 8 bits"));
+        }
         Ok(self)
     }
 }
@@ -244,6 +248,17 @@ mod tests {
         let text =
             r#"{"sample_rate":8000,"samples_per_pixel":512,"bits":8,"length":1,"data":[-1,2]}"#;
         assert_eq!(Waveform::from_json(text).unwrap().channels, 1);
+    }
+
+    #[test]
+    fn a_value_of_eight_bits_is_one() {
+        let text = |value: i16| {
+            format!(
+                r#"{{"sample_rate":8000,"samples_per_pixel":512,"bits":8,"length":1,"data":[{value},0]}}"#
+            )
+        };
+        assert!(Waveform::from_json(&text(-128)).is_ok());
+        assert!(Waveform::from_json(&text(128)).is_err());
     }
 
     proptest! {
