@@ -95,7 +95,8 @@ fn drawn(waveform: &Waveform, width: usize, height: usize) -> Vec<u8> {
     let channels = waveform.channels as usize;
     let mut pixels = vec![0; width * height];
     let row = height / channels;
-    for channel in 0..channels {
+    // Below the last line there is nothing to draw, however many channels a file says it has.
+    for channel in 0..channels.min(height) {
         let top = channel * (row + 1);
         let lines = if channel == channels - 1 {
             height.saturating_sub(top)
@@ -173,6 +174,7 @@ mod tests {
     #[test]
     fn no_height_is_too_little_for_many_channels() {
         drawn(&waveform(8, &[0; 32]), 3, 2);
+        drawn(&waveform(u32::MAX, &[]), 3, 2);
     }
 
     #[test]
