@@ -1,5 +1,6 @@
 //! `waveform`: from media or another waveform to a waveform or its picture.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -161,7 +162,18 @@ impl WaveformArgs {
     /// The waveform with the points that are asked for.
     fn read(&self, format: Format, cancel: &CancellationToken) -> Result<Waveform, JobError> {
         let bad = |error: &dyn std::fmt::Display| JobError::input(error.to_string());
-        let read = || std::fs::read(&self.file).map_err(|error| no_file(&error));
+        let read = || {
+            let file = open(&self.file)?;
+            // What never ends is no waveform, whatever its name.
+            if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                return Err(JobError::input("not a regular file"));
+            }
+            let mut bytes = Vec::new();
+            (&file)
+                .read_to_end(&mut bytes)
+                .map_err(|error| no_file(&error))?;
+            Ok(bytes)
+        };
         let kept = match Format::of(&self.file) {
             Some(Format::Dat) => Waveform::from_dat(&read()?).map_err(|error| bad(&error))?,
             Some(Format::Json) => Waveform::from_json(&String::from_utf8_lossy(&read()?))
