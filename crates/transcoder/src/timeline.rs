@@ -56,7 +56,7 @@ impl Rate {
         times_ns.sort_unstable();
         let mut intervals: Vec<i64> = times_ns
             .windows(2)
-            .map(|pair| pair[1] - pair[0])
+            .map(|pair| pair[1].saturating_sub(pair[0]))
             .filter(|ns| *ns > 0)
             .collect();
         intervals.sort_unstable();
@@ -130,9 +130,9 @@ const LEAD_NS: i64 = 15_000_000;
 pub fn origin(video: Option<(i64, Rate)>, audio_ns: Option<i64>) -> i64 {
     match (video, audio_ns) {
         (Some((video, rate)), Some(audio)) if audio < video.saturating_sub(LEAD_NS) => {
-            let held = i128::from(video - audio) * i128::from(rate.num);
+            let held = (i128::from(video) - i128::from(audio)) * i128::from(rate.num);
             let unit = NS * i128::from(rate.den);
-            video - rate.ns(clamp((held + unit - 1) / unit))
+            video.saturating_sub(rate.ns(clamp((held + unit - 1) / unit)))
         }
         (Some((video, _)), _) => video,
         (None, audio) => audio.unwrap_or(0),
@@ -318,6 +318,13 @@ mod tests {
         assert_eq!(origin(Some((80_000_000, R25)), Some(0)), 0);
         assert_eq!(origin(Some((7_000_000, R25)), Some(0)), 7_000_000);
         assert_eq!(origin(None, Some(7)), 7);
+    }
+
+    #[test]
+    fn clocks_that_lie_as_far_as_they_can_still_make_a_timeline() {
+        assert!(origin(Some((i64::MAX, R25)), Some(i64::MIN)) < i64::MAX);
+        let mut times = [i64::MIN, 0, i64::MAX];
+        assert_eq!(Rate::of(&mut times, 1), Some(Rate { num: 5, den: 1 }));
     }
 
     #[test]
