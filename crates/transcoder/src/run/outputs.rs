@@ -219,9 +219,18 @@ impl Job<'_> {
     fn open(&self, name: &str) -> Result<File, JobError> {
         let most = Allowed::named(name).map_or(0, |known| known.most);
         let most = most.min(self.runner.limits.max_output_bytes);
-        process::open_made(self.folder, name, most).map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => self.lied(&format!("{name}: {error}")),
-            _ => JobError::infra(&format!("open {name}"), error),
+        process::open_made(self.folder, name, most).map_err(|error| {
+            // That it is not there, or a link, is the child's doing and not the disk's.
+            let lied = match error.kind() {
+                ErrorKind::InvalidData => true,
+                ErrorKind::NotFound => self.folder.is_dir(),
+                _ => error.raw_os_error() == Some(libc::ELOOP),
+            };
+            if lied {
+                self.lied(&format!("{name}: {error}"))
+            } else {
+                JobError::infra(&format!("open {name}"), error)
+            }
         })
     }
 }
