@@ -27,6 +27,24 @@ pub struct Limits {
     pub stall_seconds: u64,
 }
 
+impl Limits {
+    /// Seconds that the smallest file may last …
+    const FREE_SECONDS: u64 = 600;
+    /// … and bytes that each one more takes. Silence in the sparsest format takes twice as many.
+    const BYTES_PER_SECOND: u64 = 10;
+
+    /// The budget of an input this large: a few bytes may claim half a day of stillness, which costs what half a day of
+    /// film does.
+    #[must_use]
+    pub fn for_input(self, bytes: u64) -> Self {
+        let seconds = Self::FREE_SECONDS + bytes / Self::BYTES_PER_SECOND;
+        Self {
+            max_seconds: self.max_seconds.min(seconds),
+            ..self
+        }
+    }
+}
+
 /// Threads of the decoder; the encoder's are pinned in the profile.
 pub const DECODER_THREADS: usize = 4;
 
@@ -47,5 +65,18 @@ impl Default for Limits {
             cpu_seconds: 8 * 3600,
             stall_seconds: 120,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_file_may_last_minutes_and_a_large_one_half_a_day() {
+        let seconds = |bytes| Limits::default().for_input(bytes).max_seconds;
+        assert_eq!(seconds(0), 600);
+        assert_eq!(seconds(20_000), 2600);
+        assert_eq!(seconds(1 << 30), 12 * 3600);
     }
 }

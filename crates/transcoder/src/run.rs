@@ -277,11 +277,15 @@ impl Job<'_> {
             sandbox,
             limits,
         } = self.runner;
+        let bytes = input
+            .metadata()
+            .map_err(|error| JobError::infra("look at the input", error))?
+            .len();
         let request = Request {
             task,
             demuxer: demuxer.to_owned(),
             still,
-            limits: *limits,
+            limits: limits.for_input(bytes),
             sandbox: *sandbox,
         };
         let folder = if request.task.writes() {
