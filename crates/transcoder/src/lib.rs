@@ -20,6 +20,7 @@ pub mod publish;
 pub mod reprocess;
 pub mod run;
 pub mod sandbox;
+pub mod size;
 pub mod sniff;
 mod stage;
 pub mod subscription;

@@ -18,6 +18,7 @@ use crate::plan::Plan;
 use crate::probe::{Facts, Measured};
 use crate::profile::Profile;
 use crate::sandbox::{Layer, Level, process};
+use crate::size;
 use crate::sniff::{Container, HEAD_BYTES, id3_bytes, sniff, tagged};
 use crate::supervise::Errand;
 use crate::timeline::Rate;
@@ -118,7 +119,7 @@ impl Runner {
         on_progress: &mut dyn FnMut(Progress),
         cancel: &CancellationToken,
     ) -> Result<JobOutcome, JobError> {
-        let container = recognise(input)?;
+        let container = recognise(input, &self.limits)?;
         let job = Job {
             runner: self,
             folder: scratch,
@@ -153,7 +154,7 @@ impl Runner {
         scratch: &Path,
         cancel: &CancellationToken,
     ) -> Result<Waveform, JobError> {
-        let container = recognise(input)?;
+        let container = recognise(input, &self.limits)?;
         let job = Job {
             runner: self,
             folder: scratch,
@@ -169,7 +170,7 @@ impl Runner {
 
     /// Says what the container claims.
     pub fn probe(&self, input: &File, cancel: &CancellationToken) -> Result<Facts, JobError> {
-        let container = recognise(input)?;
+        let container = recognise(input, &self.limits)?;
         let job = Job {
             runner: self,
             folder: NOWHERE.as_ref(),
@@ -212,7 +213,7 @@ impl Runner {
 }
 
 /// The container by its first bytes, or a refusal.
-fn recognise(input: &File) -> Result<&'static Container, JobError> {
+fn recognise(input: &File, limits: &Limits) -> Result<&'static Container, JobError> {
     let metadata = input
         .metadata()
         .map_err(|error| JobError::infra("look at the input", error))?;
@@ -235,9 +236,19 @@ fn recognise(input: &File) -> Result<&'static Container, JobError> {
     };
     let found = found.or_else(|| tagged().filter(|_| tags > 0));
     let found = found.filter(|container| tags == 0 || TAGGED.contains(&container.demuxer));
-    found.ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         JobError::input("not media: its first bytes belong to no container that we read")
-    })
+    })?;
+    let claimed = size::claimed(&mut |buffer, at| input.read_at(buffer, at))
+        .map_err(|error| JobError::infra("read the input", error))?;
+    let pixels = claimed.map_or(0, |(width, height)| u64::from(width) * u64::from(height));
+    if pixels > limits.max_pixels {
+        return Err(JobError::limit(format!(
+            "pictures of {pixels} pixels, {} are allowed",
+            limits.max_pixels
+        )));
+    }
+    Ok(found)
 }
 
 /// One job's surroundings.
