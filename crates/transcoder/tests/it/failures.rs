@@ -55,15 +55,6 @@ fn text_under_a_media_name_is_refused() {
 }
 
 #[test]
-fn a_playlist_under_a_media_name_is_refused() {
-    let list = format!(
-        "#EXTM3U\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n",
-        clip::sample().display()
-    );
-    check(file_of(list.as_bytes(), ".mp4").path(), 3, "input");
-}
-
-#[test]
 fn nothing_is_refused() {
     check(file_of(b"", ".mp4").path(), 3, "input");
     check(Path::new("/nonexistent/film.mp4"), 3, "input");
@@ -184,12 +175,24 @@ fn a_second_run_takes_the_place_of_the_first_or_leaves_it_as_it_was() {
 }
 
 #[test]
-fn a_pipe_that_nobody_writes_to_is_refused() {
+fn a_waveform_is_read_from_a_plain_file_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe.mp4");
-    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
-    assert!(made.success());
-    check(&pipe, 3, "input");
+    let path = |name: &str| folder.path().join(name);
+    let made = Command::new("mkfifo").arg(path("pipe.dat")).status();
+    assert!(made.unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", path("zero.json")).unwrap();
+    std::fs::create_dir(path("folder.dat")).unwrap();
+    for name in ["pipe.dat", "zero.json", "folder.dat"] {
+        let output = transcoder()
+            .arg("waveform")
+            .arg(path(name))
+            .arg("-o")
+            .arg(path("made.json"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{name}: {output:?}");
+        assert!(!path("made.json").exists());
+    }
 }
 
 #[test]

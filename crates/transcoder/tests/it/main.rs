@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod captions;
-mod corpus;
 mod edit;
 mod failures;
+mod hostile;
 mod limits;
 mod loudness;
 mod outputs;
