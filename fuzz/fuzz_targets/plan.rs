@@ -3,7 +3,7 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use fuzz::plan::{Survey, Target, plan};
+use fuzz::plan::{Survey, Target, edit_plan, plan};
 use fuzz::probe::{Colour, Facts, Picture, Sound, Track, choose};
 use fuzz::profile::{LONG_SIDE, SHORT_SIDE};
 use fuzz::timeline::{Cadence, RATES, Rate, Row};
@@ -15,6 +15,7 @@ struct Claims {
     tracks: Vec<Claim>,
     times_ns: Vec<i64>,
     tick_ns: u32,
+    steady: bool,
     first_ns: Option<i64>,
     sound_ns: Option<i64>,
 }
@@ -108,10 +109,16 @@ fuzz_target!(|claims: Claims| {
             &mut claims.times_ns.clone(),
             i64::from(claims.tick_ns).max(1),
         ),
+        steady: claims.steady,
         first_ns: claims.first_ns,
         sound_ns: claims.sound_ns,
         ..Survey::default()
     };
+    if let Ok(edit) = edit_plan(&facts, &survey) {
+        assert!(edit.width % 2 == 0 && edit.height % 2 == 0, "{edit:?}");
+        assert!(edit.width.max(edit.height) >= 256, "{edit:?}");
+        assert!(edit.filters().contains("scale="));
+    }
     let Ok(plan) = plan(&facts, survey) else {
         return;
     };

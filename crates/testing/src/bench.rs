@@ -46,24 +46,26 @@ pub fn publish(name: &str, rows: &[Row]) -> anyhow::Result<String> {
     let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
     std::fs::write(folder.join(format!("{name}.json")), text)?;
     let mut table = format!(
-        "{:<12} {:>12} {:>12} {:>7} {:>12} {:>7}  {}\n",
+        "{:<20} {:>12} {:>12} {:>7} {:>12} {:>7}  {}\n",
         name, "ours", "peer", "ratio", "ceiling", "ratio", "unit"
     );
     for row in &rows {
-        let figure = |key: &str, digits: usize| {
-            row[key]
-                .as_f64()
-                .map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"))
+        let figure = |key: &str| {
+            let shown = row[key].as_f64().map(|figure| {
+                let digits = if figure.abs() < 100.0 { 2 } else { 0 };
+                format!("{figure:.digits$}")
+            });
+            shown.unwrap_or_else(|| "-".to_owned())
         };
         writeln!(
             table,
-            "{:<12} {:>12} {:>12} {:>7} {:>12} {:>7}  {}",
+            "{:<20} {:>12} {:>12} {:>7} {:>12} {:>7}  {}",
             row["case"].as_str().unwrap_or_default(),
-            figure("ours", 0),
-            figure("peer", 0),
-            figure("ratio_peer", 2),
-            figure("ceiling", 0),
-            figure("ratio_ceiling", 2),
+            figure("ours"),
+            figure("peer"),
+            figure("ratio_peer"),
+            figure("ceiling"),
+            figure("ratio_ceiling"),
             row["unit"].as_str().unwrap_or_default(),
         )?;
     }

@@ -1,7 +1,8 @@
 //! What is known of an input: what its container claims, and what decoding measured. Values only; `media` fills them.
 
-use events::fact::asset::Loudness;
 use serde::{Deserialize, Serialize};
+
+use crate::format::loudness::Loudness;
 
 /// What the container claims, read by the sandboxed child.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

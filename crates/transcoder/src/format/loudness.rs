@@ -1,7 +1,18 @@
 //! How loud a sound is, by EBU R 128 (ITU-R BS.1770-4, EBU Tech 3341 and 3342).
 
 use ebur128::{Channel, EbuR128, Mode};
-use events::fact::asset::Loudness;
+use serde::{Deserialize, Serialize};
+
+/// Loudness of a whole programme, to a tenth.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Loudness {
+    /// Integrated loudness, LUFS.
+    pub integrated_lufs: f64,
+    /// Loudness range, LU.
+    pub range_lu: f64,
+    /// The highest true peak of any channel, dBTP.
+    pub true_peak_dbtp: f64,
+}
 
 /// Measures loudness while sound goes by.
 pub struct Meter {

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use events::fact::asset::{FrameRate, MediaError, MediaFacts, RenditionCompleted, RenditionFailed};
+use events::fact::asset::{
+    FrameRate, Loudness, MediaError, MediaFacts, RenditionCompleted, RenditionFailed,
+};
 use storage::Key;
 
 use crate::error::{JobError, Kind};
@@ -51,7 +53,11 @@ pub(super) fn media_facts(claimed: &Facts, measured: &Measured, plan: &Plan) -> 
         audio_codec: audio.map(|track| track.codec.clone()),
         sample_rate: sound.map(|sound| sound.rate),
         channels: sound.and_then(|sound| u16::try_from(sound.channels).ok()),
-        loudness: measured.loudness,
+        loudness: measured.loudness.map(|loudness| Loudness {
+            integrated_lufs: loudness.integrated_lufs,
+            range_lu: loudness.range_lu,
+            true_peak_dbtp: loudness.true_peak_dbtp,
+        }),
         thumbhash: measured.thumbhash.clone(),
     }
 }
