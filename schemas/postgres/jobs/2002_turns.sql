@@ -52,8 +52,8 @@ CREATE FUNCTION jobs.line_up(ids uuid[]) RETURNS void LANGUAGE sql
         SELECT owner, class, profile, class, nextval('jobs.tags'), asked_on
         FROM (
             SELECT owner, class, profile, min(asked_on) AS asked_on
-            FROM jobs.jobs
-            WHERE job_id = ANY (ids) AND state = 'queued' AND ready
+            FROM unnest(ids) AS i(job_id) JOIN jobs.jobs USING (job_id)
+            WHERE state = 'queued' AND ready
             GROUP BY owner, class, profile
             ORDER BY min(asked_at)) u
         ON CONFLICT (owner, class, profile) DO UPDATE SET asked_on = least(t.asked_on, excluded.asked_on);
@@ -120,10 +120,12 @@ BEGIN
 END $$;
 
 -- Takes the next job of class `wanted` (null: of any) with a profile of `known`: first one whose worker went silent, else the
--- oldest of the owner in front. While another waits, nobody has more than half of all slots. Plans that were made while the
--- tables were small would read all of them for ever, so only indexes are used.
+-- oldest of the owner in front. While another waits, nobody has more than half of all slots. Its statements are planned once,
+-- and only for indexes: plans that were made while the tables were small would read all of them for ever.
 CREATE FUNCTION jobs.claim(wanted smallint, known text[], lease interval, age interval) RETURNS SETOF jobs.jobs
-    LANGUAGE plpgsql SET enable_seqscan TO off SET enable_bitmapscan TO off AS $$
+    LANGUAGE plpgsql
+    SET jit TO off SET enable_seqscan TO off SET enable_bitmapscan TO off SET enable_sort TO off
+    SET plan_cache_mode TO force_generic_plan AS $$
 DECLARE
     moment timestamptz;
     classes smallint[] := CASE WHEN wanted IS NULL THEN '{0,1,2,3}' ELSE ARRAY[wanted] END;
@@ -134,10 +136,11 @@ DECLARE
     taken uuid;
 BEGIN
     -- A claim is a lease: a crash that undoes it leaves a worker whose token is not there.
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM jobs.lock_line();
+    PERFORM set_config('synchronous_commit', 'off', true), jobs.lock_line();
     moment := clock_timestamp();
-    PERFORM jobs.ripen(moment, 100);
+    IF EXISTS (SELECT FROM jobs.jobs WHERE state = 'queued' AND NOT ready AND not_before <= moment) THEN
+        PERFORM jobs.ripen(moment, 100);
+    END IF;
     UPDATE jobs.turns SET level = 1, tag = nextval('jobs.tags') WHERE level > 1 AND asked_on < moment - age;
     SELECT job_id INTO taken FROM jobs.jobs
     WHERE state = 'running' AND lease_until < moment AND class = ANY (classes) AND profile = ANY (known)
@@ -149,10 +152,12 @@ BEGIN
             IF share > (SELECT count(*) FROM (
                     SELECT FROM jobs.jobs WHERE state = 'running' AND owner = turn.owner LIMIT share) r) THEN
                 taken := jobs.take(turn, moment - age);
-                -- A place that had no job is gone; the owner may have another.
-                CONTINUE WHEN taken IS NULL AND NOT EXISTS (
-                    SELECT FROM jobs.turns t
-                    WHERE t.owner = turn.owner AND t.class = turn.class AND t.profile = turn.profile);
+                IF taken IS NULL THEN
+                    -- A place that had no job is gone; the owner may have another.
+                    CONTINUE WHEN NOT EXISTS (
+                        SELECT FROM jobs.turns t
+                        WHERE t.owner = turn.owner AND t.class = turn.class AND t.profile = turn.profile);
+                END IF;
             ELSE
                 full_share := true;
             END IF;
