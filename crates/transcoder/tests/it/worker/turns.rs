@@ -1,6 +1,7 @@
 //! Whose job is next.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use events::decide::asset::delete;
@@ -10,6 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 use service::db::Role;
 use sqlx::PgPool;
 use testing::db::Database;
+use testing::wait;
 use transcoder::job::{self, Class, End, Job, Jobs};
 use uuid::Uuid;
 
@@ -213,6 +215,42 @@ async fn a_place_whose_jobs_are_gone_is_in_nobody_s_way() {
         .await
         .unwrap();
     assert_eq!(places, 0);
+    assert!(fold.finish(LIMIT).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_job_is_left_behind_where_claims_and_the_fold_meet() {
+    const UPLOADS: usize = 25;
+    let world = World::new().await;
+    let jobs = Jobs::new(world.pool.clone());
+    jobs.present(Uuid::nil(), 4).await.unwrap();
+    let fold = world.fold();
+    let (world, jobs) = (&world, &jobs);
+    let uploads = ["ana", "bo", "cy"].map(async |name| {
+        for _ in 0..UPLOADS {
+            world
+                .upload_by(user(name), b"x".to_vec(), &["fast@1"])
+                .await;
+        }
+    });
+    let ended = AtomicUsize::new(0);
+    let ended = &ended;
+    // Each finds a place whose last job it takes while the fold adds to it.
+    let claims = (0..4).map(async |_| {
+        wait::until_true(LIMIT, "all jobs have ended", async || {
+            while let Some(job) = jobs.claim(None).await.unwrap() {
+                done(&world.pool, &job).await;
+                ended.fetch_add(1, Ordering::Relaxed);
+            }
+            ended.load(Ordering::Relaxed) == 3 * UPLOADS
+        })
+        .await;
+    });
+    futures::future::join(
+        futures::future::join_all(uploads),
+        futures::future::join_all(claims),
+    )
+    .await;
     assert!(fold.finish(LIMIT).await);
 }
 
