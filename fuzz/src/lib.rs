@@ -7,7 +7,7 @@ pub mod error;
 pub mod format;
 #[path = "../../crates/transcoder/src/limits.rs"]
 pub mod limits;
-#[path = "../../crates/transcoder/src/plan.rs"]
+#[path = "../../crates/transcoder/src/plan/mod.rs"]
 pub mod plan;
 #[path = "../../crates/transcoder/src/probe.rs"]
 pub mod probe;

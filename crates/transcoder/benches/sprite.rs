@@ -4,11 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+#[path = "support/minute.rs"]
+mod minute;
 mod support;
 
 use testing::bench::{Row, publish};
 
-use support::{cost, minute, transcoder};
+use minute::minute;
+use support::{Cost, cost, transcoder};
 
 const ROUNDS: usize = 7;
 
@@ -16,22 +19,33 @@ fn main() {
     let clip = minute();
     let clip = clip.to_str().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let ours = format!("rm -rf made; {} run {clip} --out made --profile fast@1", transcoder());
+    let ours = format!(
+        "rm -rf made; {} run {clip} --out made --profile fast@1",
+        transcoder()
+    );
     let theirs = format!(
         "ffmpeg -nostdin -v error -y -threads 4 -i {clip} -an -vf fps=1,scale=160:90:flags=bicubic,format=yuvj420p,tile=10x10 \
          -frames:v 1 -q:v 5 sprite.jpg"
     );
     let (mut us, mut them) = (vec![], vec![]);
     for _ in 0..ROUNDS {
-        us.push(cost(folder.path(), &ours).wall);
-        them.push(cost(folder.path(), &theirs).wall);
+        us.push(cost(folder.path(), &ours));
+        them.push(cost(folder.path(), &theirs));
     }
     assert!(folder.path().join("made/sprite-001.jpg").exists());
+    let seconds = |costs: &[Cost], of: fn(&Cost) -> f64| costs.iter().map(of).collect::<Vec<_>>();
+    let cpu = |costs: &[Cost]| seconds(costs, |cost| cost.cpu);
+    println!(
+        "seconds of processor: ours {:.2?}, ffmpeg {:.2?}",
+        cpu(&us),
+        cpu(&them)
+    );
+    let wall = |costs: &[Cost]| seconds(costs, |cost| cost.wall);
     let row = Row {
         case: "1 s tiles".to_owned(),
         unit: "s",
-        ours: us,
-        peer: ("ffmpeg, every picture decoded", Some(them)),
+        ours: wall(&us),
+        peer: ("ffmpeg, every picture decoded", Some(wall(&them))),
         ceiling: ("none", None),
     };
     println!("{}", publish("sprite", &[row]).unwrap());

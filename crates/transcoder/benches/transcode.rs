@@ -6,14 +6,20 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+#[path = "support/minute.rs"]
+mod minute;
 mod support;
+#[path = "support/table.rs"]
+mod table;
 
 use std::path::Path;
 use std::process::Command;
 
 use testing::bench::publish;
 
-use support::{Cost, cost, minute, rows, transcoder};
+use minute::minute;
+use support::{Cost, cost, transcoder};
+use table::rows;
 
 const ROUNDS: usize = 7;
 
@@ -34,12 +40,17 @@ fn main() {
     let ffmpeg = format!("ffmpeg -nostdin -v error -y -threads 4 -i {clip}");
     let apart = [
         format!("{ffmpeg} -vf {SCALE} {PROXY} proxy.mp4"),
-        format!("ffmpeg -nostdin -v error -y -skip_frame nokey -i {clip} -vf \"{SCALE},thumbnail=12\" -frames:v 1 -q:v 3 poster.jpg"),
+        format!(
+            "ffmpeg -nostdin -v error -y -skip_frame nokey -i {clip} -vf \"{SCALE},thumbnail=12\" -frames:v 1 -q:v 3 poster.jpg"
+        ),
         format!("{ffmpeg} -an -vf {TILES} -frames:v 1 -q:v 5 sprite.jpg"),
         format!("{ffmpeg} -vn -af ebur128=peak=true -f s16le pcm.raw"),
     ];
     let ours = format!("{} run {clip} --out made", transcoder());
-    println!("one command: {together}\nseparate: {}\nours: {ours}", apart.join("\n  "));
+    println!(
+        "one command: {together}\nseparate: {}\nours: {ours}",
+        apart.join("\n  ")
+    );
     let (mut us, mut one, mut many) = (vec![], vec![], vec![]);
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..ROUNDS {
@@ -49,26 +60,43 @@ fn main() {
         many.push(costs.fold(Cost::default(), |sum, cost| sum + cost));
     }
     for (whose, proxy) in [("ours", "made/proxy.mp4"), ("ffmpeg's", "proxy.mp4")] {
-        println!("SSIM of {whose} proxy: {}", likeness(folder.path(), proxy, clip));
+        println!(
+            "SSIM of {whose} proxy: {}",
+            likeness(folder.path(), proxy, clip)
+        );
     }
     for (whose, costs) in [("ours", &us), ("one command", &one), ("separate", &many)] {
         let busy = costs.iter().map(|cost| cost.cpu / cost.wall).sum::<f64>() / ROUNDS as f64;
         println!("processors that {whose} keeps busy: {busy:.2}");
     }
-    let rows = [rows("one command", &us, "ffmpeg", Some(&one)), rows("separate", &us, "ffmpeg", Some(&many))];
+    let rows = [
+        rows("one command", &us, "ffmpeg", Some(&one)),
+        rows("separate", &us, "ffmpeg", Some(&many)),
+    ];
     println!("{}", publish("transcode", rows.as_flattened()).unwrap());
 }
 
 /// Structural similarity to the source, in dB, as ffmpeg's filter sums it up.
 fn likeness(folder: &Path, proxy: &str, clip: &str) -> String {
     let output = Command::new("ffmpeg")
-        .args(["-nostdin", "-hide_banner", "-i", proxy, "-i", clip, "-lavfi"])
+        .args([
+            "-nostdin",
+            "-hide_banner",
+            "-i",
+            proxy,
+            "-i",
+            clip,
+            "-lavfi",
+        ])
         .arg(format!("[1:v]{SCALE}[b];[0:v][b]ssim"))
         .args(["-f", "null", "-"])
         .current_dir(folder)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let line = said.lines().find(|line| line.contains("SSIM")).unwrap_or_default();
+    let line = said
+        .lines()
+        .find(|line| line.contains("SSIM"))
+        .unwrap_or_default();
     line.split("All:").nth(1).unwrap_or("unknown").to_owned()
 }

@@ -5,11 +5,14 @@
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
 mod support;
+#[path = "support/table.rs"]
+mod table;
 
 use testing::bench::publish;
 use testing::{clip, environment};
 
-use support::{cost, rows, transcoder};
+use support::{cost, transcoder};
+use table::rows;
 
 const ROUNDS: usize = 7;
 /// Sound that no coder finds easy.
@@ -27,9 +30,15 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let mut table = vec![];
     for (name, extension, options) in FILES {
-        let file = clip::make(extension, &[&["-f", "lavfi", "-i", SOUND], options].concat());
+        let file = clip::make(
+            extension,
+            &[&["-f", "lavfi", "-i", SOUND], options].concat(),
+        );
         let file = file.to_str().unwrap();
-        let ours = format!("{} waveform {file} -o ours.dat --timeline audiowaveform", transcoder());
+        let ours = format!(
+            "{} waveform {file} -o ours.dat --timeline audiowaveform",
+            transcoder()
+        );
         let theirs = peer.as_ref().filter(|_| name != "aac");
         let theirs = theirs.map(|peer| format!("{peer} -i {file} -o theirs.dat"));
         let (mut us, mut them) = (vec![], vec![]);
@@ -37,7 +46,12 @@ fn main() {
             us.push(cost(folder.path(), &ours));
             them.extend(theirs.as_ref().map(|theirs| cost(folder.path(), theirs)));
         }
-        table.extend(rows(name, &us, "audiowaveform", theirs.is_some().then_some(&*them)));
+        table.extend(rows(
+            name,
+            &us,
+            "audiowaveform",
+            theirs.is_some().then_some(&*them),
+        ));
     }
     println!("{}", publish("waveform", &table).unwrap());
 }

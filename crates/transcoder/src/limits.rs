@@ -33,6 +33,13 @@ impl Limits {
     /// … and bytes that each one more takes. Silence in the sparsest format takes twice as many.
     const BYTES_PER_SECOND: u64 = 10;
 
+    /// Pixels of a picture as libav counts them while it has memory for one: with lines that are longer than what is shown.
+    /// What comes out is held to [`max_pixels`](Self::max_pixels).
+    #[must_use]
+    pub fn padded_pixels(&self) -> u64 {
+        self.max_pixels.saturating_add(self.max_pixels / 8)
+    }
+
     /// The budget of an input this large: a few bytes may claim half a day of stillness, which costs what half a day of
     /// film does.
     #[must_use]

@@ -1,11 +1,12 @@
 //! Makes the outputs of one file appear in a folder, whole or not at all, with a manifest that says what they are.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +63,7 @@ pub fn publish(
     on_progress: &mut dyn FnMut(Profile, Progress),
     cancel: &CancellationToken,
 ) -> Result<Manifest, JobError> {
+    spare(input, out)?;
     let scratch = scratch_beside(out)?;
     let (mut outcomes, mut warnings, mut first) = (Vec::new(), Vec::new(), None);
     // In their own order, each once however often it is named.
@@ -126,6 +128,17 @@ fn manifest(
         manifest.outputs.extend(outcome.outputs);
         manifest.warnings.extend(outcome.warnings);
     }
+    let names: BTreeSet<&str> = manifest
+        .outputs
+        .iter()
+        .map(|output| &*output.name)
+        .collect();
+    if names.len() < manifest.outputs.len() {
+        return Err(JobError::infra(
+            "gather the outputs",
+            "two profiles made the same one",
+        ));
+    }
     manifest.warnings.append(&mut warnings);
     if manifest.sandbox.len() < Layer::wanted().len() {
         manifest.warnings.push(Warning::new(
@@ -161,7 +174,7 @@ fn place(manifest: &Manifest, scratch: &Path, out: &Path) -> Result<(), JobError
     let made = scratch.join("made");
     gather(manifest, &text, &made).map_err(doing)?;
     if fs::symlink_metadata(out).is_ok() {
-        replace(&made, &scratch.join("old"), out).and_then(|()| sync(out))
+        replace(manifest, &made, &scratch.join("old"), out).and_then(|()| sync(out))
     } else {
         fs::rename(&made, out).and_then(|()| sync(parent_of(out)))
     }
@@ -175,7 +188,7 @@ fn gather(manifest: &Manifest, text: &[u8], made: &Path) -> io::Result<()> {
     for output in &manifest.outputs {
         fs::rename(&output.path, made.join(&output.name))?;
     }
-    for name in ours(made)? {
+    for name in names(manifest) {
         sync(&made.join(name))?;
     }
     sync(made)
@@ -183,28 +196,65 @@ fn gather(manifest: &Manifest, text: &[u8], made: &Path) -> io::Result<()> {
 
 /// Puts what was made in the place of what an earlier run left in `out`, which comes back when that fails. The manifest
 /// goes first and comes last.
-fn replace(made: &Path, old: &Path, out: &Path) -> io::Result<()> {
+fn replace(manifest: &Manifest, made: &Path, old: &Path, out: &Path) -> io::Result<()> {
     fs::create_dir(old)?;
-    move_all(&ours(out)?, out, old)?;
-    let moved = move_all(&last_first(ours(made)?), made, out);
+    let new = names(manifest);
+    let mut stale = earlier(out);
+    stale.extend(
+        new.iter()
+            .filter(|name| !stale.contains(name))
+            .cloned()
+            .collect::<Vec<_>>(),
+    );
+    move_all(&stale, out, old)?;
+    let moved = move_all(&last_first(new), made, out);
     if moved.is_err() {
-        move_all(&last_first(ours(old)?), old, out).ok();
+        move_all(&last_first(stale), old, out).ok();
     }
     moved
 }
 
-/// What a run has left in a folder, the manifest first.
-fn ours(folder: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        // A name that is not UTF-8 is none of ours.
-        let name = entry?.file_name().into_string().unwrap_or_default();
-        if name == MANIFEST || is_output(&name) {
-            names.push(name);
-        }
+/// The names of what was made, the manifest's first.
+fn names(manifest: &Manifest) -> Vec<String> {
+    let outputs = manifest.outputs.iter().map(|output| output.name.clone());
+    [MANIFEST.to_owned()].into_iter().chain(outputs).collect()
+}
+
+/// The names of what an earlier run has left in a folder, by its manifest, that one's first. Other files are not ours.
+fn earlier(out: &Path) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Told {
+        outputs: Vec<Named>,
     }
-    names.sort_by_key(|name| (name != MANIFEST, name.clone()));
-    Ok(names)
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let told = fs::read(out.join(MANIFEST)).ok();
+    let told: Option<Told> = told.and_then(|text| serde_json::from_slice(&text).ok());
+    let outputs = told
+        .into_iter()
+        .flat_map(|told| told.outputs)
+        .map(|output| output.name);
+    let outputs = outputs.filter(|name| is_output(name));
+    [MANIFEST.to_owned()].into_iter().chain(outputs).collect()
+}
+
+/// Refuses where the input itself might be replaced.
+fn spare(input: &File, out: &Path) -> Result<(), JobError> {
+    let place = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    let own = input
+        .metadata()
+        .map_err(|error| JobError::infra("look at the input", error))?;
+    // A folder that cannot be listed is told of when something is put there.
+    let there = fs::read_dir(out).into_iter().flatten().flatten();
+    let mut there = there.filter(|entry| entry.file_name().to_str().is_some_and(is_output));
+    let is_own = |metadata: fs::Metadata| place(&metadata) == place(&own);
+    if there.any(|entry| entry.metadata().is_ok_and(is_own)) {
+        let why = "the input lies where an output may go; name another folder by --out";
+        return Err(JobError::usage(why));
+    }
+    Ok(())
 }
 
 fn last_first(mut names: Vec<String>) -> Vec<String> {

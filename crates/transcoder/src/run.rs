@@ -127,7 +127,7 @@ impl Runner {
             cancel,
         };
         let (made, layers) = job.make(input, container, Task::Make(profile), on_progress)?;
-        let outputs = job.take(&made)?;
+        let outputs = job.take(&made, profile)?;
         let Made {
             facts,
             measured,

@@ -313,7 +313,9 @@ fn death(status: ExitStatus, complaint: &str) -> JobError {
             | libc::SIGILL
             | libc::SIGFPE
             | libc::SIGABRT
-            | libc::SIGSYS),
+            | libc::SIGSYS
+            // It went on talking after it had said what is no message.
+            | libc::SIGPIPE),
         ) => JobError::new(Kind::Died, format!("the child died of signal {signal}")),
         Some(signal) => JobError::infra("keep the child", format_args!("signal {signal}")),
         None => JobError::new(

@@ -72,13 +72,18 @@ impl Rate {
     pub fn is_steady(self, times_ns: &[i64], tick_ns: i64) -> bool {
         let frame = self.ns(1);
         let near = frame / 50 + tick_ns;
-        times_ns.windows(2).all(|pair| {
-            let interval = pair[1] - pair[0];
+        let mut counted = 0;
+        let on_grid = times_ns.windows(2).all(|pair| {
+            let interval = pair[1].saturating_sub(pair[0]);
             let frames = self.frames(interval);
-            frames > 0
-                && (i128::from(interval) - i128::from(self.ns(clamp(frames)))).abs()
-                    <= i128::from(near)
-        })
+            counted += frames;
+            let off = i128::from(interval) - i128::from(self.ns(clamp(frames)));
+            frames > 0 && off.abs() <= i128::from(near)
+        });
+        // A rate near a standard one is another: after a while there is a picture more, or one less.
+        let span = times_ns.last().zip(times_ns.first());
+        let span = span.map_or(0, |(last, first)| last.saturating_sub(*first));
+        on_grid && self.frames(span) == counted
     }
 
     /// The standard rate for so many frames per second.
@@ -286,6 +291,24 @@ mod tests {
         }
         let (num, den) = expected;
         assert_eq!(Rate::of(&mut times, 1_000_000), Some(Rate { num, den }));
+    }
+
+    #[test]
+    fn a_rate_is_steady_on_its_own_grid_only() {
+        let times = |(num, den): (i64, i64), tick: i64| -> Vec<i64> {
+            let at = |frame: i64| frame * 1_000_000_000 * den / num / tick * tick;
+            (0..250).map(at).collect()
+        };
+        assert!(R25.is_steady(&times((25, 1), 1), 1));
+        assert!(R25.is_steady(&times((25, 1), 1_000_000), 1_000_000));
+        assert!(!R25.is_steady(&times((251, 10), 1), 1));
+        let film = Rate::snap(24_000.0 / 1001.0);
+        assert!(film.is_steady(&times((24_000, 1001), 1_000_000), 1_000_000));
+        assert!(
+            R25.is_steady(&[0, 40_000_000, 160_000_000], 1),
+            "pictures are missing"
+        );
+        assert!(!R25.is_steady(&[0, 40_000_000, 60_000_000], 1));
     }
 
     #[test]

@@ -23,12 +23,21 @@ impl Meter {
     /// A meter for sound whose layout has these bits, in libav's order; zero: an unknown layout. None where there is no
     /// way to measure such sound.
     pub fn new(rate: u32, channels: usize, layout: u64) -> Option<Self> {
+        /// Sixteen channels at 192 kHz: beyond it the meter would take gigabytes.
+        const MOST: u64 = 16 * 192_000;
         let count = u32::try_from(channels).ok()?;
+        if u64::from(rate) * u64::from(count) > MOST {
+            return None;
+        }
         let mut meter = EbuR128::new(count, rate, Mode::I | Mode::LRA | Mode::TRUE_PEAK).ok()?;
         let map = places(layout);
-        if map.len() == channels {
-            meter.set_channel_map(&map).ok()?;
-        }
+        let unknown = vec![Channel::Center; channels];
+        let map = if map.len() == channels {
+            &map
+        } else {
+            &unknown
+        };
+        meter.set_channel_map(map).ok()?;
         Some(Self { meter })
     }
 
@@ -69,13 +78,12 @@ fn places(layout: u64) -> Vec<Channel> {
     (0..64)
         .filter(|bit| layout >> bit & 1 == 1)
         .map(|bit| match bit {
-            0 => Channel::Left,
-            1 => Channel::Right,
-            2 => Channel::Center,
+            0 | 29 => Channel::Left,
+            1 | 30 => Channel::Right,
             4 if has_sides => Channel::Mp135,
             5 if has_sides => Channel::Mm135,
-            4 => Channel::LeftSurround,
-            5 => Channel::RightSurround,
+            4 | 33 => Channel::LeftSurround,
+            5 | 34 => Channel::RightSurround,
             6 => Channel::MpSC,
             7 => Channel::MmSC,
             8 => Channel::Mp180,
@@ -88,8 +96,14 @@ fn places(layout: u64) -> Vec<Channel> {
             15 => Channel::Up135,
             16 => Channel::Up180,
             17 => Channel::Um135,
-            // Low frequency effects, and what the standard gives no weight.
-            _ => Channel::Unused,
+            31 => Channel::Mp060,
+            32 => Channel::Mm060,
+            36 => Channel::Up090,
+            37 => Channel::Um090,
+            // Low frequency effects have no weight.
+            3 | 35 => Channel::Unused,
+            // And all others that of the front.
+            _ => Channel::Center,
         })
         .collect()
 }

@@ -40,6 +40,13 @@ pub fn tile_size(width: u32, height: u32) -> (u32, u32) {
     (side(width), side(height))
 }
 
+/// The interval between tiles of a clip whose pictures end at `end_ns`.
+pub fn interval_ns(end_ns: i64) -> i64 {
+    let mut strip = Strip::<()>::default();
+    strip.slot(end_ns.saturating_sub(1));
+    strip.interval_ns
+}
+
 /// What is kept of a row of pictures: the first that begins in each interval.
 #[derive(Debug)]
 pub struct Strip<T> {
@@ -118,6 +125,11 @@ impl Density {
         self.any = true;
         self.widest_ns = self.widest_ns.max(ns.saturating_sub(self.last_ns));
         self.last_ns = self.last_ns.max(ns);
+    }
+
+    /// Intervals up to the last keyframe's: where keyframes suffice, each has one.
+    pub fn intervals(&self, interval_ns: i64) -> u64 {
+        (self.last_ns / interval_ns.max(1)).unsigned_abs() + 1
     }
 
     /// Whether no moment before `end_ns` is further than an interval behind a keyframe.

@@ -89,15 +89,18 @@ pub fn cue_text(dialogue: &str) -> String {
     let text = dialogue.splitn(9, ',').nth(8).unwrap_or_default();
     let mut page = Page::default();
     let mut rest = text.chars();
+    let mut closes = true;
     while let Some(next) = rest.next() {
         match next {
-            '{' => match rest.as_str().split_once('}') {
-                Some((codes, after)) => {
+            '{' if closes => {
+                if let Some((codes, after)) = rest.as_str().split_once('}') {
                     page.restyle(codes);
                     rest = after.chars();
+                } else {
+                    closes = false;
+                    page.put('{');
                 }
-                None => page.put('{'),
-            },
+            }
             '\\' => match rest.clone().next() {
                 Some('N' | 'n') => {
                     rest.next();
@@ -106,6 +109,11 @@ pub fn cue_text(dialogue: &str) -> String {
                 Some('h') => {
                     rest.next();
                     page.put('\u{a0}');
+                }
+                // How libav writes a brace that is text.
+                Some(brace @ ('{' | '}')) => {
+                    rest.next();
+                    page.put(brace);
                 }
                 _ => page.put('\\'),
             },
@@ -215,7 +223,8 @@ mod tests {
         check(r"{\an8\pos(10,20)\c&H00FF00&}arriba", "arriba");
         check(r"{\p1}m 0 0 l 10 10{\p0}texto", "texto");
         check(r"\N\N a \N \N b \N", "a\nb");
-        check("{sin fin", "{sin fin");
+        check("{sin fin {", "{sin fin {");
+        check(r"\{risas\}", "{risas}");
     }
 
     #[test]

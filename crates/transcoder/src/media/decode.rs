@@ -37,6 +37,8 @@ pub(crate) struct Decoder<F> {
     opened: Opened,
     base: Rational,
     max_frames: u64,
+    max_pixels: u64,
+    pixels: fn(&F) -> u64,
     blank: fn() -> F,
     /// Frames that came out.
     pub(crate) frames: u64,
@@ -54,6 +56,7 @@ impl VideoDecoder {
         let none = Dictionary::new();
         let mut decoder = Self::open(source, stream, threads, frame::Video::empty, none, limits)?;
         decoder.max_frames = limits.max_frames;
+        decoder.pixels = |picture| u64::from(picture.width()) * u64::from(picture.height());
         Ok(decoder)
     }
 }
@@ -111,7 +114,7 @@ impl<F: DerefMut<Target = Frame>> Decoder<F> {
         });
         let mut decoder = context.decoder();
         decoder.set_packet_time_base(stream.time_base());
-        options.set("max_pixels", &limits.max_pixels.to_string());
+        options.set("max_pixels", &limits.padded_pixels().to_string());
         options.set("codec_whitelist", DECODERS);
         let opened = decoder
             .open_as_with(codec, options)
@@ -120,6 +123,8 @@ impl<F: DerefMut<Target = Frame>> Decoder<F> {
             opened,
             base: stream.time_base(),
             max_frames: u64::MAX,
+            max_pixels: limits.max_pixels,
+            pixels: |_| 0,
             blank,
             frames: 0,
             errors: 0,
@@ -179,6 +184,13 @@ impl<F: DerefMut<Target = Frame>> Decoder<F> {
                 return Err(JobError::limit(format!(
                     "more than {} pictures",
                     self.max_frames
+                )));
+            }
+            let pixels = (self.pixels)(&frame);
+            if pixels > self.max_pixels {
+                return Err(JobError::limit(format!(
+                    "a picture of {pixels} pixels, {} are allowed",
+                    self.max_pixels
                 )));
             }
             let start_ns = frame.timestamp().and_then(|ts| to_ns(ts, self.base));

@@ -147,7 +147,6 @@ impl<'a> Coding<'a> {
             transfer,
             ..
         } = &plan.colour;
-        // Red, green and blue become what a picture without a tag is taken for.
         let matrix = if matrix == "gbr" { "bt709" } else { matrix };
         let profile = [("profile", profile.to_owned()), ("threads", "4".to_owned())];
         Self {
@@ -168,14 +167,64 @@ impl<'a> Coding<'a> {
     }
 }
 
+/// Tags that files of today carry, as libav's options name them: two are called otherwise where it reads them.
+const TAGS: [(&str, &[&str]); 3] = [
+    (
+        "colorspace",
+        &[
+            "bt709",
+            "fcc",
+            "bt470bg",
+            "smpte170m",
+            "smpte240m",
+            "bt2020nc",
+            "bt2020c",
+        ],
+    ),
+    (
+        "color_primaries",
+        &[
+            "bt709",
+            "bt470m",
+            "bt470bg",
+            "smpte170m",
+            "smpte240m",
+            "film",
+            "bt2020",
+            "smpte431",
+            "smpte432",
+        ],
+    ),
+    (
+        "color_trc",
+        &[
+            "bt709",
+            "gamma22",
+            "gamma28",
+            "smpte170m",
+            "smpte240m",
+            "linear",
+            "iec61966-2-4",
+            "iec61966-2-1",
+            "bt2020-10",
+            "bt2020-12",
+            "smpte2084",
+            "arib-std-b67",
+        ],
+    ),
+];
+
 /// Matrix, primaries and transfer as options, and the limited range; what is not known stays untold.
-fn colour<'a>(names: [&str; 3]) -> Vec<(&'a str, String)> {
-    let tags = ["colorspace", "color_primaries", "color_trc"]
-        .into_iter()
-        .zip(names);
-    let tags = tags.filter(|(_, name)| !name.is_empty() && *name != "unknown");
-    let tags = tags.map(|(tag, name)| (tag, name.to_owned()));
-    tags.chain([("color_range", "tv".to_owned())]).collect()
+fn colour<'a>([matrix, primaries, transfer]: [&str; 3]) -> Vec<(&'a str, String)> {
+    let transfer = match transfer {
+        "bt470m" => "gamma22",
+        "bt470bg" => "gamma28",
+        transfer => transfer,
+    };
+    let named = TAGS.into_iter().zip([matrix, primaries, transfer]);
+    let named = named.filter(|((_, known), name)| known.contains(name));
+    let named = named.map(|((tag, _), name)| (tag, name.to_owned()));
+    named.chain([("color_range", "tv".to_owned())]).collect()
 }
 
 /// The pictures of a film.

@@ -68,7 +68,7 @@ unsafe fn find_stream_info(
         let mut options: Vec<*mut av::AVDictionary> = (0..(*context).nb_streams)
             .map(|_| {
                 let mut options = Dictionary::new();
-                options.set("max_pixels", &limits.max_pixels.to_string());
+                options.set("max_pixels", &limits.padded_pixels().to_string());
                 options.set("threads", "1");
                 options.disown()
             })
@@ -227,6 +227,24 @@ pub(super) fn layout_mask(audio: &frame::Audio) -> u64 {
         } else {
             0
         }
+    }
+}
+
+/// Bits of a layout by its name.
+#[expect(unsafe_code, reason = "the binding has no layouts by name")]
+pub(super) fn layout_named(name: &str) -> Option<u64> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: `layout` is written before it is read; `u.mask` is the active field of native order, which owns no memory, and any
+    // other is given back.
+    unsafe {
+        let mut layout: av::AVChannelLayout = std::mem::zeroed();
+        if av::av_channel_layout_from_string(&raw mut layout, name.as_ptr()) < 0 {
+            return None;
+        }
+        let native = layout.order == av::AVChannelOrder::AV_CHANNEL_ORDER_NATIVE;
+        let mask = native.then_some(layout.u.mask);
+        av::av_channel_layout_uninit(&raw mut layout);
+        mask
     }
 }
 

@@ -6,6 +6,7 @@ use ffmpeg_next::format::{Sample, sample};
 use ffmpeg_next::{ChannelLayout, Rational, frame};
 
 use super::encode::{Movie, broken, find, receive};
+use super::ffi;
 use crate::error::JobError;
 use crate::plan::EditSound;
 
@@ -30,7 +31,7 @@ impl PcmEncoder {
     /// Opens the encoder and gives the movie its stream.
     pub(crate) fn open(movie: &mut Movie, plan: &EditSound) -> Result<Self, JobError> {
         let codec = find(if plan.deep { "pcm_s24le" } else { "pcm_s16le" })?;
-        let layout = layout(plan.channels);
+        let layout = layout(plan);
         let mut encoder = Context::new_with_codec(codec)
             .encoder()
             .audio()
@@ -137,14 +138,18 @@ impl PcmEncoder {
     }
 }
 
-/// The usual layout for so many channels; where there is none, as many loudspeakers as there are channels.
-fn layout(channels: u32) -> ChannelLayout {
-    let usual = ChannelLayout::default(channels.cast_signed());
-    if usual.channels() == channels.cast_signed() {
-        usual
-    } else {
-        ChannelLayout::from_bits_retain(u64::MAX >> (64 - channels.clamp(1, 64)))
-    }
+/// The layout of the source, or the usual one for so many channels; where there is none, as many loudspeakers as there are
+/// channels.
+fn layout(plan: &EditSound) -> ChannelLayout {
+    let usual = ChannelLayout::default(plan.channels.cast_signed());
+    let own = ffi::layout_named(&plan.layout).map(ChannelLayout::from_bits_retain);
+    let fits = |layout: &ChannelLayout| layout.channels() == plan.channels.cast_signed();
+    own.into_iter()
+        .chain([usual])
+        .find(fits)
+        .unwrap_or_else(|| {
+            ChannelLayout::from_bits_retain(u64::MAX >> (64 - plan.channels.clamp(1, 64)))
+        })
 }
 
 fn format(deep: bool) -> Sample {

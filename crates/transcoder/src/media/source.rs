@@ -60,8 +60,13 @@ impl Source {
         };
         let io = StreamIo::from_read_seek_with_capacity(reader, 1 << 18)
             .map_err(|error| fault("open the input", error))?;
-        let input = ffi::open(io, demuxer, DECODERS, limits)
-            .map_err(|error| fault("not readable as media", error))?;
+        let input = ffi::open(io, demuxer, DECODERS, limits).map_err(|error| match error {
+            // Nothing is decoded yet: it is a table of the container that claims so much.
+            Error::Other {
+                errno: ffmpeg_next::error::ENOMEM,
+            } => JobError::limit("its tables ask for more memory than a job may have"),
+            error => fault("not readable as media", error),
+        })?;
         if input.nb_streams() > limits.max_streams {
             return Err(JobError::limit(format!(
                 "{} streams, {} are allowed",
@@ -168,10 +173,8 @@ impl Source {
     /// When a packet ends, on the container's clock.
     pub(crate) fn end_ns(&self, packet: &Packet) -> Option<i64> {
         let base = self.input.stream(packet.stream())?.time_base();
-        to_ns(
-            packet.pts().or(packet.dts())? + packet.duration().max(0),
-            base,
-        )
+        let begins = packet.pts().or(packet.dts())?;
+        to_ns(begins.saturating_add(packet.duration().max(0)), base)
     }
 
     /// The resolution of a stream's clock.

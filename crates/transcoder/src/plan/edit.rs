@@ -9,6 +9,8 @@ use crate::timeline::Rate;
 
 /// The least picture that DNxHR takes.
 const LEAST: (u32, u32) = (256, 120);
+/// Channels of a track: libav has no layout for more.
+const MOST_CHANNELS: u32 = 64;
 /// Lines from which on a quarter is made, not half.
 const QUARTERED: u32 = 2000;
 
@@ -33,7 +35,7 @@ pub struct EditPlan {
     pub deep: bool,
     /// Whether the input uses the full range; what is made does not.
     pub full_range: bool,
-    /// The source's tags.
+    /// The source's tags; `gbr` is any kind of red, green and blue, which become BT.709.
     pub colour: Colour,
     /// The tracks of sound.
     pub sounds: Vec<EditSound>,
@@ -50,6 +52,8 @@ pub struct EditSound {
     pub rate: u32,
     /// The channels of the source.
     pub channels: u32,
+    /// libav's name of the source's layout.
+    pub layout: String,
     /// 24 bits; else 16.
     pub deep: bool,
 }
@@ -62,7 +66,9 @@ pub fn edit_plan(facts: &Facts, survey: &Survey) -> Result<EditPlan, JobError> {
         .and_then(|track| Some((track, track.picture.as_ref()?)))
         .ok_or_else(|| unsupported("there is no picture"))?;
     let rate = survey.rate.filter(|_| survey.steady);
-    let rate = rate.ok_or_else(|| unsupported("its frame rate varies"))?;
+    let rate = rate.ok_or_else(|| {
+        unsupported("its frame rate varies, or is none that editing programs know")
+    })?;
     let turn = picture.matrix.map_or(Turn::None, Turn::from_matrix);
     let (width, height) = size(picture).ok_or_else(|| {
         unsupported(&format!(
@@ -74,7 +80,23 @@ pub fn edit_plan(facts: &Facts, survey: &Survey) -> Result<EditPlan, JobError> {
     let pixel_aspect = if x == 0 || y == 0 { (1, 1) } else { (x, y) };
     let swapped = |(a, b): (u32, u32)| if turn.swaps() { (b, a) } else { (a, b) };
     let (width, height) = swapped((width, height));
-    let high = picture.format.contains("10") || picture.format.contains("12");
+    let deep = ["p10", "p12", "p14", "p16"]
+        .iter()
+        .any(|bits| picture.format.contains(bits));
+    let rgb = ["rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr"]
+        .iter()
+        .any(|name| picture.format.starts_with(name));
+    let mut colour = picture.colour.clone();
+    if rgb {
+        "gbr".clone_into(&mut colour.matrix);
+    }
+    let sounds: Vec<EditSound> = facts.tracks.iter().filter_map(sound).collect();
+    if let Some(many) = sounds.iter().find(|sound| sound.channels > MOST_CHANNELS) {
+        return Err(unsupported(&format!(
+            "a track of {} channels",
+            many.channels
+        )));
+    }
     Ok(EditPlan {
         stream: track.index,
         width,
@@ -83,14 +105,14 @@ pub fn edit_plan(facts: &Facts, survey: &Survey) -> Result<EditPlan, JobError> {
         rate,
         turn,
         interlaced: picture.interlaced,
-        deep: high
+        deep: deep
             || matches!(
                 picture.colour.transfer.as_str(),
                 "smpte2084" | "arib-std-b67"
             ),
         full_range: picture.colour.range == "pc" || picture.format.starts_with("yuvj"),
-        colour: picture.colour.clone(),
-        sounds: facts.tracks.iter().filter_map(sound).collect(),
+        colour,
+        sounds,
         timecode: facts.timecode.clone(),
     })
 }
@@ -117,6 +139,7 @@ fn sound(track: &Track) -> Option<EditSound> {
         stream: track.index,
         rate: sound.rate,
         channels: sound.channels,
+        layout: sound.layout.clone(),
         deep: !SIXTEEN.iter().any(|name| track.codec.starts_with(name)),
     })
     .filter(|sound| sound.rate > 0 && sound.channels > 0)
@@ -135,8 +158,13 @@ impl EditPlan {
             if self.full_range { "pc" } else { "tv" },
         );
         let format = if self.deep { "yuv422p10le" } else { "yuv422p" };
+        let matrix = if self.colour.matrix == "gbr" {
+            ":out_color_matrix=bt709"
+        } else {
+            ""
+        };
         let scale = format!(
-            "scale={width}:{height}:flags=bicubic:interl={fields}:in_range={range}:out_range=tv,format={format}"
+            "scale={width}:{height}:flags=bicubic:interl={fields}:in_range={range}:out_range=tv{matrix},format={format}"
         );
         let turn = self.turn.filter().map(|turn| format!(",{turn}"));
         format!("{scale}{},setsar=1", turn.unwrap_or_default())

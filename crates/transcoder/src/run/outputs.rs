@@ -14,6 +14,7 @@ use crate::format::sprite::{SHEETS, Storyboard};
 use crate::format::vtt;
 use crate::format::waveform::Waveform;
 use crate::probe::Measured;
+use crate::profile::Profile;
 use crate::sandbox::process;
 use crate::wire::{Expectation, Made, MadeFile, Message, Task};
 
@@ -51,6 +52,14 @@ const fn small(media_type: &'static str, check: Check) -> Allowed {
     }
 }
 
+/// What we read whole ourselves.
+const fn text(media_type: &'static str, check: Check) -> Allowed {
+    Allowed {
+        most: 16 << 20,
+        ..small(media_type, check)
+    }
+}
+
 impl Allowed {
     fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -66,10 +75,10 @@ impl Allowed {
             "waveform.json" => small("application/json", Check::PeaksAsJson),
             "waveform.png" => small("image/png", Check::Media("png_pipe")),
             "poster.jpg" => small("image/jpeg", Check::Media("jpeg_pipe")),
-            "sprite.json" => small("application/json", Check::Tiles),
-            "sprite.vtt" => small("text/vtt", Check::TilesAsCues),
+            "sprite.json" => text("application/json", Check::Tiles),
+            "sprite.vtt" => text("text/vtt", Check::TilesAsCues),
             name if SHEETS.contains(&name) => small("image/jpeg", Check::Media("jpeg_pipe")),
-            name if is_captions(name) => small("text/vtt", Check::Captions),
+            name if is_captions(name) => text("text/vtt", Check::Captions),
             _ => return None,
         })
     }
@@ -95,12 +104,36 @@ pub(crate) fn is_output(name: &str) -> bool {
     Allowed::named(name).is_some()
 }
 
+/// Whether a file of this name is one of a profile's.
+fn belongs(name: &str, profile: Profile) -> bool {
+    match profile {
+        Profile::Fast1 => ["waveform.", "poster.", "sprite"]
+            .iter()
+            .any(|start| name.starts_with(start)),
+        Profile::Proxy720V1 => ["proxy.", "sprite", "captions-"]
+            .iter()
+            .any(|start| name.starts_with(start)),
+        Profile::Edit1 => name.starts_with("edit."),
+    }
+}
+
 impl Job<'_> {
-    /// Takes all that was made.
-    pub(super) fn take(&self, made: &Made) -> Result<Vec<Output>, JobError> {
+    /// Takes all that was made of a profile.
+    pub(super) fn take(&self, made: &Made, profile: Profile) -> Result<Vec<Output>, JobError> {
         let names: BTreeSet<&str> = made.files.iter().map(|file| &*file.name).collect();
         if names.len() < made.files.len() {
             return Err(self.lied("a file twice"));
+        }
+        if !names.iter().all(|name| belongs(name, profile)) {
+            return Err(self.lied("a file of another profile"));
+        }
+        // Places in sheets, what says them to players, and the sheets: all of them or none.
+        let of_sprites = names
+            .iter()
+            .filter(|name| name.starts_with("sprite"))
+            .count();
+        if of_sprites > 0 && of_sprites != 2 + self.read_tiles()?.sheets.len() {
+            return Err(self.lied("sprites that are not all there"));
         }
         if !is_measure(&made.measured) {
             return Err(self.lied("no measure"));

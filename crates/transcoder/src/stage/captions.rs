@@ -9,8 +9,11 @@ use crate::media::{CaptionDecoder, Dialogue, Packet, Source};
 use crate::probe::{Facts, Track};
 use crate::wire::{Made, Warning};
 
-/// Text of one track that is kept.
+/// What is kept of one track, with what each cue takes besides its text.
 const MOST_BYTES: usize = 8 << 20;
+const CUE_BYTES: usize = 64;
+/// A packet with more is no subtitle.
+const MOST_PACKET: usize = 64 << 10;
 /// How long something is shown whose end nobody tells.
 const SHOWN_NS: i64 = 5_000_000_000;
 
@@ -59,7 +62,7 @@ impl Captions {
             .tracks
             .iter_mut()
             .find(|track| track.stream == packet.stream());
-        let track = track.filter(|track| track.bytes < MOST_BYTES);
+        let track = track.filter(|track| track.bytes < MOST_BYTES && packet.size() <= MOST_PACKET);
         let said = track.and_then(|track| track.decoder.decode(packet).map(|said| (track, said)));
         if let Some((track, dialogue)) = said {
             track.say(&dialogue);
@@ -111,7 +114,7 @@ impl Subtitles {
         let lines = dialogue.lines.iter().map(|line| cue_text(line));
         let lines: Vec<String> = lines.filter(|line| !line.is_empty()).collect();
         let text = lines.join("\n");
-        self.bytes += text.len();
+        self.bytes += text.len() + CUE_BYTES;
         // Without text it ends what is shown until something else is.
         self.said.push((dialogue.start_ns, dialogue.end_ns, text));
     }

@@ -9,10 +9,14 @@ use crate::media::{
 };
 use crate::plan::{EditPlan, EditSound};
 use crate::timeline::{Cadence, Row};
-use crate::wire::Made;
+use crate::wire::{Made, Warning};
 
 /// Of so many frames one may be missing in the source; it is held. More is a rate that varies.
 const MISSING: u64 = 50;
+const VARIES: &str = "unsupported for editing: its frame rate varies";
+
+/// What a sample takes in the file, at the least.
+const SAMPLE_BYTES: u64 = 2;
 
 /// Makes `edit.mov`.
 pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
@@ -20,9 +24,9 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
         return Ok(());
     };
     let limits = &desk.request.limits;
-    if plan.timecode.is_none() {
-        plan.timecode = carried(desk, &plan)?;
-    }
+    let (first_ns, carried) = first_picture(desk, &plan)?;
+    made.plan.origin_ns = first_ns.unwrap_or(made.plan.origin_ns);
+    plan.timecode = plan.timecode.or(carried);
     let timecode = plan.timecode.as_deref().map(|told| counted(told, &plan));
     let mut source = desk.open()?;
     let sounds = plan.sounds.iter().map(|sound| sound.stream);
@@ -38,37 +42,55 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
         limits,
     )?;
     let mut tracks = Vec::with_capacity(plan.sounds.len());
+    let channels: u64 = plan
+        .sounds
+        .iter()
+        .map(|sound| u64::from(sound.channels))
+        .sum();
     for sound in &plan.sounds {
+        let most = limits.max_output_bytes / (SAMPLE_BYTES * channels.max(1));
         tracks.push(Track::open(
             &source,
             &mut movie,
             sound,
             made.plan.origin_ns,
             limits,
+            most,
         )?);
     }
     movie.start()?;
+    pump(desk, &mut source, &mut movie, &mut pictures, &mut tracks)?;
+    movie.finish()?;
+    report(made, &plan, &pictures, &tracks, source.bad_packets);
+    made.plan.edit = Some(plan);
+    Ok(())
+}
+
+fn pump(
+    desk: &Desk<'_>,
+    source: &mut Source,
+    movie: &mut Movie,
+    pictures: &mut Pictures,
+    tracks: &mut [Track],
+) -> Result<(), JobError> {
     let mut meter = desk.meter("edit");
     while let Some(packet) = source.next()? {
-        if packet.stream() == plan.stream {
-            pictures.feed(Some(&packet), &mut movie)?;
+        if packet.stream() == pictures.stream {
+            pictures.feed(Some(&packet), movie)?;
         } else if let Some(track) = tracks
             .iter_mut()
             .find(|track| track.stream == packet.stream())
         {
-            track.feed(Some(&packet), &mut movie)?;
+            track.feed(Some(&packet), movie)?;
         }
         let (read, bytes) = source.read();
         meter.at(read, bytes);
     }
-    pictures.finish(&mut movie)?;
-    for track in &mut tracks {
-        track.feed(None, &mut movie)?;
-        track.encoder.finish(&mut movie)?;
+    pictures.finish(movie)?;
+    for track in tracks {
+        track.feed(None, movie)?;
+        track.encoder.finish(movie)?;
     }
-    movie.finish()?;
-    report(made, &plan, &pictures, &tracks, source.bad_packets);
-    made.plan.edit = Some(plan);
     Ok(())
 }
 
@@ -88,31 +110,47 @@ fn report(
     made.measured.audio_ms = tracks.iter().map(|track| track.row.ms()).max();
     file.duration_ms = Some(made.measured.duration_ms());
     made.files.push(file);
+    if pictures.odd > 0 {
+        made.warnings.push(Warning::new(
+            "frames_held",
+            format!(
+                "{} frames of the source are missing or lie between others",
+                pictures.odd
+            ),
+        ));
+    }
     let errors = tracks.iter().map(|track| track.decoder.errors).sum::<u64>();
     note_errors(made, "edit", errors + pictures.decoder.errors + bad_packets);
 }
 
-/// The timecode in the first picture, if it carries one.
-fn carried(desk: &Desk<'_>, plan: &EditPlan) -> Result<Option<String>, JobError> {
+/// When the first picture that decodes is shown, and the timecode that it carries.
+fn first_picture(
+    desk: &Desk<'_>,
+    plan: &EditPlan,
+) -> Result<(Option<i64>, Option<String>), JobError> {
     const PACKETS: u32 = 50;
     let mut source = desk.open()?;
     source.keep(&[plan.stream]);
     let mut decoder = VideoDecoder::video(&source, plan.stream, 1, &desk.request.limits)?;
-    let (mut first, mut any) = (None, false);
+    let mut first = None;
     for _ in 0..PACKETS {
         let packet = source.next()?;
+        if packet
+            .as_ref()
+            .is_some_and(|packet| packet.stream() != plan.stream)
+        {
+            continue;
+        }
         decoder.feed(packet.as_ref(), &mut |decoded| {
-            if !any {
-                first = decoded.timecode(plan.rate.per_second() > 30.5);
-            }
-            any = true;
+            let fast = plan.rate.per_second() > 30.5;
+            first.get_or_insert_with(|| (decoded.start_ns, decoded.timecode(fast)));
             Ok(())
         })?;
-        if any || packet.is_none() {
+        if first.is_some() || packet.is_none() {
             break;
         }
     }
-    Ok(first)
+    Ok(first.unwrap_or_default())
 }
 
 /// A timecode as its rate allows: numbers are left out at 29.97 and 59.94 frames a second only.
@@ -125,6 +163,7 @@ fn counted(told: &str, plan: &EditPlan) -> String {
 }
 
 struct Pictures {
+    stream: usize,
     decoder: VideoDecoder,
     pipeline: Pipeline,
     encoder: VideoEncoder,
@@ -148,6 +187,7 @@ impl Pictures {
         limits: &Limits,
     ) -> Result<Self, JobError> {
         Ok(Self {
+            stream: plan.stream,
             decoder: VideoDecoder::video(source, plan.stream, DECODER_THREADS, limits)?,
             pipeline: Pipeline::video(plan.filters(), limits),
             encoder: VideoEncoder::open(movie, coding)?,
@@ -175,6 +215,7 @@ impl Pictures {
             frame_ns,
             max_frames,
             odd,
+            ..
         } = self;
         let mut show = |still: Still, ns: Option<i64>| {
             let at = ns.unwrap_or(*origin_ns).saturating_sub(*origin_ns);
@@ -183,9 +224,7 @@ impl Pictures {
                 *odd += repeats.abs_diff(1);
                 let frames = encoder.frames().unsigned_abs();
                 if *odd > 2 + frames / MISSING {
-                    return Err(JobError::input(
-                        "unsupported for editing: its frame rate varies",
-                    ));
+                    return Err(JobError::input(VARIES));
                 }
                 if frames + repeats > *max_frames {
                     return Err(JobError::limit("too many pictures"));
@@ -210,6 +249,11 @@ impl Pictures {
     fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
         self.feed(None, movie)?;
         let repeats = self.cadence.end(self.end_ns.saturating_sub(self.origin_ns));
+        self.odd += repeats.saturating_sub(1);
+        let frames = self.encoder.frames().unsigned_abs();
+        if self.odd > 2 + frames / MISSING {
+            return Err(JobError::input(VARIES));
+        }
         match &mut self.held {
             Some(last) => self.encoder.show(movie, last, repeats)?,
             None => return Err(JobError::input("no picture in it decodes")),
@@ -235,6 +279,7 @@ impl Track {
         plan: &EditSound,
         origin_ns: i64,
         limits: &Limits,
+        most: u64,
     ) -> Result<Self, JobError> {
         // Where a track changes its rate it keeps the one it began with.
         let filters = format!("aresample={}:osf=fltp,aformat=sample_fmts=fltp", plan.rate);
@@ -245,7 +290,10 @@ impl Track {
             encoder: PcmEncoder::open(movie, plan)?,
             row: Row::new(plan.rate),
             origin_ns,
-            max_samples: limits.max_seconds.saturating_mul(u64::from(plan.rate)),
+            max_samples: limits
+                .max_seconds
+                .saturating_mul(u64::from(plan.rate))
+                .min(most),
         })
     }
 

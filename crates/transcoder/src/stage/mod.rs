@@ -171,7 +171,7 @@ fn first_pictures(source: &mut Source, stream: usize) -> Result<Survey, JobError
             continue;
         }
         times.push(ns);
-        if ns - times[0] > SPAN_NS || times.len() >= PACKETS {
+        if ns.saturating_sub(times[0]) > SPAN_NS || times.len() >= PACKETS {
             break;
         }
     }

@@ -3,12 +3,12 @@
 
 use super::{Desk, file, write};
 use crate::error::JobError;
-use crate::format::sprite::{Density, Storyboard, Strip, place, tile_size};
+use crate::format::sprite::{Density, Storyboard, Strip, interval_ns, place, tile_size};
 use crate::limits::Limits;
 use crate::media::{Decoded, Packet, Pipeline, Source, Still, VideoDecoder, jpeg, sheet};
 use crate::plan::{Plan, Target, VideoPlan, shrunk};
 use crate::profile::SPRITE_QUALITY;
-use crate::wire::Made;
+use crate::wire::{Made, Warning};
 
 /// Who makes the tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +28,8 @@ pub(super) struct Tiles {
     pipeline: Pipeline,
     strip: Strip<Still>,
     density: Density,
-    /// Where the last picture ends, on the timeline.
+    /// Where the last packet ends, on the timeline.
     end_ns: i64,
-    /// The last keyframe, on the container's clock.
-    last_key_ns: Option<i64>,
     max_ns: i64,
 }
 
@@ -52,7 +50,6 @@ impl Tiles {
             strip: Strip::default(),
             density: Density::default(),
             end_ns: 0,
-            last_key_ns: None,
             max_ns: i64::try_from(limits.max_seconds)
                 .map_or(i64::MAX, |s| s.saturating_mul(1_000_000_000)),
         }
@@ -71,7 +68,6 @@ impl Tiles {
         };
         let ns = at.saturating_sub(self.origin_ns);
         self.density.key(ns);
-        self.last_key_ns = self.last_key_ns.max(Some(at));
         self.wants(Some(at))
     }
 
@@ -112,20 +108,25 @@ impl Tiles {
 
     /// Writes sheets, `sprite.json` and `sprite.vtt`, unless the other maker has to.
     pub(super) fn finish(self, made: &mut Made) -> Result<(), JobError> {
-        let (interval_ns, tiles) = self.strip.finish(self.end_ns);
-        let dense = self.density.suffices(self.end_ns, interval_ns);
+        let ms = |ns: i64| ns.max(0).unsigned_abs() / 1_000_000;
+        let dense = self.density.suffices(self.end_ns, interval_ns(self.end_ns));
         if dense != (self.maker == Maker::Keyframes) {
             return Ok(());
         }
-        let ms = |ns: i64| ns.max(0).unsigned_abs() / 1_000_000;
+        let (interval_ns, tiles) = self.strip.finish(self.end_ns);
+        let due = self.density.intervals(interval_ns);
+        if self.maker == Maker::Keyframes && (tiles.len() as u64) < due {
+            let message = format!("{due} sprites were due, {} keyframes decode", tiles.len());
+            made.warnings.push(Warning::new("sprites_missing", message));
+        }
         let starts: Vec<u64> = tiles.iter().map(|(start, _)| ms(*start)).collect();
         // The last tile stands for what comes after the pictures too, and lasts.
         let end = ms(self.end_ns).max(made.measured.audio_ms.unwrap_or(0));
         let end = end.max(starts.last().map_or(0, |start| start + 1));
-        let Some(board) = Storyboard::lay_out(&starts, self.size, ms(interval_ns), end) else {
-            return Ok(());
-        };
-        keep(&board, &tiles, made)
+        match Storyboard::lay_out(&starts, self.size, ms(interval_ns), end) {
+            Some(board) => keep(&board, &tiles, made),
+            None => Ok(()),
+        }
     }
 }
 
@@ -183,34 +184,27 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
     };
     let limits = &desk.request.limits;
     let mut source = desk.open()?;
-    source.keep_keyframes(plan.stream);
+    // All of its packets, as the proxy reads them: demuxers that leave some out differ in what they call a keyframe.
+    source.keep(&[plan.stream]);
     let mut decoder = VideoDecoder::video(&source, plan.stream, 1, limits)?;
     let mut tiles = Tiles::new(Maker::Keyframes, &plan, origin_ns, limits);
     let mut meter = desk.meter("sprite");
     while let Some(packet) = source.next()? {
         if tiles.packet(&source, &packet) {
             decoder.flush();
+            // Where a container tells no more than an order, the packet's time is the picture's.
+            let at = source.time_ns(&packet);
             for packet in [Some(&packet), None] {
-                decoder.feed(packet, &mut |decoded| tiles.show(decoded))?;
+                decoder.feed(packet, &mut |mut decoded| {
+                    decoded.start_ns = decoded.start_ns.or(at);
+                    tiles.show(decoded)
+                })?;
             }
         }
         let (read, bytes) = source.read();
         meter.at(read, bytes);
     }
-    read_end(&mut source, &mut tiles)?;
+    made.measured.video_ms = Some(tiles.end_ns.max(0).unsigned_abs() / 1_000_000);
+    made.measured.decode_errors += decoder.errors;
     tiles.finish(made)
-}
-
-/// Reads what comes after the last keyframe, for where the pictures end.
-fn read_end(source: &mut Source, tiles: &mut Tiles) -> Result<(), JobError> {
-    let Some(last_key_ns) = tiles.last_key_ns else {
-        return Ok(());
-    };
-    source.keep(&[tiles.stream]);
-    if source.seek(last_key_ns) {
-        while let Some(packet) = source.next()? {
-            tiles.packet(source, &packet);
-        }
-    }
-    Ok(())
 }

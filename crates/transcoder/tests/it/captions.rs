@@ -112,3 +112,39 @@ fn what_an_earlier_run_captioned_is_gone_after_the_next() {
     assert!(again.status.success(), "{again:?}");
     assert!(!run.files().contains(&"captions-spa.vtt".to_owned()));
 }
+
+#[test]
+fn webvtt_and_its_braces_stay_what_they_are() {
+    let text = "1\n00:00:00,500 --> 00:00:01,250\n{risas} a\n";
+    let film = film("mkv", &[("spa", text)], "webvtt");
+    let run = Run::with(&film, &["--profile", "proxy720@1"]).done();
+    let captions = std::fs::read_to_string(run.out.join("captions-spa.vtt")).unwrap();
+    assert!(
+        captions.ends_with("00:00:00.500 --> 00:00:01.250\n{risas} a\n"),
+        "{captions}"
+    );
+}
+
+#[test]
+fn files_of_others_stay_and_an_input_is_not_replaced() {
+    let with = film("mkv", &[("spa", SPANISH)], "srt");
+    let folder = tempfile::tempdir().unwrap();
+    let run = |file: &std::path::Path, profile: &str| {
+        let mut command = crate::transcoder();
+        command
+            .arg("run")
+            .arg(file)
+            .args(["--profile", profile, "--out"])
+            .arg(folder.path());
+        command.output().unwrap()
+    };
+    let theirs = folder.path().join("captions-eng.vtt");
+    std::fs::write(&theirs, "theirs").unwrap();
+    assert!(run(&with, "proxy720@1").status.success());
+    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "theirs");
+    let input = folder.path().join("edit.mov");
+    std::fs::copy(&with, &input).unwrap();
+    let refused = run(&input, "proxy720@1");
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(input.exists() && theirs.exists());
+}

@@ -141,3 +141,39 @@ fn the_last_tile_lasts_as_long_as_the_sound() {
     let end = board["tiles"][1]["end_ms"].as_u64().unwrap();
     assert!((4990..5100).contains(&end), "{end}");
 }
+
+/// Wherever keyframes are, and however a container tells of them, one of the two jobs makes the sprites.
+#[test]
+fn one_job_makes_the_sprites_in_every_container() {
+    let picture = "testsrc2=size=320x180:rate=25:duration=6";
+    for extension in ["mp4", "mkv", "ts", "flv", "avi"] {
+        for options in [
+            ["-g", "25", "-x264opts", "bframes=3"],
+            ["-g", "25", "-x264opts", "open-gop=1:bframes=3:scenecut=0"],
+            ["-g", "250", "-x264opts", "bframes=0"],
+            ["-g", "40", "-x264opts", "bframes=2"],
+        ] {
+            let coded = [
+                "-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt",
+                "yuv420p",
+            ];
+            let clip = clip::make(extension, &[&coded[..], &options].concat());
+            let run = Run::of(&clip).done();
+            let names = run.manifest()["outputs"].clone();
+            let names = names
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|output| output["name"].clone());
+            let boards = names.filter(|name| name == "sprite.json").count();
+            assert_eq!(boards, 1, "{extension} {options:?}");
+            let tiles = board(&run)["tiles"].as_array().unwrap().len();
+            // AVI tells the order of decoding only, which ends a little later.
+            let most = if extension == "avi" { 7 } else { 6 };
+            assert!(
+                (6..=most).contains(&tiles),
+                "{extension} {options:?}: {tiles}"
+            );
+        }
+    }
+}
