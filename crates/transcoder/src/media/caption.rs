@@ -1,11 +1,10 @@
 //! Subtitles that are text: packets in, dialogue lines out.
 
-use ffmpeg_next::codec::Context;
 use ffmpeg_next::codec::decoder::Opened;
 use ffmpeg_next::{Dictionary, Rational};
 
-use super::source::{DECODERS, Packet, Source};
-use super::{fault, ffi, to_ns};
+use super::source::{Packet, Source};
+use super::{decode, ffi, to_ns};
 use crate::error::JobError;
 
 /// The decoder of one track of subtitles.
@@ -27,25 +26,10 @@ pub(crate) struct Dialogue {
 
 impl CaptionDecoder {
     pub(crate) fn open(source: &Source, stream: usize) -> Result<Self, JobError> {
-        let stream = source
-            .input
-            .stream(stream)
-            .ok_or_else(|| JobError::input("a stream is gone"))?;
-        let name = ffi::decoder_name(&stream).unwrap_or_default();
-        let codec = ffmpeg_next::decoder::find_by_name(&name)
-            .ok_or_else(|| JobError::input("no decoder for this codec"))?;
-        let context = Context::from_parameters(stream.parameters())
-            .map_err(|error| fault("set up the decoder", error))?;
-        let mut decoder = context.decoder();
-        decoder.set_packet_time_base(stream.time_base());
-        let mut options = Dictionary::new();
-        options.set("codec_whitelist", DECODERS);
-        let opened = decoder
-            .open_as_with(codec, options)
-            .map_err(|error| fault(&format!("open the {name} decoder"), error))?;
+        let (opened, base) = decode::open(source, stream, None, Dictionary::new())?;
         Ok(Self {
             opened,
-            base: stream.time_base(),
+            base,
             errors: 0,
         })
     }

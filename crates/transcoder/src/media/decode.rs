@@ -89,6 +89,34 @@ impl AudioDecoder {
     }
 }
 
+/// Opens a stream's decoder, if it is one that we run; and the stream's clock.
+pub(super) fn open(
+    source: &Source,
+    stream: usize,
+    threads: Option<threading::Config>,
+    mut options: Dictionary<'_>,
+) -> Result<(Opened, Rational), JobError> {
+    let stream = source
+        .input
+        .stream(stream)
+        .ok_or_else(|| JobError::input("a stream is gone"))?;
+    let name = ffi::decoder_name(&stream).unwrap_or_default();
+    let codec = ffmpeg_next::decoder::find_by_name(&name)
+        .ok_or_else(|| JobError::input("no decoder for this codec"))?;
+    let mut context = Context::from_parameters(stream.parameters())
+        .map_err(|error| fault("set up the decoder", error))?;
+    if let Some(threads) = threads {
+        context.set_threading(threads);
+    }
+    let mut decoder = context.decoder();
+    decoder.set_packet_time_base(stream.time_base());
+    options.set("codec_whitelist", DECODERS);
+    let opened = decoder
+        .open_as_with(codec, options)
+        .map_err(|error| fault(&format!("open the {name} decoder"), error))?;
+    Ok((opened, stream.time_base()))
+}
+
 impl<F: DerefMut<Target = Frame>> Decoder<F> {
     fn open(
         source: &Source,
@@ -98,30 +126,16 @@ impl<F: DerefMut<Target = Frame>> Decoder<F> {
         mut options: Dictionary<'_>,
         limits: &Limits,
     ) -> Result<Self, JobError> {
-        let stream = source
-            .input
-            .stream(stream)
-            .ok_or_else(|| JobError::input("a stream is gone"))?;
-        let name = ffi::decoder_name(&stream).unwrap_or_default();
-        let codec = ffmpeg_next::decoder::find_by_name(&name)
-            .ok_or_else(|| JobError::input("no decoder for this codec"))?;
-        let mut context = Context::from_parameters(stream.parameters())
-            .map_err(|error| fault("set up the decoder", error))?;
-        context.set_threading(threading::Config {
+        options.set("max_pixels", &limits.padded_pixels().to_string());
+        let threads = threading::Config {
             kind: threading::Type::Frame,
             count: threads,
             ..Default::default()
-        });
-        let mut decoder = context.decoder();
-        decoder.set_packet_time_base(stream.time_base());
-        options.set("max_pixels", &limits.padded_pixels().to_string());
-        options.set("codec_whitelist", DECODERS);
-        let opened = decoder
-            .open_as_with(codec, options)
-            .map_err(|error| fault(&format!("open the {name} decoder"), error))?;
+        };
+        let (opened, base) = open(source, stream, Some(threads), options)?;
         Ok(Self {
             opened,
-            base: stream.time_base(),
+            base,
             max_frames: u64::MAX,
             max_pixels: limits.max_pixels,
             pixels: |_| 0,
