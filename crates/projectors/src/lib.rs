@@ -17,5 +17,6 @@ pub mod graph;
 pub mod media;
 pub mod pairing;
 pub mod search;
+pub mod usage;
 
 mod rows;

@@ -52,6 +52,7 @@ pub fn all(config: &Config) -> Vec<Arc<dyn Projection>> {
         Arc::new(crate::graph::Graph),
         Arc::new(crate::search::Search),
         Arc::new(crate::pairing::Pairing),
+        Arc::new(crate::usage::Usage),
     ]
 }
 

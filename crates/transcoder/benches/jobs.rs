@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+use std::collections::BTreeSet;
 use std::process::Command as Program;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ use testing::db::Database;
 use testing::wait;
 use transcoder::job::{End, Job, Jobs};
 use transcoder::subscription::JobFold;
-use transcoder::worker::record;
+use transcoder::worker::{Ending, record};
 use uuid::Uuid;
 
 const ROUNDS: usize = 5;
@@ -269,11 +270,12 @@ impl World {
                 };
                 let decide =
                     |state: &AssetState| finish_job(state, job.asset, job.id, made.clone());
-                assert!(
-                    record(jobs, log, &job, End::Done, None, decide)
-                        .await
-                        .unwrap()
-                );
+                let ending = Ending {
+                    end: End::Done,
+                    error: None,
+                    keys: BTreeSet::new(),
+                };
+                assert!(record(jobs, log, &job, ending, decide).await.unwrap());
             }
         })
         .await
@@ -357,5 +359,6 @@ fn made(job: &Job) -> RenditionCompleted {
         width: None,
         height: None,
         duration_ms: None,
+        cpu_ms: None,
     }
 }

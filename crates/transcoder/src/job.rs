@@ -16,6 +16,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::profile::Profile;
+use crate::run::CpuTime;
 
 /// How long a job is kept for a worker that says nothing.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -102,8 +103,20 @@ pub struct Job {
     pub source_sha256: String,
     /// How often it was begun, this time included.
     pub attempts: i32,
+    /// CPU time that earlier attempts took, milliseconds.
+    pub cpu_ms: i64,
     /// Proof that it is this worker's.
     pub token: Uuid,
+    /// What this attempt takes.
+    #[sqlx(skip)]
+    pub spent: CpuTime,
+}
+
+impl Job {
+    /// CPU time of all attempts whose end was told, this one included, milliseconds.
+    pub fn cpu_total_ms(&self) -> u64 {
+        self.cpu_ms.unsigned_abs() + self.spent.ms()
+    }
 }
 
 /// The table of jobs.
@@ -127,7 +140,7 @@ impl Jobs {
     /// turn it is in the most urgent class. Jobs of profiles that this build does not know are left for a newer one.
     pub async fn claim(&self, class: Option<Class>) -> sqlx::Result<Option<Job>> {
         let claimed = sqlx::query_as(
-            "SELECT job_id, tenant, asset, profile, source_key, source_bytes, source_sha256, attempts, token
+            "SELECT job_id, tenant, asset, profile, source_key, source_bytes, source_sha256, attempts, cpu_ms, token
              FROM jobs.claim($1, $2, $3::float8 * interval '1 s', $4::float8 * interval '1 s')",
         )
         .bind(class.map(Class::number))
@@ -239,7 +252,7 @@ impl Jobs {
         let given = sqlx::query(
             "WITH back AS (
                  UPDATE jobs.jobs
-                 SET state = 'queued', token = NULL, lease_until = NULL, attempts = attempts - $4,
+                 SET state = 'queued', token = NULL, lease_until = NULL, attempts = attempts - $4, cpu_ms = $6,
                      not_before = clock_timestamp() + $3::float8 * interval '1 s'
                  WHERE job_id = $1 AND token = $2
                  RETURNING job_id),
@@ -251,6 +264,7 @@ impl Jobs {
         .bind(wait.as_secs_f64())
         .bind(i32::from(!tried))
         .bind(NEWS)
+        .bind(i64::try_from(job.cpu_total_ms()).unwrap_or(i64::MAX))
         .execute(&self.pool);
         patiently(given).await.map(drop)
     }

@@ -7,15 +7,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{JobError, Kind};
 use crate::plan::Plan;
 use crate::probe::{Facts, Measured};
 use crate::profile::Profile;
-use crate::run::{JobOutcome, Output, Progress, Runner, hash, is_output};
+use crate::run::{CpuTime, JobOutcome, Output, Progress, Runner, hash, is_output};
 use crate::sandbox::Layer;
+use crate::scratch::Scratch;
 use crate::wire::Warning;
 
 /// What names everything a run made.
@@ -75,6 +75,7 @@ pub fn publish(
             *profile,
             &folder,
             &mut |progress| on_progress(*profile, progress),
+            &CpuTime::default(),
             cancel,
         ) {
             Ok(outcome) => outcomes.push(outcome),
@@ -150,8 +151,8 @@ fn manifest(
 }
 
 /// A folder on the same file system as `out`: next to it, or within it where it is a mount point.
-fn scratch_beside(out: &Path) -> Result<TempDir, JobError> {
-    let make = || -> io::Result<TempDir> {
+fn scratch_beside(out: &Path) -> Result<Scratch, JobError> {
+    let make = || -> io::Result<Scratch> {
         let parent = parent_of(out);
         fs::create_dir_all(parent)?;
         let mounted = match fs::metadata(out) {
@@ -159,9 +160,7 @@ fn scratch_beside(out: &Path) -> Result<TempDir, JobError> {
             Ok(metadata) => metadata.dev() != fs::metadata(parent)?.dev(),
             Err(_) => false,
         };
-        tempfile::Builder::new()
-            .prefix(".cinelog-")
-            .tempdir_in(if mounted { out } else { parent })
+        Scratch::make(if mounted { out } else { parent }, ".cinelog-run-")
     };
     make().map_err(|error| JobError::infra("make a scratch folder beside the outputs", error))
 }

@@ -5,6 +5,8 @@ mod outputs;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -43,6 +45,22 @@ pub struct Progress {
     pub stage: String,
     /// Of the stage, 0 to 1, never falling.
     pub fraction: f64,
+}
+
+/// CPU time that children have taken.
+#[derive(Debug, Clone, Default)]
+pub struct CpuTime(Arc<AtomicU64>);
+
+impl CpuTime {
+    pub(crate) fn add(&self, more: Duration) {
+        let more = u64::try_from(more.as_millis()).unwrap_or(u64::MAX);
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// In milliseconds, as exact as the kernel's clock ticks.
+    pub fn ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// One output, whole and validated.
@@ -110,13 +128,15 @@ impl Runner {
 
     /// Makes a profile's outputs in an empty folder and checks each in a child of its own.
     ///
-    /// Blocks until the job has ended; `cancel` kills it. On an error the folder may hold unfinished files.
+    /// Blocks until the job has ended; `cancel` kills it. On an error the folder may hold unfinished files. What its children
+    /// take is added to `spent`, however they end.
     pub fn run_job(
         &self,
         input: &File,
         profile: Profile,
         scratch: &Path,
         on_progress: &mut dyn FnMut(Progress),
+        spent: &CpuTime,
         cancel: &CancellationToken,
     ) -> Result<JobOutcome, JobError> {
         let container = recognise(input, &self.limits)?;
@@ -124,6 +144,7 @@ impl Runner {
             runner: self,
             folder: scratch,
             deadline: Instant::now() + profile.deadline(),
+            spent,
             cancel,
         };
         let (made, layers) = job.make(input, container, Task::Make(profile), on_progress)?;
@@ -159,6 +180,7 @@ impl Runner {
             runner: self,
             folder: scratch,
             deadline: Instant::now() + Profile::Fast1.deadline(),
+            spent: &CpuTime::default(),
             cancel,
         };
         let (made, _) = job.make(input, container, Task::Waveform(drawing), &mut |_| ())?;
@@ -175,6 +197,7 @@ impl Runner {
             runner: self,
             folder: NOWHERE.as_ref(),
             deadline: Instant::now() + Duration::from_mins(2),
+            spent: &CpuTime::default(),
             cancel,
         };
         match job
@@ -198,6 +221,7 @@ impl Runner {
             runner: self,
             folder: NOWHERE.as_ref(),
             deadline: Instant::now() + Duration::from_mins(1),
+            spent: &CpuTime::default(),
             cancel,
         };
         let nothing =
@@ -257,6 +281,7 @@ struct Job<'a> {
     folder: &'a Path,
     /// Of all its children together.
     deadline: Instant,
+    spent: &'a CpuTime,
     cancel: &'a CancellationToken,
 }
 
@@ -315,6 +340,7 @@ impl Job<'_> {
             folder,
             request: &request,
             deadline: self.deadline.saturating_duration_since(Instant::now()),
+            spent: self.spent,
             cancel: self.cancel,
         };
         errand.run(on_progress)

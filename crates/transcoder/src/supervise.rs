@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{JobError, Kind};
-use crate::run::Progress;
+use crate::run::{CpuTime, Progress};
 use crate::sandbox::{Layer, Level, process};
 use crate::wire::{Message, Request};
 
@@ -33,6 +33,7 @@ pub(crate) struct Errand<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) request: &'a Request,
     pub(crate) deadline: Duration,
+    pub(crate) spent: &'a CpuTime,
     pub(crate) cancel: &'a CancellationToken,
 }
 
@@ -50,11 +51,15 @@ impl Errand<'_> {
     ) -> Result<(Message, Vec<Layer>), JobError> {
         let mut child = process::start(self.exe, self.input, self.folder)
             .map_err(|error| JobError::infra("start a child", error))?;
+        let mut vitals = Vitals::new(child.id());
         let heard = send(&mut child, self.request).and_then(|control| {
-            let heard = self.watch(&mut child, on_progress);
+            let heard = self.watch(&mut child, &mut vitals, on_progress);
             drop(control);
             heard
         });
+        // Before it is waited for: then the kernel knows it no more.
+        vitals.look();
+        self.spent.add(vitals.cpu_time());
         let status = end(&mut child, heard.is_ok())?;
         let heard = heard?;
         match (heard.answer, status) {
@@ -71,20 +76,20 @@ impl Errand<'_> {
     fn watch(
         &self,
         child: &mut Child,
+        vitals: &mut Vitals,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Heard, JobError> {
         let lines = listen(child);
         let complaint = listen_to_complaints(child);
         let start = Instant::now();
         let mut patience = self.deadline;
-        let mut vitals = Vitals::new(child.id());
         let mut heard = Heard {
             answer: None,
             layers: None,
             complaint: String::new(),
         };
         loop {
-            self.still_wanted(start, patience, &mut vitals)?;
+            self.still_wanted(start, patience, vitals)?;
             match lines.recv_timeout(LOOK) {
                 Ok(Message::Ready { layers }) => self.confined(&mut heard, layers)?,
                 // A plan may ask for less time than its profile allows.
@@ -182,6 +187,10 @@ impl Vitals {
 
     fn touch(&mut self) {
         self.at = Instant::now();
+    }
+
+    fn cpu_time(&self) -> Duration {
+        Duration::from_millis(self.used * 1000 / rustix::param::clock_ticks_per_second())
     }
 
     /// Reads CPU time and threads; without an answer they stay as they were.

@@ -292,6 +292,7 @@ impl Life {
                         width: Some(640),
                         height: Some(360),
                         duration_ms: None,
+                        cpu_ms: None,
                     }];
                     let rendered = Rendered {
                         made,

@@ -344,6 +344,7 @@ async fn render(app: &App, owner: &User<'_>, asset: &str, job: &str) {
         width: None,
         height: None,
         duration_ms: None,
+        cpu_ms: None,
     };
     let command = Command {
         id,

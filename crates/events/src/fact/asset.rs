@@ -168,6 +168,9 @@ pub struct RenditionCompleted {
     pub height: Option<u32>,
     /// Length, milliseconds.
     pub duration_ms: Option<u64>,
+    /// CPU time that its job took, all attempts together, milliseconds; one of a job's facts tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
 }
 
 /// Why media could not be rendered.
@@ -195,6 +198,9 @@ pub struct RenditionFailed {
     pub name: Option<String>,
     /// Why.
     pub error: MediaError,
+    /// CPU time that its job took, all attempts together, milliseconds; one of a job's facts tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
 }
 
 /// A job was given up before it ended.

@@ -6,7 +6,8 @@ use events::fact::post::CommentAdded;
 use events::id::{CommentId, JobId, StreamKey};
 use events::seal::Personal;
 use projectors::config::Config;
-use projectors::{engagement, feed, graph, media, pairing};
+use projectors::usage::query::Taken;
+use projectors::{engagement, feed, graph, media, pairing, usage};
 use uuid::Uuid;
 
 use crate::history::{History, asset_id, comment_id, post_id, tenant, user};
@@ -96,6 +97,7 @@ fn a_job_shows_its_progress_warnings_and_end() {
             profile: "fast@1".to_owned(),
             name: Some("waveform.dat".to_owned()),
             error,
+            cpu_ms: None,
         };
         history.append(&StreamKey::asset(asset_id(0)), missing.into());
         history.render(0, 0);
@@ -105,6 +107,42 @@ fn a_job_shows_its_progress_warnings_and_end() {
         let warnings = media::query::warnings(&mut tx, viewer, asset_id(0)).await.unwrap();
         assert_eq!(warnings.iter().map(|warning| warning.name.as_str()).collect::<Vec<_>>(), ["waveform.dat"]);
         assert_eq!(media::query::jobs(&mut tx, viewer, asset_id(0)).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn what_an_owner_takes_up_is_what_facts_add_up_to() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let mut history = History::new();
+        for (owner, asset) in [(0, 0), (0, 1), (1, 2)] {
+            history.upload(owner, asset);
+            history.render(asset, 4); // 5 bytes, 4 ms
+        }
+        history.render(1, 0); // asks again …
+        history.render(1, 8); // … and makes 9 bytes of the 5, in 8 ms
+        history.render(0, 3); // deletes it
+        for facts in history.facts.chunks(3) {
+            models.tell(facts).await;
+        }
+        let read = async |owner: u8| {
+            let (mut tx, viewer) = models.read(user(owner)).await;
+            usage::query::own(&mut tx, viewer).await.unwrap()
+        };
+        let ana = Taken {
+            assets: 1,
+            original_bytes: 10,
+            derived_bytes: 9,
+            cpu_ms: 4 + 4 + 8,
+        };
+        let bea = Taken {
+            assets: 1,
+            original_bytes: 10,
+            derived_bytes: 5,
+            cpu_ms: 4,
+        };
+        assert_eq!((read(0).await, read(1).await), (ana, bea));
+        assert_eq!(read(2).await, Taken::default());
     });
 }
 

@@ -234,13 +234,19 @@ impl History {
         let asset = asset_id(b);
         let key = StreamKey::asset(asset);
         let state: asset::AssetState = self.state(&key);
-        let (Some(owner), Some(job)) = (state.owner, state.jobs.keys().next().copied()) else {
+        let Some(owner) = state.owner else {
             return;
         };
         if c % 4 == 3 {
             return self.decide(&key, |state| asset::delete(state, asset, owner));
         }
-        let made = vec![made(asset, job)];
+        let open = state.jobs.iter().find(|(_, job)| job.outcome.is_none());
+        let Some(job) = open.map(|(job, _)| *job) else {
+            return self.decide(&key, |state| {
+                asset::request_rendition(state, asset, owner, "fast@1")
+            });
+        };
+        let made = vec![made(asset, job, c)];
         self.decide(&key, |state| {
             asset::finish_job(
                 state,
@@ -343,7 +349,7 @@ fn profile(a: u8, b: u8, c: u8) -> ProfileUpdated {
     }
 }
 
-fn made(asset: AssetId, job: JobId) -> RenditionCompleted {
+fn made(asset: AssetId, job: JobId, c: u8) -> RenditionCompleted {
     RenditionCompleted {
         asset,
         job,
@@ -351,11 +357,12 @@ fn made(asset: AssetId, job: JobId) -> RenditionCompleted {
         name: "poster.jpg".to_owned(),
         storage_key: "out".to_owned(),
         media_type: "image/jpeg".to_owned(),
-        bytes: 1,
+        bytes: 1 + u64::from(c),
         sha256: "bb".to_owned(),
         width: Some(640),
         height: Some(360),
         duration_ms: None,
+        cpu_ms: c.is_multiple_of(2).then_some(c.into()),
     }
 }
 

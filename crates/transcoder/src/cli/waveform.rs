@@ -13,6 +13,7 @@ use crate::format::scale::Scale;
 use crate::format::waveform::Waveform;
 use crate::profile::WAVEFORM;
 use crate::run::Runner;
+use crate::scratch::Scratch;
 use crate::wire::{Drawing, Timeline};
 
 /// Options of `waveform`.
@@ -191,8 +192,8 @@ impl WaveformArgs {
     /// The waveform of media.
     fn draw(&self, format: Format, cancel: &CancellationToken) -> Result<Waveform, JobError> {
         let input = open(&self.file)?;
-        let scratch =
-            tempfile::tempdir().map_err(|error| JobError::infra("make a scratch folder", error))?;
+        let scratch = Scratch::make(&std::env::temp_dir(), "cinelog-run-")
+            .map_err(|error| JobError::infra("make a scratch folder", error))?;
         let drawing = Drawing {
             scale: self.scale(format).unwrap_or(WAVEFORM.scale),
             split_channels: self.split_channels,

@@ -42,6 +42,9 @@ pub struct VideoPlan {
     pub turn: Turn,
     /// Whether fields are woven into frames.
     pub deinterlace: bool,
+    /// Whether it is laid on white: what shines through has no colour of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flatten: bool,
     /// How colour is converted.
     pub colour: ColourPlan,
 }
@@ -192,6 +195,14 @@ impl VideoPlan {
         }
         let colour = &self.colour;
         let range = if colour.full_range { "pc" } else { "tv" };
+        if self.flatten && colour.hdr.is_none() && !colour.wide {
+            // Each colour times its opacity, and as much white as light shines through.
+            chain.push(format!(
+                "scale=in_color_matrix={}:in_range={range},format=gbrap,premultiply=inplace=1,lutrgb=a=maxval-val,\
+                 colorchannelmixer=ra=1:ga=1:ba=1,format=gbrp",
+                colour.matrix
+            ));
+        }
         let (matrix, out_range, format) = match target {
             Target::Video => ("bt709", "tv", "yuv420p"),
             Target::Jpeg => ("bt601", "pc", "yuvj420p"),
@@ -311,6 +322,7 @@ fn video_plan(stream: usize, picture: &Picture, survey: Survey) -> Result<VideoP
         rate: survey.rate.or(claimed).unwrap_or(Rate { num: 25, den: 1 }),
         turn,
         deinterlace: picture.interlaced,
+        flatten: is_transparent(&picture.format),
         colour: colour_plan(&picture.colour, &picture.format, picture.height),
     })
 }
@@ -343,6 +355,14 @@ fn fit(picture: &Picture, turn: Turn) -> (u32, u32) {
 )]
 fn even(side: f64) -> u32 {
     ((side / 2.0).round() as u32 * 2).max(2)
+}
+
+/// Whether pixels of a format, as libav names it, have an opacity.
+fn is_transparent(format: &str) -> bool {
+    const OPACITY: [&str; 9] = [
+        "rgba", "bgra", "argb", "abgr", "ya", "yuva", "gbrap", "pal8", "ayuv",
+    ];
+    OPACITY.iter().any(|name| format.starts_with(name))
 }
 
 fn colour_plan(colour: &Colour, format: &str, height: u32) -> ColourPlan {

@@ -9,6 +9,7 @@ mod sprite;
 mod waveform;
 
 use std::fs::File;
+use std::thread;
 
 pub(crate) use check::check;
 
@@ -27,7 +28,7 @@ pub(crate) struct Desk<'a> {
     /// What is asked for.
     pub(crate) request: &'a Request,
     /// How to tell the parent.
-    pub(crate) say: &'a dyn Fn(&Message),
+    pub(crate) say: &'a (dyn Fn(&Message) + Sync),
 }
 
 impl Desk<'_> {
@@ -76,24 +77,46 @@ pub(crate) fn make(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> 
     let patience_s = patience(profile, &made.facts).as_secs();
     (desk.say)(&Message::Planned { patience_s });
     match profile {
-        Profile::Fast1 => {
-            let moves = !desk.request.still;
-            let (sound, picture) = (made.plan.audio.is_some(), made.plan.video.is_some());
-            let waveform = (sound && moves).then(|| waveform::make(desk, &mut made));
-            let poster = picture.then(|| poster::make(desk, &mut made));
-            let sprite = (picture && moves).then(|| sprite::make(desk, &mut made));
-            let results = [
-                ("waveform", waveform),
-                ("poster", poster),
-                ("sprite", sprite),
-            ];
-            settle(&mut made, results)?;
-        }
+        Profile::Fast1 => fast(desk, &mut made)?,
         Profile::Proxy720V1 | Profile::Edit1 if desk.request.still => {}
         Profile::Proxy720V1 => proxy::make(desk, &mut made)?,
         Profile::Edit1 => edit::make(desk, &mut made)?,
     }
     Ok(made)
+}
+
+/// The sound on a thread of its own while the pictures are looked at: each reads the input by itself.
+fn fast(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
+    let moves = !desk.request.still;
+    let (sound, picture) = (made.plan.audio.is_some(), made.plan.video.is_some());
+    let (plan, mut heard, mut shown) = (&made.plan, made.clone(), made.clone());
+    let (waveform, poster, tiles) = thread::scope(|threads| {
+        let listening =
+            (sound && moves).then(|| threads.spawn(|| waveform::make(desk, &mut heard)));
+        let poster = picture.then(|| poster::make(desk, &mut shown));
+        let tiles = (picture && moves).then(|| sprite::collect(desk, plan));
+        let waveform = listening.map(|listening| {
+            listening
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        (waveform, poster, tiles)
+    });
+    for part in [heard, shown] {
+        let errors = made.measured.decode_errors + part.measured.decode_errors;
+        made.measured = part.measured.with(made.measured.clone());
+        made.measured.decode_errors = errors;
+        made.files.extend(part.files);
+        made.warnings.extend(part.warnings);
+    }
+    // Last: how long the last tile lasts depends on the sound.
+    let sprite = tiles.map(|tiles| sprite::make(tiles?, made));
+    let results = [
+        ("waveform", waveform),
+        ("poster", poster),
+        ("sprite", sprite),
+    ];
+    settle(made, results)
 }
 
 /// Makes the waveform alone.

@@ -172,22 +172,18 @@ fn keep(board: &Storyboard, tiles: &[(i64, Still)], made: &mut Made) -> Result<(
     Ok(())
 }
 
-/// Makes sprites of keyframes, where these suffice.
-pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
-    let Plan {
-        origin_ns,
-        video: Some(plan),
-        ..
-    } = made.plan.clone()
-    else {
-        return Ok(());
+/// Tiles of keyframes, and how many of these did not decode; none without a picture.
+pub(super) fn collect(desk: &Desk<'_>, plan: &Plan) -> Result<Option<(Tiles, u64)>, JobError> {
+    let origin_ns = plan.origin_ns;
+    let Some(plan) = plan.video.as_ref() else {
+        return Ok(None);
     };
     let limits = &desk.request.limits;
     let mut source = desk.open()?;
     // All of its packets, as the proxy reads them: demuxers that leave some out differ in what they call a keyframe.
     source.keep(&[plan.stream]);
     let mut decoder = VideoDecoder::video(&source, plan.stream, 1, limits)?;
-    let mut tiles = Tiles::new(Maker::Keyframes, &plan, origin_ns, limits);
+    let mut tiles = Tiles::new(Maker::Keyframes, plan, origin_ns, limits);
     let mut meter = desk.meter("sprite");
     while let Some(packet) = source.next()? {
         if tiles.packet(&source, &packet) {
@@ -204,7 +200,15 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
         let (read, bytes) = source.read();
         meter.at(read, bytes);
     }
+    Ok(Some((tiles, decoder.errors)))
+}
+
+/// Makes sprites of keyframes, where these suffice.
+pub(super) fn make(collected: Option<(Tiles, u64)>, made: &mut Made) -> Result<(), JobError> {
+    let Some((tiles, errors)) = collected else {
+        return Ok(());
+    };
     made.measured.video_ms = Some(tiles.end_ns.max(0).unsigned_abs() / 1_000_000);
-    made.measured.decode_errors += decoder.errors;
+    made.measured.decode_errors += errors;
     tiles.finish(made)
 }

@@ -1,5 +1,5 @@
 //! One attempt at a job: fetch the original, run the job, store what it made. Nothing here is visible to anyone until
-//! the log names it; what an attempt stored in vain is an orphan under a key that only the same bytes can have again.
+//! the log names it; what an attempt stored in vain is taken away later ([`crate::objects`]).
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,27 @@ use std::path::{Path, PathBuf};
 use events::decide::asset::Rendered;
 use events::fact::asset::RenditionCompleted;
 use events::failpoint;
+use sqlx::PgPool;
 use storage::{Checksum, Expected, Key, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::policy::{FETCH, STORE, Stage};
 use super::progress::Meter;
 use super::result;
 use crate::error::{JobError, Kind};
 use crate::job::Job;
+use crate::objects;
 use crate::profile::Profile;
 use crate::publish::{InputFile, Manifest};
 use crate::run::{JobOutcome, Output, Runner};
+use crate::scratch::Scratch;
 
 /// What an attempt needs besides its job.
 pub(super) struct Attempt<'a> {
     pub(super) job: &'a Job,
+    pub(super) pool: &'a PgPool,
     pub(super) store: &'a Store,
     pub(super) runner: &'a Runner,
     /// Under which folder it works; none: the system's temporary one.
@@ -38,13 +43,12 @@ impl Attempt<'_> {
             .profile
             .parse()
             .map_err(|error: String| JobError::infra("know the profile", error))?;
-        let mut folder = tempfile::Builder::new();
-        let folder = folder.prefix("cinelog-job-");
-        let scratch = match self.scratch {
-            Some(parent) => folder.tempdir_in(parent),
-            None => folder.tempdir(),
-        }
-        .map_err(|error| JobError::infra("make a scratch folder", error))?;
+        let parent = self.scratch.map_or_else(std::env::temp_dir, Path::to_owned);
+        // What a killed worker left may be large.
+        let scratch = tokio::task::spawn_blocking(move || Scratch::make(&parent, "cinelog-work-"))
+            .await
+            .unwrap_or_else(|error| Err(error.into()))
+            .map_err(|error| JobError::infra("make a scratch folder", error))?;
         let source = scratch.path().join("source");
         self.within(&FETCH, self.fetch(&source)).await?;
         let outcome = self
@@ -92,13 +96,14 @@ impl Attempt<'_> {
         progress: watch::Sender<Meter>,
     ) -> Result<JobOutcome, JobError> {
         let (runner, cancel) = (self.runner.clone(), self.cancel.clone());
+        let spent = self.job.spent.clone();
         let rendering = tokio::task::spawn_blocking(move || {
             let input = std::fs::File::open(source)
                 .map_err(|error| JobError::infra("open the original", error))?;
             std::fs::create_dir(&out)
                 .map_err(|error| JobError::infra("make a scratch folder", error))?;
             let mut tell = |said| progress.send_modify(|meter| meter.take(profile, said));
-            runner.run_job(&input, profile, &out, &mut tell, &cancel)
+            runner.run_job(&input, profile, &out, &mut tell, &spent, &cancel)
         });
         rendering
             .await
@@ -115,11 +120,17 @@ impl Attempt<'_> {
             &outcome.outputs,
             &outcome.warnings,
         );
-        let mut made = Vec::with_capacity(outcome.outputs.len() + 1);
-        for output in &outcome.outputs {
-            made.push(self.keep_output(output).await?);
+        let outputs = outcome.outputs.clone();
+        let (manifest, text) = self.manifest(outcome)?;
+        let keys = self.announce(outputs.iter().chain([&manifest])).await?;
+        let mut made = Vec::with_capacity(keys.len());
+        for (output, key) in outputs.iter().zip(&keys) {
+            made.push(self.keep_output(output, key).await?);
         }
-        made.push(self.keep_manifest(outcome).await?);
+        // Last, as it was announced.
+        if let Some(key) = keys.last() {
+            made.push(self.keep_manifest(&manifest, key, text).await?);
+        }
         Ok(Rendered {
             media: Some(media),
             made,
@@ -127,11 +138,34 @@ impl Attempt<'_> {
         })
     }
 
-    async fn keep_output(&self, output: &Output) -> Result<RenditionCompleted, JobError> {
-        let key = self.key(&output.name, &output.sha256)?;
+    /// Writes down where the outputs are about to be put, and tells it: by their hashes, unless something that had such a name
+    /// is being taken away.
+    async fn announce(
+        &self,
+        outputs: impl Iterator<Item = &Output> + Clone,
+    ) -> Result<Vec<Key>, JobError> {
+        let doing =
+            |error: &dyn std::fmt::Display| JobError::infra("say what will be stored", error);
+        for token in [None, Some(self.job.token)] {
+            let keys = outputs.clone().map(|output| self.key(output, token));
+            let keys: Vec<Key> = keys.collect::<Result<_, _>>()?;
+            let all = keys.iter().cloned().collect();
+            let announced = objects::announce(self.pool, self.job, &all).await;
+            if announced.map_err(|error| doing(&error))? {
+                return Ok(keys);
+            }
+        }
+        Err(doing(&"its own keys are being taken away"))
+    }
+
+    async fn keep_output(
+        &self,
+        output: &Output,
+        key: &Key,
+    ) -> Result<RenditionCompleted, JobError> {
         let stored = self
             .store
-            .upload_file(&key, &output.path, output.media_type)
+            .upload_file(key, &output.path, output.media_type)
             .await
             .map_err(|error| JobError::infra("store an output", error))?;
         if stored.bytes != output.bytes
@@ -142,11 +176,11 @@ impl Attempt<'_> {
                 "it changed after it was checked",
             ));
         }
-        Ok(result::completed(self.job, output, &key))
+        Ok(result::completed(self.job, output, key))
     }
 
-    async fn keep_manifest(&self, outcome: JobOutcome) -> Result<RenditionCompleted, JobError> {
-        let doing = |error: &dyn std::fmt::Display| JobError::infra("store the manifest", error);
+    /// The manifest that names the outputs, and its text.
+    fn manifest(&self, outcome: JobOutcome) -> Result<(Output, Vec<u8>), JobError> {
         let name = result::manifest_name(outcome.profile);
         let manifest = Manifest {
             version: 1,
@@ -161,7 +195,8 @@ impl Attempt<'_> {
             warnings: outcome.warnings,
             sandbox: outcome.sandbox,
         };
-        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| doing(&error))?;
+        let text = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| JobError::infra("write the manifest", error))?;
         let described = Output {
             name,
             path: PathBuf::new(),
@@ -173,24 +208,39 @@ impl Attempt<'_> {
             rate: None,
             duration_ms: None,
         };
-        let key = self.key(&described.name, &described.sha256)?;
-        self.store
-            .put(&key, text.into(), described.media_type)
-            .await
-            .map_err(|error| doing(&error))?;
-        Ok(result::completed(self.job, &described, &key))
+        Ok((described, text))
     }
 
-    fn key(&self, name: &str, sha256: &str) -> Result<Key, JobError> {
+    async fn keep_manifest(
+        &self,
+        manifest: &Output,
+        key: &Key,
+        text: Vec<u8>,
+    ) -> Result<RenditionCompleted, JobError> {
+        self.store
+            .put(key, text.into(), manifest.media_type)
+            .await
+            .map_err(|error| JobError::infra("store the manifest", error))?;
+        Ok(RenditionCompleted {
+            cpu_ms: Some(self.job.cpu_total_ms()),
+            ..result::completed(self.job, manifest, key)
+        })
+    }
+
+    fn key(&self, output: &Output, token: Option<Uuid>) -> Result<Key, JobError> {
         let doing = |error: &dyn std::fmt::Display| JobError::infra("name an output", error);
-        let sha256: Checksum = sha256.parse().map_err(|error| doing(&error))?;
-        let ending = name.rsplit_once('.').map_or("bin", |(_, ending)| ending);
+        let sha256: Checksum = output.sha256.parse().map_err(|error| doing(&error))?;
+        let ending = output
+            .name
+            .rsplit_once('.')
+            .map_or("bin", |(_, ending)| ending);
+        let ending = token.map_or(ending.to_owned(), |token| format!("{token}.{ending}"));
         Key::rendition(
             self.job.tenant.0,
             self.job.asset.0,
             &self.job.profile,
             &sha256,
-            ending,
+            &ending,
         )
         .map_err(|error| doing(&error))
     }

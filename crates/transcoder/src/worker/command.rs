@@ -9,15 +9,18 @@ use clap::Args;
 use events::log::Kafka;
 use events::source::Source;
 use events::store::{Keys, Log, Wake};
-use events::subscription::{Options, Runner as Reader};
+use events::subscription::{Options, Runner as Reader, Subscriber};
 use service::db::{self, Role};
 use service::health::{Dependency, Health};
 use service::shutdown::Shutdown;
 use service::telemetry;
+use sqlx::PgPool;
 use storage::Store;
+use uuid::Uuid;
 
 use super::{Config, Worker};
 use crate::error::JobError;
+use crate::objects::ObjectFold;
 use crate::run::Runner;
 use crate::sandbox::Level;
 use crate::subscription::JobFold;
@@ -97,9 +100,8 @@ async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         .context("open the log")?;
     let store = Store::open(&args.storage)?;
     let runner = Runner::this_executable(args.sandbox)?;
-    let wake = Wake::start(pool.clone(), &shutdown);
     let kafka = Kafka::from_config(&args.kafka);
-    let source = Source::open(kafka.as_ref(), &pool, &wake, log.id(), JobFold::NAME)?;
+    follow(kafka.as_ref(), &pool, log.id(), &keys, &shutdown)?;
     if let Some(address) = args.admin_listen {
         let health = Health::new(vec![Dependency::Postgres(pool.clone())], metrics);
         let bound = health
@@ -108,15 +110,6 @@ async fn run(args: WorkerArgs) -> anyhow::Result<()> {
             .context("open the admin listener")?;
         tracing::info!(%bound, "admin listener");
     }
-    let reader = Reader::new(
-        Arc::new(JobFold),
-        pool.clone(),
-        source,
-        keys,
-        Options::default(),
-    );
-    let end = shutdown.clone();
-    shutdown.spawn(async move { reader.run(&end).await });
     let drain = args.worker.drain() + LAST_WORDS;
     tracing::info!("working");
     let worker = Worker::new(pool, log, store, runner, args.worker);
@@ -136,6 +129,26 @@ async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         Some(why) => Err(anyhow::anyhow!("{why}")),
         None => Ok(()),
     }
+}
+
+/// Keeps the queue, and the names of what lies in storage, as far as the log is.
+fn follow(
+    kafka: Option<&Kafka>,
+    pool: &PgPool,
+    log_id: Uuid,
+    keys: &Keys,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let wake = Wake::start(pool.clone(), shutdown);
+    let subscribers: [Arc<dyn Subscriber>; 2] = [Arc::new(JobFold), Arc::new(ObjectFold)];
+    for subscriber in subscribers {
+        let source = Source::open(kafka, pool, &wake, log_id, subscriber.name())?;
+        let (pool, keys) = (pool.clone(), keys.clone());
+        let reader = Reader::new(subscriber, pool, source, keys, Options::default());
+        let end = shutdown.clone();
+        shutdown.spawn(async move { reader.run(&end).await });
+    }
+    Ok(())
 }
 
 /// Asks for the end once nobody holds the other end of standard input any more. A thread of its own: a read of standard

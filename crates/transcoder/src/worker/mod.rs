@@ -33,19 +33,27 @@ use uuid::Uuid;
 
 use crate::error::{JobError, Kind};
 use crate::job::{Class, Job, Jobs, LEASE, NEWS, patiently};
-use crate::metrics::{ATTEMPT_SECONDS, ATTEMPTS, SLOTS_BUSY};
+use crate::metrics::{ATTEMPT_SECONDS, ATTEMPTS, CPU_SECONDS, SLOTS_BUSY};
+use crate::objects::sweep;
 use crate::run::Runner;
 use crate::subscription::JobFold;
 use attempt::Attempt;
 use progress::Meter;
-pub use record::record;
 pub(crate) use record::transcoder;
+pub use record::{Ending, record};
 use slots::Slots;
 
 /// Idle slots look by themselves this often, should a notice be lost.
 const POLL: Duration = Duration::from_secs(1);
 /// The least time between two reports of a job's progress.
 const REPORT: Duration = Duration::from_millis(250);
+
+/// How often storage is rid of what is nobody's.
+const SWEEP_EVERY: Duration = Duration::from_mins(10);
+/// Hours that what has no name is spared, and the least: storing an output takes an hour at most, and being served its address a
+/// while.
+const SPARE_HOURS: u64 = 24;
+const LEAST_SPARE_HOURS: u64 = 3;
 
 /// How a worker works.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -60,9 +68,13 @@ pub struct Config {
     /// End when every upload's jobs have ended.
     #[arg(long)]
     pub exit_when_idle: bool,
-    /// Where jobs work: an existing folder with room for an original and its outputs per slot.
+    /// Where jobs work: an existing folder of this machine's own with room for an original and its outputs per slot.
     #[arg(long, env = "SCRATCH")]
     pub scratch: Option<PathBuf>,
+    /// Hours after which what lies in storage without a name is taken away: outputs of jobs that were killed or replaced,
+    /// uploads that were given up or deleted; by default a day.
+    #[arg(long, env = "SWEEP_AFTER_HOURS", value_parser = clap::value_parser!(u64).range(LEAST_SPARE_HOURS..))]
+    pub sweep_after_hours: Option<u64>,
     /// Seconds that running jobs get to end when the worker is asked to; then they are given back.
     #[arg(long, env = "DRAIN_SECONDS", default_value_t = 20)]
     pub drain_seconds: u64,
@@ -119,6 +131,7 @@ impl Worker {
         let worker = Arc::new(self);
         let news = worker.listen(shutdown);
         shutdown.spawn(worker.clone().attend(shutdown.clone()));
+        shutdown.spawn(worker.clone().sweep(shutdown.clone()));
         let slots: Vec<_> = (0..worker.slots.all())
             .map(|n| shutdown.spawn(worker.clone().slot(n, news.clone(), shutdown.clone())))
             .collect();
@@ -145,6 +158,22 @@ impl Worker {
         }
         if let Err(error) = self.jobs.leave(self.id).await {
             tracing::debug!(%error, "the queue was not told that this worker ends");
+        }
+    }
+
+    /// Takes away what lies in storage and is nobody's, now and then.
+    async fn sweep(self: Arc<Self>, shutdown: Shutdown) {
+        let hours = self.config.sweep_after_hours.unwrap_or(SPARE_HOURS);
+        while shutdown.sleep(SWEEP_EVERY).await {
+            let swept = sweep(self.jobs.pool(), &self.store, Duration::from_hours(hours));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                swept = swept => match swept {
+                    Ok(0) => {}
+                    Ok(objects) => tracing::info!(objects, "took away what was nobody's"),
+                    Err(error) => tracing::warn!(%error, "the objects were not looked through"),
+                }
+            }
         }
     }
 
@@ -199,6 +228,8 @@ impl Worker {
         counter!(ATTEMPTS, "profile" => job.profile.clone(), "how" => how).increment(1);
         histogram!(ATTEMPT_SECONDS, "profile" => job.profile.clone())
             .record(start.elapsed().as_secs_f64());
+        histogram!(CPU_SECONDS, "profile" => job.profile.clone())
+            .record(Duration::from_millis(job.spent.ms()).as_secs_f64());
     }
 
     /// What there is to say before any work: the log may know the job's end already, and a job that was begun too often
@@ -226,6 +257,7 @@ impl Worker {
         let (said, heard) = watch::channel(Meter::start(Instant::now()));
         let attempt = Attempt {
             job,
+            pool: self.jobs.pool(),
             store: &self.store,
             runner: &self.runner,
             scratch: self.config.scratch.as_deref(),

@@ -1,5 +1,6 @@
 //! Telling the log how a job ended.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use events::decide::asset::{
@@ -16,6 +17,7 @@ use super::policy::RECORD;
 use super::{Worker, policy, result};
 use crate::error::{JobError, Kind};
 use crate::job::{self, End, Job, Jobs, patiently};
+use crate::objects;
 
 /// Who the facts of jobs come from.
 pub(crate) fn transcoder() -> UserId {
@@ -65,7 +67,13 @@ impl Worker {
                 .filter(|media| !probed || media.loudness.is_some() || media.thumbhash.is_some());
             finish_job(state, job.asset, job.id, rendered)
         };
-        match record(&self.jobs, &self.log, job, End::Done, None, decide).await {
+        let keys = rendered.made.iter().map(|made| made.storage_key.as_str());
+        let ending = Ending {
+            end: End::Done,
+            error: None,
+            keys: keys.collect(),
+        };
+        match record(&self.jobs, &self.log, job, ending, decide).await {
             Ok(true) => "done",
             Ok(false) => "lost",
             Err(error) => {
@@ -130,9 +138,15 @@ impl Worker {
             profile: job.profile.clone(),
             name: None,
             error: told.clone(),
+            cpu_ms: Some(job.cpu_total_ms()),
         };
         let decide = |state: &AssetState| decide(state, failed.clone());
-        match record(&self.jobs, &self.log, job, End::Failed, Some(&told), decide).await {
+        let ending = Ending {
+            end: End::Failed,
+            error: Some(&told),
+            keys: BTreeSet::new(),
+        };
+        match record(&self.jobs, &self.log, job, ending, decide).await {
             Ok(true) => "failed",
             Ok(false) => "lost",
             Err(error) => {
@@ -143,13 +157,23 @@ impl Worker {
     }
 }
 
+/// How a job ends.
+#[derive(Debug)]
+pub struct Ending<'a> {
+    /// Well or badly.
+    pub end: End,
+    /// Why badly.
+    pub error: Option<&'a MediaError>,
+    /// Where its outputs lie.
+    pub keys: BTreeSet<&'a str>,
+}
+
 /// Ends the job and appends what `decide` wants, together or not at all; false: the job is not ours, or has ended.
 pub async fn record(
     jobs: &Jobs,
     log: &Log,
     job: &Job,
-    end: End,
-    error: Option<&MediaError>,
+    ending: Ending<'_>,
     decide: impl Fn(&AssetState) -> Decision + Send + Sync,
 ) -> Result<bool, ExecuteError> {
     let (stream, command) = (StreamKey::asset(job.asset), command(job));
@@ -161,8 +185,12 @@ pub async fn record(
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
     for tries_left in (0..RECORD.tries).rev() {
         let mut tx = jobs.begin().await?;
-        if !job::end(&mut tx, job, end, error).await? {
+        if !job::end(&mut tx, job, ending.end, ending.error).await? {
             return Ok(false);
+        }
+        if !objects::confirm(&mut tx, &ending.keys).await? {
+            // An output was announced so long ago that it passed for nobody's: it is made again.
+            return Err(ExecuteError::Contended);
         }
         failpoint::hit("worker.before_append");
         let append = log.append_in(tx, &command, std::slice::from_ref(&stream), decide);

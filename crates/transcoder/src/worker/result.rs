@@ -83,6 +83,7 @@ pub(super) fn completed(job: &Job, output: &Output, key: &Key) -> RenditionCompl
         width: output.width,
         height: output.height,
         duration_ms: output.duration_ms,
+        cpu_ms: None,
     }
 }
 
@@ -115,6 +116,7 @@ pub(super) fn missing(
                 profile: job.profile.clone(),
                 name: Some((*name).to_owned()),
                 error: media_error(&JobError::input(why.unwrap_or("it could not be made"))),
+                cpu_ms: None,
             }
         })
         .collect()
@@ -127,6 +129,7 @@ mod tests {
 
     use super::*;
     use crate::plan::AudioPlan;
+    use crate::run::CpuTime;
 
     fn job() -> Job {
         Job {
@@ -138,7 +141,9 @@ mod tests {
             source_bytes: 0,
             source_sha256: String::new(),
             attempts: 1,
+            cpu_ms: 0,
             token: Uuid::nil(),
+            spent: CpuTime::default(),
         }
     }
 

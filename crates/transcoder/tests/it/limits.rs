@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use transcoder::error::{JobError, Kind};
 use transcoder::limits::Limits;
 use transcoder::profile::Profile;
-use transcoder::run::{JobOutcome, Runner};
+use transcoder::run::{CpuTime, JobOutcome, Runner};
 use transcoder::sandbox::Level;
 
 use crate::transcoder;
@@ -37,7 +37,14 @@ fn job_over(
     };
     let scratch = tempfile::tempdir().unwrap();
     let input = File::open(clip).unwrap();
-    runner.run_job(&input, profile, scratch.path(), &mut |_| (), cancel)
+    runner.run_job(
+        &input,
+        profile,
+        scratch.path(),
+        &mut |_| (),
+        &CpuTime::default(),
+        cancel,
+    )
 }
 
 #[track_caller]

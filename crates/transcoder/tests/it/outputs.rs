@@ -354,6 +354,28 @@ fn a_still_becomes_a_poster() {
 }
 
 #[test]
+fn what_shines_through_lies_on_white() {
+    for (opacity, expected) in [
+        ("0.0", [255, 255, 255]),
+        ("0.5", [255, 128, 128]),
+        ("1.0", [254, 0, 0]),
+    ] {
+        let red = format!("color=red@{opacity}:s=320x240,format=rgba");
+        let still = picture("png", &red, &["-frames:v", "1"]);
+        let run = Run::of(&still).done();
+        let pixel = decode(
+            &run.out.join("poster.jpg"),
+            &["-vf", "scale=1:1,format=rgb24", "-f", "rawvideo"],
+        );
+        let near = pixel
+            .iter()
+            .zip(expected)
+            .all(|(found, expected)| found.abs_diff(expected) <= 3);
+        assert!(near && pixel.len() == 3, "{opacity}: {pixel:?}");
+    }
+}
+
+#[test]
 fn an_attached_picture_is_not_the_video() {
     let cover = picture("jpg", "testsrc2=s=300x300:d=1", &["-frames:v", "1"]);
     let maps = [

@@ -44,12 +44,19 @@ fn distance(file: &Path) -> f64 {
 
 #[track_caller]
 fn check(clip: &Path, expected: f64) -> Run {
-    let run = Run::of(clip).done();
-    let found = distance(&run.proxy());
-    assert!(
-        (found - expected).abs() <= 0.005,
-        "{found} instead of {expected}"
-    );
+    check_in(clip, expected, &["proxy.mp4", "edit.mov"])
+}
+
+#[track_caller]
+fn check_in(clip: &Path, expected: f64, outputs: &[&str]) -> Run {
+    let run = Run::with(clip, &["--profile", "fast@1,proxy720@1,edit@1"]).done();
+    for output in outputs {
+        let found = distance(&run.out.join(output));
+        assert!(
+            (found - expected).abs() <= 0.005,
+            "{found} instead of {expected} in {output}"
+        );
+    }
     run
 }
 
@@ -90,12 +97,22 @@ fn before_a_late_picture_its_first_frame_is_held() {
 }
 
 #[test]
+fn an_edit_list_cuts_both_alike() {
+    let long = ["-g", "250", "-bf", "2"];
+    let whole = flash_and_beep("mp4", "0", "0", &[&USUAL[..], &long].concat());
+    // The only keyframe is before the cut, so a list says from where on it is shown.
+    let inputs = ["-ss", "0.52", "-i", whole.to_str().unwrap(), "-c", "copy"];
+    check(&clip::make("mp4", &inputs), 0.0);
+}
+
+#[test]
 fn a_rate_that_varies_becomes_constant() {
     // Every fifth picture is missing.
     let flash = format!("{FLASH},select='mod(n,5)'");
     let inputs = [
         "-f", "lavfi", "-i", &flash, "-f", "lavfi", "-i", BEEP, "-vsync", "vfr",
     ];
-    let run = check(&clip::make("mkv", &[&inputs[..], &EXACT].concat()), 0.0);
+    let clip = clip::make("mkv", &[&inputs[..], &EXACT].concat());
+    let run = check_in(&clip, 0.0, &["proxy.mp4"]);
     assert_eq!(run.stream("video")["avg_frame_rate"], "25/1");
 }

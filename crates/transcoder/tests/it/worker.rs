@@ -2,6 +2,7 @@
 
 mod crash;
 mod deaths;
+mod objects;
 mod queue;
 mod reprocess;
 mod turns;
@@ -25,6 +26,14 @@ async fn an_upload_becomes_outputs_in_the_bucket_and_one_ready_asset() {
     let asset = world.upload(read(&clip::video(320, 180, "25", 2))).await;
     let facts = world.settled(asset).await;
     assert_whole(&facts);
+    for job in ["fast@1", "proxy720@1"] {
+        let told = facts.iter().filter_map(|fact| match fact {
+            Fact::RenditionCompleted(made) if made.profile == job => made.cpu_ms,
+            _ => None,
+        });
+        let told: Vec<u64> = told.collect();
+        assert!(told.len() == 1 && told[0] > 0, "{job}: {told:?}");
+    }
     for fact in &facts {
         match fact {
             Fact::RenditionCompleted(made) => {

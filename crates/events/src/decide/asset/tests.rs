@@ -57,6 +57,7 @@ fn made(profile: &str, name: &str) -> RenditionCompleted {
         width: None,
         height: None,
         duration_ms: None,
+        cpu_ms: None,
     }
 }
 
@@ -72,6 +73,7 @@ fn failure(profile: &str) -> RenditionFailed {
         profile: profile.to_owned(),
         name: None,
         error,
+        cpu_ms: None,
     }
 }
 

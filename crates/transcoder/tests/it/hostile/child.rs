@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use transcoder::error::{JobError, Kind};
 use transcoder::limits::Limits;
 use transcoder::profile::Profile;
-use transcoder::run::Runner;
+use transcoder::run::{CpuTime, Runner};
 use transcoder::sandbox::Level;
 
 /// Does what is asked of it, in all honesty.
@@ -38,7 +38,14 @@ fn run(script: &str, limits: Limits) -> (JobError, tempfile::TempDir) {
     };
     let input = File::open(clip::tone(1)).unwrap();
     let cancel = CancellationToken::new();
-    let ended = runner.run_job(&input, Profile::Fast1, scratch.path(), &mut |_| (), &cancel);
+    let ended = runner.run_job(
+        &input,
+        Profile::Fast1,
+        scratch.path(),
+        &mut |_| (),
+        &CpuTime::default(),
+        &cancel,
+    );
     (ended.unwrap_err(), scratch)
 }
 

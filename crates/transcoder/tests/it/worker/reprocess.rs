@@ -31,6 +31,7 @@ async fn rendered(world: &World) -> AssetId {
         width: None,
         height: None,
         duration_ms: None,
+        cpu_ms: None,
     };
     let rendered = Rendered {
         made: vec![made],

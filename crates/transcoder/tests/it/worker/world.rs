@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use events::decide::asset::{complete_upload, request_upload};
 use events::envelope::Recorded;
 use events::fact::Fact;
@@ -13,7 +12,8 @@ use events::id::{AssetId, CommandId, Position, StreamKey, TenantId, UserId};
 use events::seal::Key as MasterKey;
 use events::source::Source;
 use events::store::{Command, Emit, Keys, Log, Streams, Wake};
-use events::subscription::{Options, Runner as Reader, lag};
+use events::subscription::{Options, Runner as Reader, Subscriber, lag};
+use service::clock::Clock;
 use service::db::Role;
 use service::secret::Secret;
 use service::shutdown::Shutdown;
@@ -24,6 +24,7 @@ use testing::process::Child;
 use testing::s3::S3Server;
 use testing::wait;
 use transcoder::limits::Limits;
+use transcoder::objects::ObjectFold;
 use transcoder::run::Runner;
 use transcoder::sandbox::Level;
 use transcoder::subscription::JobFold;
@@ -144,7 +145,7 @@ impl World {
             bytes: size,
             sha256: sha256.clone(),
             storage_key: key.as_str().to_owned(),
-            expires_at: DateTime::<Utc>::MAX_UTC,
+            expires_at: Clock::System.now(),
         };
         let completed = UploadCompleted {
             asset,
@@ -167,20 +168,18 @@ impl World {
         asset
     }
 
-    /// Runs the fold in this process.
+    /// Runs the folds in this process.
     pub(super) fn fold(&self) -> Shutdown {
         let end = self.shutdown.child();
         let wake = Wake::start(self.pool.clone(), &end);
-        let source = Source::postgres(&self.pool, wake);
-        let reader = Reader::new(
-            Arc::new(JobFold),
-            self.pool.clone(),
-            source,
-            self.keys.clone(),
-            Options::default(),
-        );
-        let stop = end.clone();
-        end.spawn(async move { reader.run(&stop).await });
+        let subscribers: [Arc<dyn Subscriber>; 2] = [Arc::new(JobFold), Arc::new(ObjectFold)];
+        for subscriber in subscribers {
+            let source = Source::postgres(&self.pool, wake.clone());
+            let (pool, keys) = (self.pool.clone(), self.keys.clone());
+            let reader = Reader::new(subscriber, pool, source, keys, Options::default());
+            let stop = end.clone();
+            end.spawn(async move { reader.run(&stop).await });
+        }
         end
     }
 
@@ -279,8 +278,10 @@ impl World {
         wait::until_true(LIMIT, "the fold has caught up", async || {
             let mut connection = self.pool.acquire().await.unwrap();
             let lags = lag(&mut connection).await.unwrap();
-            lags.iter()
-                .any(|lag| lag.subscription == JobFold::NAME && lag.lanes_behind == 0)
+            [JobFold::NAME, ObjectFold::NAME].iter().all(|name| {
+                lags.iter()
+                    .any(|lag| lag.subscription == *name && lag.lanes_behind == 0)
+            })
         })
         .await;
     }
