@@ -190,12 +190,17 @@ fn read_topic(brokers: &str, topic: &str) -> anyhow::Result<Vec<Record>> {
         .set("enable.partition.eof", "true")
         .set("isolation.level", "read_committed")
         .create()?;
-    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
-    let partitions = metadata
-        .topics()
-        .first()
-        .map_or(0, |topic| topic.partitions().len());
-    anyhow::ensure!(partitions > 0, "topic {topic} does not exist");
+    let deadline = Instant::now() + READ_LIMIT;
+    // Whoever makes the topic may have begun just now.
+    let partitions = loop {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
+        let topic = metadata.topics().first();
+        match topic.map_or(0, |topic| topic.partitions().len()) {
+            0 => anyhow::ensure!(Instant::now() < deadline, "there is no such topic"),
+            partitions => break partitions,
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
     let mut wanted = TopicPartitionList::new();
     // A partition that grows tells its end again and again, and it must count once.
     let mut open: BTreeSet<i32> = (0..i32::try_from(partitions)?).collect();
@@ -204,7 +209,6 @@ fn read_topic(brokers: &str, topic: &str) -> anyhow::Result<Vec<Record>> {
     }
     consumer.assign(&wanted)?;
 
-    let deadline = Instant::now() + READ_LIMIT;
     let mut records = Vec::new();
     while !open.is_empty() {
         anyhow::ensure!(
