@@ -94,7 +94,8 @@ fn fast(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
         let listening =
             (sound && moves).then(|| threads.spawn(|| waveform::make(desk, &mut heard)));
         let poster = picture.then(|| poster::make(desk, &mut shown));
-        let tiles = (picture && moves).then(|| sprite::collect(desk, plan));
+        let moving = plan.video.as_ref().filter(|_| moves);
+        let tiles = moving.map(|video| sprite::collect(desk, video, plan.origin_ns));
         let waveform = listening.map(|listening| {
             listening
                 .join()

@@ -6,7 +6,7 @@ use crate::error::JobError;
 use crate::format::sprite::{Density, Storyboard, Strip, interval_ns, place, tile_size};
 use crate::limits::Limits;
 use crate::media::{Decoded, Packet, Pipeline, Source, Still, VideoDecoder, jpeg, sheet};
-use crate::plan::{Plan, Target, VideoPlan, shrunk};
+use crate::plan::{Target, VideoPlan, shrunk};
 use crate::profile::SPRITE_QUALITY;
 use crate::wire::{Made, Warning};
 
@@ -172,12 +172,12 @@ fn keep(board: &Storyboard, tiles: &[(i64, Still)], made: &mut Made) -> Result<(
     Ok(())
 }
 
-/// Tiles of keyframes, and how many of these did not decode; none without a picture.
-pub(super) fn collect(desk: &Desk<'_>, plan: &Plan) -> Result<Option<(Tiles, u64)>, JobError> {
-    let origin_ns = plan.origin_ns;
-    let Some(plan) = plan.video.as_ref() else {
-        return Ok(None);
-    };
+/// Tiles of keyframes, and how many of these did not decode.
+pub(super) fn collect(
+    desk: &Desk<'_>,
+    plan: &VideoPlan,
+    origin_ns: i64,
+) -> Result<(Tiles, u64), JobError> {
     let limits = &desk.request.limits;
     let mut source = desk.open()?;
     // All of its packets, as the proxy reads them: demuxers that leave some out differ in what they call a keyframe.
@@ -200,14 +200,11 @@ pub(super) fn collect(desk: &Desk<'_>, plan: &Plan) -> Result<Option<(Tiles, u64
         let (read, bytes) = source.read();
         meter.at(read, bytes);
     }
-    Ok(Some((tiles, decoder.errors)))
+    Ok((tiles, decoder.errors))
 }
 
 /// Makes sprites of keyframes, where these suffice.
-pub(super) fn make(collected: Option<(Tiles, u64)>, made: &mut Made) -> Result<(), JobError> {
-    let Some((tiles, errors)) = collected else {
-        return Ok(());
-    };
+pub(super) fn make((tiles, errors): (Tiles, u64), made: &mut Made) -> Result<(), JobError> {
     made.measured.video_ms = Some(tiles.end_ns.max(0).unsigned_abs() / 1_000_000);
     made.measured.decode_errors += errors;
     tiles.finish(made)
