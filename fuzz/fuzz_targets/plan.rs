@@ -3,9 +3,9 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use fuzz::plan::{Survey, Target, edit_plan, plan};
+use fuzz::plan::{Survey, Target, plan};
 use fuzz::probe::{Colour, Facts, Picture, Sound, Track, choose};
-use fuzz::profile::{LONG_SIDE, SHORT_SIDE};
+use fuzz::profile::{LONG_SIDE, Profile, SHORT_SIDE};
 use fuzz::timeline::{Cadence, RATES, Rate, Row};
 use libfuzzer_sys::fuzz_target;
 
@@ -114,12 +114,13 @@ fuzz_target!(|claims: Claims| {
         sound_ns: claims.sound_ns,
         ..Survey::default()
     };
-    if let Ok(edit) = edit_plan(&facts, &survey) {
+    let edited = plan(Profile::Edit1, &facts, &survey).ok();
+    if let Some(edit) = edited.and_then(|plan| plan.edit) {
         assert!(edit.width % 2 == 0 && edit.height % 2 == 0, "{edit:?}");
         assert!(edit.width.max(edit.height) >= 256, "{edit:?}");
         assert!(edit.filters().contains("scale="));
     }
-    let Ok(plan) = plan(&facts, survey) else {
+    let Ok(plan) = plan(Profile::Proxy720V1, &facts, &survey) else {
         return;
     };
     let mut rate = RATES[0];
@@ -136,11 +137,13 @@ fuzz_target!(|claims: Claims| {
     }
     if let Some(audio) = &plan.audio {
         assert!((1..=2).contains(&audio.channels), "{plan:?}");
-        assert!(
-            [true, false]
-                .iter()
-                .all(|known| !audio.filters(*known).is_empty())
-        );
+        for channels in [1, 2, 6] {
+            assert!(
+                [true, false]
+                    .iter()
+                    .all(|known| !audio.filters(channels, *known).is_empty())
+            );
+        }
     }
     keep_time(&claims.times_ns, plan.origin_ns, rate);
 });

@@ -53,7 +53,7 @@ fn serve(input_fd: RawFd) -> Result<(), JobError> {
         say: &say,
     };
     let answer = match &request.task {
-        Task::Probe => Message::Facts(stage::probe(&desk)?),
+        Task::Probe => Message::Probed(Box::new(stage::probe(&desk)?)),
         Task::Make(profile) => Message::Made(Box::new(stage::make(&desk, *profile)?)),
         Task::Waveform(drawing) => Message::Made(Box::new(stage::only_waveform(&desk, *drawing)?)),
         Task::Check(expected) => stage::check(&desk, expected).map(|()| Message::Sound)?,

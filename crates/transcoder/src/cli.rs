@@ -52,7 +52,7 @@ pub enum Command {
     Run(RunArgs),
     /// Make a waveform, or convert one between .dat and .json.
     Waveform(WaveformArgs),
-    /// Say what a file claims to be, or which formats are read.
+    /// Say what a file claims to be and what its first seconds are, or which formats are read.
     Probe(ProbeArgs),
     /// Take jobs from the queue that uploads fill, for ever.
     Worker(Box<WorkerArgs>),
@@ -184,8 +184,8 @@ fn probe(args: &ProbeArgs, cancel: &CancellationToken) -> Result<(), JobError> {
             decoders.join(" ")
         ));
     };
-    let facts = runner.probe(&open(file)?, cancel)?;
-    say(&format!("{:#}\n", json!(facts)))
+    let probe = runner.probe(&open(file)?, cancel)?;
+    say(&format!("{:#}\n", json!(probe)))
 }
 
 fn open(path: &Path) -> Result<File, JobError> {

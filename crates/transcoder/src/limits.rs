@@ -15,6 +15,8 @@ pub struct Limits {
     pub max_streams: u32,
     /// How often pictures may change their size or format, and sound its rate or channels.
     pub max_changes: u32,
+    /// Bytes of the input.
+    pub max_input_bytes: u64,
     /// Bytes of all outputs together, and so of one (`RLIMIT_FSIZE` of the child).
     pub max_output_bytes: u64,
     /// Address space of the child (`RLIMIT_AS`): 2 GiB and 160 MiB per thread.
@@ -66,6 +68,7 @@ impl Default for Limits {
             max_seconds: 12 * 3600,
             max_streams: 64,
             max_changes: 1000,
+            max_input_bytes: 256 * GIB,
             max_output_bytes: 24 * GIB,
             memory_bytes: 2 * GIB + 160 * MIB * 16,
             max_resident_bytes: 3 * GIB,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::format::loudness::Loudness;
+use crate::plan::Survey;
 
 /// What the container claims, read by the sandboxed child.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,22 @@ pub struct Facts {
     pub video: Option<usize>,
     /// The audio track we use: an index into `tracks`.
     pub audio: Option<usize>,
+}
+
+impl Facts {
+    /// Whether there is a film's picture (`video`) or its sound (`audio`), decodable or not.
+    pub fn has(&self, kind: &str) -> bool {
+        (self.tracks.iter()).any(|track| track.kind == kind && !track.is("attached_pic"))
+    }
+}
+
+/// An input as `probe` tells it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What the container claims.
+    pub claimed: Facts,
+    /// What its first seconds are.
+    pub measured: Survey,
 }
 
 /// One track of the container.
@@ -52,6 +69,12 @@ impl Track {
     /// Whether the file marks the track so.
     pub fn is(&self, disposition: &str) -> bool {
         self.disposition.iter().any(|name| name == disposition)
+    }
+
+    /// Whether it is a film's picture or its sound, and no decoder of ours takes it.
+    pub fn is_lost(&self) -> bool {
+        let shown = ["video", "audio"].contains(&self.kind.as_str());
+        shown && !self.decodable && !self.is("attached_pic")
     }
 }
 
@@ -137,6 +160,23 @@ impl Measured {
     pub fn duration_ms(&self) -> u64 {
         self.video_ms.unwrap_or(0).max(self.audio_ms.unwrap_or(0))
     }
+}
+
+/// The upper 2×2 part of the display matrix of a picture that lies so by EXIF's tag `Orientation` (EXIF 2.32, 4.6.4 A); none for
+/// what is no value of it.
+pub fn upright(orientation: u8) -> Option<[i32; 4]> {
+    const ONE: i32 = 1 << 16;
+    Some(match orientation {
+        1 => [ONE, 0, 0, ONE],
+        2 => [-ONE, 0, 0, ONE],
+        3 => [-ONE, 0, 0, -ONE],
+        4 => [ONE, 0, 0, -ONE],
+        5 => [0, ONE, ONE, 0],
+        6 => [0, ONE, -ONE, 0],
+        7 => [0, -ONE, -ONE, 0],
+        8 => [0, -ONE, ONE, 0],
+        _ => return None,
+    })
 }
 
 /// Picks the tracks we use: of those that decode, the default one first, then the largest, then the first.

@@ -127,7 +127,12 @@ fn manifest(
         manifest.claimed = outcome.claimed;
         manifest.plans.push((outcome.profile, outcome.plan));
         manifest.outputs.extend(outcome.outputs);
-        manifest.warnings.extend(outcome.warnings);
+        for warning in outcome.warnings {
+            // Of its tracks each profile may say the same.
+            if !manifest.warnings.contains(&warning) {
+                manifest.warnings.push(warning);
+            }
+        }
     }
     let names: BTreeSet<&str> = manifest
         .outputs

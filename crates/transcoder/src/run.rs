@@ -17,7 +17,7 @@ use crate::error::{JobError, Kind};
 use crate::format::waveform::Waveform;
 use crate::limits::Limits;
 use crate::plan::Plan;
-use crate::probe::{Facts, Measured};
+use crate::probe::{Facts, Measured, Probe};
 use crate::profile::Profile;
 use crate::sandbox::{Layer, Level, process};
 use crate::size;
@@ -190,8 +190,8 @@ impl Runner {
         job.read_waveform()
     }
 
-    /// Says what the container claims.
-    pub fn probe(&self, input: &File, cancel: &CancellationToken) -> Result<Facts, JobError> {
+    /// Says what the input claims to be, and what its first seconds are.
+    pub fn probe(&self, input: &File, cancel: &CancellationToken) -> Result<Probe, JobError> {
         let container = recognise(input, &self.limits)?;
         let job = Job {
             runner: self,
@@ -210,7 +210,7 @@ impl Runner {
             )?
             .0
         {
-            Message::Facts(facts) => Ok(facts),
+            Message::Probed(probe) => Ok(*probe),
             _ => Err(job.lied("no facts")),
         }
     }
@@ -246,6 +246,13 @@ fn recognise(input: &File, limits: &Limits) -> Result<&'static Container, JobErr
     }
     if metadata.len() == 0 {
         return Err(JobError::input("the file is empty"));
+    }
+    if metadata.len() > limits.max_input_bytes {
+        return Err(JobError::limit(format!(
+            "{} bytes, {} are allowed",
+            metadata.len(),
+            limits.max_input_bytes
+        )));
     }
     let mut head = vec![0; HEAD_BYTES];
     let (mut at, mut tags) = (0, 0);

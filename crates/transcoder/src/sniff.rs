@@ -44,7 +44,8 @@ const fn still(name: &'static str, demuxer: &'static str, matches: fn(&[u8]) -> 
 }
 
 /// Every container we read, strongest magic first.
-pub const CONTAINERS: [Container; 23] = [
+pub const CONTAINERS: [Container; 24] = [
+    still("AVIF", "mov", |b| at(b, 4, b"ftypavif")),
     moving("MP4, MOV, M4A, 3GP", "mov", is_mov),
     moving("Matroska, WebM", "matroska", |b| {
         b.starts_with(&[0x1a, 0x45, 0xdf, 0xa3])
@@ -160,6 +161,7 @@ mod tests {
     #[test]
     fn the_first_bytes_name_the_demuxer() {
         check(b"\0\0\0\x20ftypisom", Some("mov"));
+        check(b"\0\0\0\x20ftypavif", Some("mov"));
         check(b"RIFF\x10\0\0\0WAVEfmt ", Some("wav"));
         check(b"RIFF\x10\0\0\0WEBPVP8 ", Some("webp_pipe"));
         check(&[0xff, 0xfb, 0x90, 0x64], Some("mp3"));

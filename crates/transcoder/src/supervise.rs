@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdin, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{JobError, Kind};
@@ -23,6 +24,10 @@ const MAX_LINE: u64 = 1 << 20;
 const LOOK: Duration = Duration::from_millis(50);
 /// Most threads of a child: the coders take a few each.
 const MAX_THREADS: u64 = 64;
+/// How long a child may look at its input before it has a plan.
+const UNPLANNED: Duration = Duration::from_mins(2);
+/// Longest text in what a child says, in characters.
+const MAX_TEXT: usize = 300;
 /// How long a child may live on after its last word.
 const LAST_BREATH: Duration = Duration::from_secs(10);
 
@@ -63,7 +68,7 @@ impl Errand<'_> {
         let status = end(&mut child, heard.is_ok())?;
         let heard = heard?;
         match (heard.answer, status) {
-            (Some(Message::Failed(error)), _) => Err(believable(&error)),
+            (Some(Message::Failed(error)), _) => Err(believable(error)),
             (_, None) => Err(JobError::limit("the child did not end")),
             (Some(answer), Some(status)) if status.success() => {
                 Ok((answer, heard.layers.unwrap_or_default()))
@@ -82,7 +87,12 @@ impl Errand<'_> {
         let lines = listen(child);
         let complaint = listen_to_complaints(child);
         let start = Instant::now();
-        let mut patience = self.deadline;
+        let plans = self.request.task.writes();
+        let mut patience = if plans {
+            self.deadline.min(UNPLANNED)
+        } else {
+            self.deadline
+        };
         let mut heard = Heard {
             answer: None,
             layers: None,
@@ -92,9 +102,9 @@ impl Errand<'_> {
             self.still_wanted(start, patience, vitals)?;
             match lines.recv_timeout(LOOK) {
                 Ok(Message::Ready { layers }) => self.confined(&mut heard, layers)?,
-                // A plan may ask for less time than its profile allows.
+                // A plan may ask for less time than its profile allows, not for more.
                 Ok(Message::Planned { patience_s }) => {
-                    patience = patience.min(Duration::from_secs(patience_s));
+                    patience = self.deadline.min(Duration::from_secs(patience_s));
                 }
                 Ok(Message::Progress { stage, fraction }) => on_progress(Progress {
                     stage,
@@ -229,14 +239,13 @@ fn written(folder: &Path) -> u64 {
     sizes.sum()
 }
 
-/// What a child says of itself, which may be in a stranger's hands: a few words, and nothing that only we can know.
-fn believable(error: &JobError) -> JobError {
-    const MOST: usize = 300;
-    let shown = error.message.chars().filter(|c| !c.is_control());
-    let message: String = shown.take(MOST).collect();
+/// What a child says of its end, which may be in a stranger's hands: nothing that only we can know.
+fn believable(error: JobError) -> JobError {
     match error.kind {
-        Kind::Cancelled => JobError::new(Kind::Died, format!("the child gave up: {message}")),
-        kind => JobError::new(kind, message),
+        Kind::Cancelled => {
+            JobError::new(Kind::Died, format!("the child gave up: {}", error.message))
+        }
+        _ => error,
     }
 }
 
@@ -278,7 +287,7 @@ fn listen(child: &mut Child) -> Receiver<Message> {
             let mut line = Vec::new();
             while matches!((&mut out).take(MAX_LINE).read_until(b'\n', &mut line), Ok(count) if count > 0)
             {
-                let Ok(message) = serde_json::from_slice(&line) else {
+                let Some(message) = understood(&line) else {
                     return;
                 };
                 if said.send(message).is_err() {
@@ -289,6 +298,25 @@ fn listen(child: &mut Child) -> Receiver<Message> {
         });
     }
     heard
+}
+
+/// A message, its texts shortened: names in a file may be of any length and hold anything.
+fn understood(line: &[u8]) -> Option<Message> {
+    let mut said = serde_json::from_slice(line).ok()?;
+    shorten(&mut said);
+    serde_json::from_value(said).ok()
+}
+
+fn shorten(said: &mut Value) {
+    match said {
+        Value::String(text) => {
+            let shown = text.chars().filter(|c| !c.is_control());
+            *text = shown.take(MAX_TEXT).collect();
+        }
+        Value::Array(parts) => parts.iter_mut().for_each(shorten),
+        Value::Object(parts) => parts.values_mut().for_each(shorten),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// The first kilobytes of stderr: libav is silent, so this is a panic or the allocator.
@@ -337,6 +365,7 @@ fn death(status: ExitStatus, complaint: &str) -> JobError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::{Facts, Probe};
 
     #[test]
     fn a_death_is_told_by_its_signal() {
@@ -355,6 +384,26 @@ mod tests {
         assert_eq!(kind(libc::SIGXFSZ), Kind::Limit);
         assert_eq!(kind(libc::SIGKILL), Kind::Resource);
         assert_eq!(kind(libc::SIGTERM), Kind::Infra);
+    }
+
+    #[test]
+    fn texts_of_a_child_are_short_and_plain() {
+        let facts = Facts {
+            container: format!("m\u{1b}[2Jkv{}", "x".repeat(1000)),
+            ..Facts::default()
+        };
+        let probe = Probe {
+            claimed: facts,
+            ..Probe::default()
+        };
+        let line = serde_json::to_vec(&Message::Probed(Box::new(probe))).unwrap();
+        let Some(Message::Probed(probe)) = understood(&line) else {
+            panic!("not understood");
+        };
+        let facts = probe.claimed;
+        assert!(facts.container.starts_with("m[2Jkvx"));
+        assert_eq!(facts.container.chars().count(), MAX_TEXT);
+        assert!(understood(b"{\"probed\": 1}").is_none());
     }
 
     #[test]

@@ -195,7 +195,12 @@ pub struct Row {
     /// Samples placed so far.
     pub len: u64,
     started: bool,
+    /// How late blocks have been, in fractions of a sample ([`FINE`]), smoothed over a second.
+    lag: i128,
 }
+
+/// Fractions of a sample.
+const FINE: i128 = 1024;
 
 /// What to do with a block of samples.
 #[derive(Debug, PartialEq, Eq)]
@@ -213,32 +218,34 @@ impl Row {
             rate,
             len: 0,
             started: false,
+            lag: 0,
         }
     }
 
     /// A block of `samples` begins at `ns` on the timeline, or right after the last one.
     ///
-    /// The first block is placed to the sample. Later ones may be 15 ms off (less than a frame of any codec) before
-    /// silence or a cut puts them right: timestamps of many containers are rounded.
+    /// The first block is placed to the sample, and one that is more than 15 ms off (less than a frame of any codec) is put
+    /// right by silence or a cut. Timestamps of many containers are rounded, and of live ones they jitter: less is put right
+    /// only once it is 4 ms on the average of a second, as where the clocks of sound and picture run apart.
     pub fn place(&mut self, ns: Option<i64>, samples: u64) -> Placement {
+        let rate = i128::from(self.rate);
         let next = i128::from(self.len);
-        let at = ns.map_or(next, |ns| {
-            round_div(i128::from(ns) * i128::from(self.rate), NS)
-        });
-        let tolerance = if self.started {
-            i128::from(self.rate) * 15 / 1000
+        let at = ns.map_or(next, |ns| round_div(i128::from(ns) * rate, NS));
+        let late = at - next;
+        let wrong = if !self.started || late.abs() > rate * 15 / 1000 {
+            self.lag = late.saturating_mul(FINE);
+            late
         } else {
-            0
+            let weight = i128::from(samples).min(rate);
+            self.lag += (late * FINE - self.lag) * weight / rate.max(1);
+            let lag = round_div(self.lag, FINE);
+            if lag.abs() > rate * 4 / 1000 { lag } else { 0 }
         };
-        let late = if (at - next).abs() > tolerance {
-            at - next
-        } else {
-            0
-        };
-        let silence = u64::try_from(late.max(0)).unwrap_or(u64::MAX);
-        let skip = u64::try_from((-late).max(0))
+        let silence = u64::try_from(wrong.max(0)).unwrap_or(u64::MAX);
+        let skip = u64::try_from((-wrong).max(0))
             .unwrap_or(u64::MAX)
             .min(samples);
+        self.lag += (i128::from(skip) - i128::from(silence)) * FINE;
         self.started = self.started || skip < samples;
         self.len = self
             .len
@@ -391,6 +398,40 @@ mod tests {
             }
         );
         assert_eq!(row.len, 310);
+    }
+
+    /// Places blocks as a coder cuts them, with the n-th at `ns(n)`, and tells how far off a block ever is, in ms.
+    fn farthest(ns: impl Fn(i64) -> i64) -> (i64, u64) {
+        let (mut row, mut most, mut put_right) = (Row::new(48_000), 0, 0);
+        for block in 0..3000 {
+            let at = ns(block);
+            let placement = row.place(Some(at), 1024);
+            put_right += placement.silence + placement.skip;
+            let start = row.len.cast_signed() - 1024 + placement.skip.cast_signed();
+            let kept = start * 1_000_000_000 / 48_000 - placement.skip.cast_signed() * 20_833;
+            most = most.max((kept - at).abs() / 1_000_000);
+        }
+        (most, put_right)
+    }
+
+    const BLOCK_NS: i64 = 21_333_333;
+
+    #[test]
+    fn sound_whose_clock_runs_apart_is_kept_beside_the_picture() {
+        for ppm in [-1000, -100, 100, 1000] {
+            let (most, put_right) =
+                farthest(|block| block * (BLOCK_NS + BLOCK_NS * ppm / 1_000_000));
+            assert!(most <= 4, "{ppm} ppm: {most} ms");
+            assert!(put_right > 0, "{ppm} ppm");
+        }
+    }
+
+    #[test]
+    fn clocks_that_jitter_or_round_put_nothing_right() {
+        let jitter = |block: i64| block * BLOCK_NS + (block % 3 - 1) * 10_000_000;
+        assert_eq!(farthest(|block| jitter(block).max(0)).1, 0);
+        let rounded = |block: i64| block * BLOCK_NS / 1_000_000 * 1_000_000;
+        assert_eq!(farthest(rounded).1, 0);
     }
 
     proptest! {

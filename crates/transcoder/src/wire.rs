@@ -7,7 +7,7 @@ use crate::error::JobError;
 use crate::format::scale::Scale;
 use crate::limits::Limits;
 use crate::plan::Plan;
-use crate::probe::{Facts, Measured};
+use crate::probe::{Facts, Measured, Probe};
 use crate::profile::Profile;
 use crate::sandbox::{Layer, Level};
 use crate::timeline::Rate;
@@ -30,7 +30,7 @@ pub struct Request {
 /// The work of one child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Task {
-    /// Say what the container claims.
+    /// Say what the input claims to be, and what its first seconds are.
     Probe,
     /// Make a profile's outputs in the working directory.
     Make(Profile),
@@ -101,8 +101,8 @@ pub enum Message {
         /// Never falls within a stage.
         fraction: f64,
     },
-    /// What the container claims.
-    Facts(Facts),
+    /// What the input claims to be, and is.
+    Probed(Box<Probe>),
     /// Decoders of this build.
     Formats(Vec<String>),
     /// The file is as expected.

@@ -25,6 +25,12 @@ impl Decoded<frame::Video> {
     pub(crate) fn timecode(&self, fast: bool) -> Option<String> {
         ffi::timecode(&self.frame, fast)
     }
+
+    /// How the picture lies by its own word: a value of EXIF's tag `Orientation`.
+    pub(crate) fn orientation(&self) -> Option<u8> {
+        let told = self.frame.metadata();
+        told.get("Orientation")?.trim().parse().ok()
+    }
 }
 
 /// A decoder of pictures.

@@ -29,6 +29,11 @@ pub(super) fn open(
     options.set("format_whitelist", demuxer);
     options.set("codec_whitelist", decoders);
     options.set("protocol_whitelist", "none");
+    // One more than may be, so that too many are seen to be too many.
+    options.set(
+        "max_streams",
+        &limits.max_streams.saturating_add(1).to_string(),
+    );
     // SAFETY: every pointer handed to libav lives until the call returns; on failure avformat_open_input frees the
     // context but not the custom I/O, which `io` owns; on success both move into `Input`.
     unsafe {

@@ -25,8 +25,8 @@ pub(crate) struct Pipeline {
 
 enum Spec {
     Video(String),
-    /// With a filter chain for known layouts and one for unknown ones.
-    Audio(Box<dyn Fn(bool) -> String>),
+    /// By the number of channels, and whether their layout is known.
+    Audio(Box<dyn Fn(usize, bool) -> String>),
 }
 
 /// Samples of one channel per row, float.
@@ -44,8 +44,11 @@ impl Pipeline {
         Self::of(Spec::Video(filters), limits)
     }
 
-    /// A chain of audio filters, given whether the layout is known.
-    pub(crate) fn audio(filters: impl Fn(bool) -> String + 'static, limits: &Limits) -> Self {
+    /// A chain of audio filters, given the number of channels and whether their layout is known.
+    pub(crate) fn audio(
+        filters: impl Fn(usize, bool) -> String + 'static,
+        limits: &Limits,
+    ) -> Self {
         Self::of(Spec::Audio(Box::new(filters)), limits)
     }
 
@@ -76,7 +79,7 @@ impl Pipeline {
         );
         if self.graph.is_none() || shape != self.shape {
             self.end_pictures(each)?;
-            self.build("buffer", shape, true)?;
+            self.build("buffer", shape, (0, true))?;
         }
         decoded.frame.set_pts(decoded.start_ns);
         self.send(Some(&decoded.frame))?;
@@ -115,7 +118,8 @@ impl Pipeline {
         );
         if self.graph.is_none() || shape != self.shape {
             self.end_sound(each)?;
-            self.build("abuffer", shape, ffi::layout_mask(sound) != 0)?;
+            let channels = (ffi::channels(sound), ffi::layout_mask(sound) != 0);
+            self.build("abuffer", shape, channels)?;
         }
         decoded.frame.set_pts(decoded.start_ns);
         self.send(Some(&decoded.frame))?;
@@ -136,7 +140,12 @@ impl Pipeline {
         Ok(())
     }
 
-    fn build(&mut self, source: &str, shape: String, known_layout: bool) -> Result<(), JobError> {
+    fn build(
+        &mut self,
+        source: &str,
+        shape: String,
+        (channels, known_layout): (usize, bool),
+    ) -> Result<(), JobError> {
         if !self.shape.is_empty() && self.shape != shape {
             self.changes_left = self.changes_left.checked_sub(1).ok_or_else(|| {
                 JobError::limit("its pictures or its sound change their shape too often")
@@ -144,7 +153,7 @@ impl Pipeline {
         }
         let (filters, sink) = match &self.spec {
             Spec::Video(filters) => (filters.clone(), "buffersink"),
-            Spec::Audio(filters) => (filters(known_layout), "abuffersink"),
+            Spec::Audio(filters) => (filters(channels, known_layout), "abuffersink"),
         };
         let mut graph = Graph::new();
         let built = (|| {

@@ -186,7 +186,7 @@ impl Source {
             .max(1)
     }
 
-    /// Bytes read so far and in all.
+    /// How far into the file was read last, and its size, in bytes.
     pub(crate) fn read(&self) -> (u64, u64) {
         (self.read_to.load(Ordering::Relaxed), self.bytes)
     }
@@ -204,7 +204,7 @@ impl Read for Window {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(buffer, self.at)?;
         self.at += count as u64;
-        self.read_to.fetch_max(self.at, Ordering::Relaxed);
+        self.read_to.store(self.at, Ordering::Relaxed);
         Ok(count)
     }
 }

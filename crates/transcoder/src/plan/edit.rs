@@ -59,7 +59,7 @@ pub struct EditSound {
 }
 
 /// Makes the plan, or refuses what has no place on a grid of frames.
-pub fn edit_plan(facts: &Facts, survey: &Survey) -> Result<EditPlan, JobError> {
+pub(super) fn edit_plan(facts: &Facts, survey: &Survey) -> Result<EditPlan, JobError> {
     let unsupported = |why: &str| JobError::input(format!("unsupported for editing: {why}"));
     let track = facts.video.map(|at| &facts.tracks[at]);
     let (track, picture) = track
@@ -113,7 +113,7 @@ pub fn edit_plan(facts: &Facts, survey: &Survey) -> Result<EditPlan, JobError> {
         full_range: picture.colour.range == "pc" || picture.format.starts_with("yuvj"),
         colour,
         sounds,
-        timecode: facts.timecode.clone(),
+        timecode: facts.timecode.clone().or_else(|| survey.timecode.clone()),
     })
 }
 

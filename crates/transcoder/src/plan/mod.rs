@@ -5,7 +5,8 @@ mod edit;
 
 use std::time::Duration;
 
-pub use edit::{EditPlan, EditSound, edit_plan};
+use edit::edit_plan;
+pub use edit::{EditPlan, EditSound};
 use serde::{Deserialize, Serialize};
 
 use crate::error::JobError;
@@ -13,9 +14,14 @@ use crate::probe::{Colour, Facts, Picture};
 use crate::profile::{LONG_SIDE, Profile, SHORT_SIDE};
 use crate::timeline::{Rate, origin};
 
+/// Raised when the same input would be planned otherwise.
+pub const VERSION: u32 = 1;
+
 /// The plan of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
+    /// The rules by which it was made ([`VERSION`]).
+    pub version: u32,
     /// Start of the timeline on the container's clock.
     pub origin_ns: i64,
     /// What is done with the picture; absent without one.
@@ -252,35 +258,46 @@ impl AudioPlan {
     /// More than two channels become Lo/Ro (1, .707, .707), lowered by 3 dB, below a limiter at −1 dB; the low
     /// frequency effects are left out. The resampler that libav puts between the two formats mixes so by itself, as
     /// both sides are float (integers it would scale down).
-    pub fn filters(&self, known_layout: bool) -> String {
-        let resample = "aresample=48000:osf=fltp";
-        match (self.downmix, known_layout) {
-            (false, _) => format!("{resample},aformat=sample_fmts=fltp"),
-            (true, true) => format!(
-                "{resample},aformat=sample_fmts=fltp,aformat=sample_fmts=fltp:channel_layouts=stereo,volume=0.7071,{LIMITER}"
+    ///
+    /// The number of channels may change on the way, the proxy's does not.
+    pub fn filters(&self, channels: usize, known_layout: bool) -> String {
+        let floats = "aresample=48000:osf=fltp,aformat=sample_fmts=fltp";
+        let stereo = match (channels, known_layout) {
+            (0..=2, _) => floats.to_owned(),
+            (_, true) => format!(
+                "{floats},aformat=sample_fmts=fltp:channel_layouts=stereo,volume=0.7071,{LIMITER}"
             ),
-            (true, false) => format!("{resample},pan=stereo|c0=c0|c1=c1,{LIMITER}"),
+            (_, false) => format!("{floats},pan=stereo|c0=c0|c1=c1,{LIMITER}"),
+        };
+        if self.channels == 1 && channels > 1 {
+            format!("{stereo},pan=mono|c0=0.5*c0+0.5*c1")
+        } else {
+            stereo
         }
     }
 }
 
 const LIMITER: &str = "alimiter=limit=0.891251:level=disabled:attack=5:release=50:latency=1,aformat=sample_fmts=fltp:channel_layouts=stereo";
 
-/// Starts and rate, found by reading the first seconds.
-#[derive(Debug, Clone, Copy, Default)]
+/// What the first seconds are, whatever the header says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Survey {
+    /// A picture that does not move, by its container.
+    pub still: bool,
     /// Rate by the intervals of packets, if there are any.
     pub rate: Option<Rate>,
     /// Whether all intervals are whole frames of that rate.
     pub steady: bool,
-    /// The earliest picture.
+    /// The earliest picture, on the container's clock; for editing, the first that decodes.
     pub first_ns: Option<i64>,
     /// The earliest sample that comes out of the decoder.
     pub sound_ns: Option<i64>,
+    /// The timecode that the first picture carries, looked for where it is edited.
+    pub timecode: Option<String>,
 }
 
 /// Makes the plan, or refuses what cannot be shown right.
-pub fn plan(facts: &Facts, survey: Survey) -> Result<Plan, JobError> {
+pub fn plan(profile: Profile, facts: &Facts, survey: &Survey) -> Result<Plan, JobError> {
     let video = facts.video.map(|at| &facts.tracks[at]);
     let audio = facts.audio.map(|at| &facts.tracks[at]);
     let video = match video.and_then(|track| Some((track, track.picture.as_ref()?))) {
@@ -291,8 +308,13 @@ pub fn plan(facts: &Facts, survey: Survey) -> Result<Plan, JobError> {
     let video_start = video
         .as_ref()
         .map(|(start, plan)| (survey.first_ns.or(*start).unwrap_or(0), plan.rate));
+    let edited = profile == Profile::Edit1 && !survey.still;
+    let edit = edited.then(|| edit_plan(facts, survey)).transpose()?;
+    // The timeline of editing begins with the first picture: frames and timecodes are counted from it.
+    let first_ns = survey.first_ns.filter(|_| edited);
     Ok(Plan {
-        origin_ns: origin(video_start, audio_start),
+        version: VERSION,
+        origin_ns: first_ns.unwrap_or_else(|| origin(video_start, audio_start)),
         video: video.map(|(_, plan)| plan),
         audio: audio
             .and_then(|track| Some((track, track.sound.as_ref()?)))
@@ -301,11 +323,11 @@ pub fn plan(facts: &Facts, survey: Survey) -> Result<Plan, JobError> {
                 channels: sound.channels.min(2),
                 downmix: sound.channels > 2,
             }),
-        edit: None,
+        edit,
     })
 }
 
-fn video_plan(stream: usize, picture: &Picture, survey: Survey) -> Result<VideoPlan, JobError> {
+fn video_plan(stream: usize, picture: &Picture, survey: &Survey) -> Result<VideoPlan, JobError> {
     if picture.dolby_vision == Some(5) {
         return Err(JobError::input(
             "unsupported: Dolby Vision profile 5 has no picture that other players can show",
@@ -464,6 +486,6 @@ mod tests {
             dolby_vision: Some(5),
             ..Picture::default()
         };
-        assert!(video_plan(0, &picture, Survey::default()).is_err());
+        assert!(video_plan(0, &picture, &Survey::default()).is_err());
     }
 }

@@ -12,7 +12,11 @@ const LAST_SOUND: usize = 4;
 
 /// Streams, sizes, duration, and that the end decodes.
 pub(crate) fn check(desk: &Desk<'_>, expected: &Expectation) -> Result<(), JobError> {
-    let mut source = desk.open().map_err(wrong)?;
+    is_whole(desk, expected).map_err(wrong)
+}
+
+fn is_whole(desk: &Desk<'_>, expected: &Expectation) -> Result<(), JobError> {
+    let mut source = desk.open()?;
     let facts = source.facts();
     let picture = facts
         .video

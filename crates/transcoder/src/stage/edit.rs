@@ -20,13 +20,10 @@ const SAMPLE_BYTES: u64 = 2;
 
 /// Makes `edit.mov`.
 pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
-    let Some(mut plan) = made.plan.edit.clone() else {
+    let Some(plan) = made.plan.edit.clone() else {
         return Ok(());
     };
     let limits = &desk.request.limits;
-    let (first_ns, carried) = first_picture(desk, &plan)?;
-    made.plan.origin_ns = first_ns.unwrap_or(made.plan.origin_ns);
-    plan.timecode = plan.timecode.or(carried);
     let timecode = plan.timecode.as_deref().map(|told| counted(told, &plan));
     let mut source = desk.open()?;
     let sounds = plan.sounds.iter().map(|sound| sound.stream);
@@ -59,21 +56,28 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
         )?);
     }
     movie.start()?;
-    pump(desk, &mut source, &mut movie, &mut pictures, &mut tracks)?;
+    pump(
+        desk,
+        made,
+        &mut source,
+        &mut movie,
+        &mut pictures,
+        &mut tracks,
+    )?;
     movie.finish()?;
     report(made, &plan, &pictures, &tracks, source.bad_packets);
-    made.plan.edit = Some(plan);
     Ok(())
 }
 
 fn pump(
     desk: &Desk<'_>,
+    made: &Made,
     source: &mut Source,
     movie: &mut Movie,
     pictures: &mut Pictures,
     tracks: &mut [Track],
 ) -> Result<(), JobError> {
-    let mut meter = desk.meter("edit");
+    let mut meter = desk.meter("edit", made);
     while let Some(packet) = source.next()? {
         if packet.stream() == pictures.stream {
             pictures.feed(Some(&packet), movie)?;
@@ -83,8 +87,7 @@ fn pump(
         {
             track.feed(Some(&packet), movie)?;
         }
-        let (read, bytes) = source.read();
-        meter.at(read, bytes);
+        meter.packet(source, &packet);
     }
     pictures.finish(movie)?;
     for track in tracks {
@@ -121,36 +124,6 @@ fn report(
     }
     let errors = tracks.iter().map(|track| track.decoder.errors).sum::<u64>();
     note_errors(made, "edit", errors + pictures.decoder.errors + bad_packets);
-}
-
-/// When the first picture that decodes is shown, and the timecode that it carries.
-fn first_picture(
-    desk: &Desk<'_>,
-    plan: &EditPlan,
-) -> Result<(Option<i64>, Option<String>), JobError> {
-    const PACKETS: u32 = 50;
-    let mut source = desk.open()?;
-    source.keep(&[plan.stream]);
-    let mut decoder = VideoDecoder::video(&source, plan.stream, 1, &desk.request.limits)?;
-    let mut first = None;
-    for _ in 0..PACKETS {
-        let packet = source.next()?;
-        if packet
-            .as_ref()
-            .is_some_and(|packet| packet.stream() != plan.stream)
-        {
-            continue;
-        }
-        decoder.feed(packet.as_ref(), &mut |decoded| {
-            let fast = plan.rate.per_second() > 30.5;
-            first.get_or_insert_with(|| (decoded.start_ns, decoded.timecode(fast)));
-            Ok(())
-        })?;
-        if first.is_some() || packet.is_none() {
-            break;
-        }
-    }
-    Ok(first.unwrap_or_default())
 }
 
 /// A timecode as its rate allows: numbers are left out at 29.97 and 59.94 frames a second only.
@@ -286,7 +259,7 @@ impl Track {
         Ok(Self {
             stream: plan.stream,
             decoder: AudioDecoder::audio(source, plan.stream, limits)?,
-            pipeline: Pipeline::audio(move |_| filters.clone(), limits),
+            pipeline: Pipeline::audio(move |_, _| filters.clone(), limits),
             encoder: PcmEncoder::open(movie, plan)?,
             row: Row::new(plan.rate),
             origin_ns,

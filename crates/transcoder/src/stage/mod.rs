@@ -6,19 +6,20 @@ mod edit;
 mod poster;
 mod proxy;
 mod sprite;
+mod survey;
 mod waveform;
 
 use std::fs::File;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 pub(crate) use check::check;
+pub(crate) use survey::probe;
 
 use crate::error::{JobError, Kind};
-use crate::media::{AudioDecoder, Source};
-use crate::plan::{Plan, Survey, edit_plan, patience, plan};
-use crate::probe::{Facts, Measured};
+use crate::media::{Packet, Source};
+use crate::plan::{patience, plan};
+use crate::probe::Measured;
 use crate::profile::Profile;
-use crate::timeline::Rate;
 use crate::wire::{Drawing, Made, MadeFile, Message, Request, Warning};
 
 /// What a stage works with.
@@ -36,11 +37,14 @@ impl Desk<'_> {
         Source::open(self.input, &self.request.demuxer, &self.request.limits)
     }
 
-    fn meter(&self, stage: &'static str) -> Meter<'_> {
+    /// Tells how far a stage of a job is.
+    fn meter(&self, stage: &'static str, made: &Made) -> Meter<'_> {
         Meter {
             say: self.say,
             stage,
             said: 0.0,
+            origin_ns: made.plan.origin_ns,
+            duration_ms: made.facts.duration_ms.unwrap_or(0),
         }
     }
 }
@@ -50,9 +54,22 @@ struct Meter<'a> {
     say: &'a dyn Fn(&Message),
     stage: &'static str,
     said: f64,
+    origin_ns: i64,
+    duration_ms: u64,
 }
 
 impl Meter<'_> {
+    /// A packet has been worked on: how far by its time, or by its place where the header tells no length.
+    fn packet(&mut self, source: &Source, packet: &Packet) {
+        match source.time_ns(packet).filter(|_| self.duration_ms > 0) {
+            Some(ns) => {
+                let passed = ns.saturating_sub(self.origin_ns).max(0).unsigned_abs();
+                self.at(passed / 1_000_000, self.duration_ms);
+            }
+            None => self.at(source.read().0, source.read().1),
+        }
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "a fraction for people")]
     fn at(&mut self, done: u64, total: u64) {
         let fraction = (done as f64 / total.max(1) as f64).clamp(0.0, 1.0);
@@ -66,16 +83,9 @@ impl Meter<'_> {
     }
 }
 
-/// What the container claims.
-pub(crate) fn probe(desk: &Desk<'_>) -> Result<Facts, JobError> {
-    Ok(desk.open()?.facts())
-}
-
 /// Makes all outputs of a profile that the input allows.
 pub(crate) fn make(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> {
     let mut made = begin(desk, profile)?;
-    let patience_s = patience(profile, &made.facts).as_secs();
-    (desk.say)(&Message::Planned { patience_s });
     match profile {
         Profile::Fast1 => fast(desk, &mut made)?,
         Profile::Proxy720V1 | Profile::Edit1 if desk.request.still => {}
@@ -85,23 +95,22 @@ pub(crate) fn make(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> 
     Ok(made)
 }
 
-/// The sound on a thread of its own while the pictures are looked at: each reads the input by itself.
+/// Sound, poster and tiles on a thread each: each reads the input by itself.
 fn fast(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
     let moves = !desk.request.still;
     let (sound, picture) = (made.plan.audio.is_some(), made.plan.video.is_some());
-    let (plan, mut heard, mut shown) = (&made.plan, made.clone(), made.clone());
+    let blank = || Made {
+        warnings: Vec::new(),
+        ..made.clone()
+    };
+    let (plan, mut heard, mut shown) = (&made.plan, blank(), blank());
     let (waveform, poster, tiles) = thread::scope(|threads| {
         let listening =
             (sound && moves).then(|| threads.spawn(|| waveform::make(desk, &mut heard)));
-        let poster = picture.then(|| poster::make(desk, &mut shown));
+        let looking = picture.then(|| threads.spawn(|| poster::make(desk, &mut shown)));
         let moving = plan.video.as_ref().filter(|_| moves);
-        let tiles = moving.map(|video| sprite::collect(desk, video, plan.origin_ns));
-        let waveform = listening.map(|listening| {
-            listening
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        (waveform, poster, tiles)
+        let tiles = moving.map(|video| sprite::collect(desk, video, made));
+        (listening.map(joined), looking.map(joined), tiles)
     });
     for part in [heard, shown] {
         let errors = made.measured.decode_errors + part.measured.decode_errors;
@@ -120,6 +129,12 @@ fn fast(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
     settle(made, results)
 }
 
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Makes the waveform alone.
 pub(crate) fn only_waveform(desk: &Desk<'_>, drawing: Drawing) -> Result<Made, JobError> {
     let mut made = begin(desk, Profile::Fast1)?;
@@ -130,7 +145,7 @@ pub(crate) fn only_waveform(desk: &Desk<'_>, drawing: Drawing) -> Result<Made, J
 /// Facts and plan, before anything is made.
 fn begin(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> {
     let mut source = desk.open()?;
-    let facts = source.facts();
+    let facts = survey::facts(desk, &source)?;
     if facts.video.is_none() && facts.audio.is_none() {
         let seen: Vec<_> = facts
             .tracks
@@ -156,77 +171,26 @@ fn begin(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> {
             desk.request.limits.max_pixels
         )));
     }
-    let stream = |at: usize| facts.tracks[at].index;
-    let survey = Survey {
-        sound_ns: facts
-            .audio
-            .and_then(|at| first_sound(desk, stream(at)).ok().flatten()),
-        ..match facts.video {
-            Some(at) => first_pictures(&mut source, stream(at))?,
-            None => Survey::default(),
-        }
-    };
-    let mut plan: Plan = plan(&facts, survey)?;
-    if profile == Profile::Edit1 && !desk.request.still {
-        // The timeline of editing begins with the first picture: frames and timecodes are counted from it.
-        plan.origin_ns = survey.first_ns.unwrap_or(plan.origin_ns);
-        plan.edit = Some(edit_plan(&facts, &survey)?);
-    }
+    let survey = survey::survey(desk, profile, &mut source, &facts)?;
+    let plan = plan(profile, &facts, &survey)?;
+    let patience_s = patience(profile, &facts).as_secs();
+    (desk.say)(&Message::Planned { patience_s });
+    let lost = facts.tracks.iter().filter(|track| track.is_lost());
+    let lost = lost.map(|track| {
+        let message = format!(
+            "track {} ({}, {}) is left out: no decoder of ours takes it",
+            track.index, track.kind, track.codec
+        );
+        Warning::new("not_decoded", message)
+    });
+    let warnings = lost.collect();
     Ok(Made {
         facts,
         measured: Measured::default(),
         plan,
         files: Vec::new(),
-        warnings: Vec::new(),
+        warnings,
     })
-}
-
-/// Reads the first ten seconds of pictures for their rate and their start.
-fn first_pictures(source: &mut Source, stream: usize) -> Result<Survey, JobError> {
-    const SPAN_NS: i64 = 10_000_000_000;
-    const PACKETS: usize = 1200;
-    source.keep(&[stream]);
-    let mut times = Vec::new();
-    while let Some(packet) = source.next()? {
-        let Some(ns) = source.time_ns(&packet) else {
-            continue;
-        };
-        if packet.stream() != stream || Source::discarded(&packet) {
-            continue;
-        }
-        times.push(ns);
-        if ns.saturating_sub(times[0]) > SPAN_NS || times.len() >= PACKETS {
-            break;
-        }
-    }
-    let tick_ns = source.tick_ns(stream);
-    let rate = Rate::of(&mut times, tick_ns);
-    Ok(Survey {
-        rate,
-        steady: rate.is_some_and(|rate| rate.is_steady(&times, tick_ns)),
-        first_ns: times.first().copied(),
-        sound_ns: None,
-    })
-}
-
-/// When the first sample comes out of the decoder: containers do not say how much of it is priming.
-fn first_sound(desk: &Desk<'_>, stream: usize) -> Result<Option<i64>, JobError> {
-    const PACKETS: u32 = 50;
-    let mut source = desk.open()?;
-    source.keep(&[stream]);
-    let mut decoder = AudioDecoder::audio(&source, stream, &desk.request.limits)?;
-    let mut first = None;
-    for _ in 0..PACKETS {
-        let Some(packet) = source.next()? else { break };
-        decoder.feed(Some(&packet), &mut |decoded| {
-            first = first.or(decoded.start_ns);
-            Ok(())
-        })?;
-        if first.is_some() {
-            break;
-        }
-    }
-    Ok(first)
 }
 
 /// One output may be missing for the input's fault while another is there: that is a warning. Nothing at all is an error.

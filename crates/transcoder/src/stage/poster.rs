@@ -30,7 +30,7 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
         .duration_ms
         .unwrap_or(0)
         .min(limits.max_seconds * 1000);
-    let mut meter = desk.meter("poster");
+    let mut meter = desk.meter("poster", made);
     if !desk.request.still {
         for step in 0..POSTER_CANDIDATES {
             let share =

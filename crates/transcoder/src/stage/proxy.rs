@@ -122,9 +122,7 @@ fn pump(
     movie: &mut Movie,
     tracks: &mut Tracks,
 ) -> Result<(), JobError> {
-    let mut meter = desk.meter("proxy");
-    let total = made.facts.duration_ms.unwrap_or(0);
-    let start = made.plan.origin_ns;
+    let mut meter = desk.meter("proxy", made);
     while let Some(packet) = source.next()? {
         if let Some(video) = tracks
             .video
@@ -142,13 +140,7 @@ fn pump(
         } else {
             tracks.captions.packet(&packet);
         }
-        match source.time_ns(&packet) {
-            Some(ns) if total > 0 => meter.at(
-                ns.saturating_sub(start).max(0).unsigned_abs() / 1_000_000,
-                total,
-            ),
-            _ => meter.at(source.read().0, source.read().1),
-        }
+        meter.packet(source, &packet);
     }
     if let Some(video) = &mut tracks.video {
         video.finish(movie)?;
@@ -334,7 +326,10 @@ impl AudioTrack {
         Ok(Self {
             stream: plan.stream,
             decoder: AudioDecoder::audio(source, plan.stream, limits)?,
-            pipeline: Pipeline::audio(move |known_layout| filters.filters(known_layout), limits),
+            pipeline: Pipeline::audio(
+                move |channels, known| filters.filters(channels, known),
+                limits,
+            ),
             encoder: AudioEncoder::open(movie, plan.channels)?,
             row: Row::new(AUDIO_RATE),
             origin_ns,

@@ -176,15 +176,15 @@ fn keep(board: &Storyboard, tiles: &[(i64, Still)], made: &mut Made) -> Result<(
 pub(super) fn collect(
     desk: &Desk<'_>,
     plan: &VideoPlan,
-    origin_ns: i64,
+    made: &Made,
 ) -> Result<(Tiles, u64), JobError> {
     let limits = &desk.request.limits;
     let mut source = desk.open()?;
     // All of its packets, as the proxy reads them: demuxers that leave some out differ in what they call a keyframe.
     source.keep(&[plan.stream]);
     let mut decoder = VideoDecoder::video(&source, plan.stream, 1, limits)?;
-    let mut tiles = Tiles::new(Maker::Keyframes, plan, origin_ns, limits);
-    let mut meter = desk.meter("sprite");
+    let mut tiles = Tiles::new(Maker::Keyframes, plan, made.plan.origin_ns, limits);
+    let mut meter = desk.meter("sprite", made);
     while let Some(packet) = source.next()? {
         if tiles.packet(&source, &packet) {
             decoder.flush();
@@ -197,8 +197,7 @@ pub(super) fn collect(
                 })?;
             }
         }
-        let (read, bytes) = source.read();
-        meter.at(read, bytes);
+        meter.packet(&source, &packet);
     }
     Ok((tiles, decoder.errors))
 }

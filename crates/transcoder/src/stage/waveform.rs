@@ -117,6 +117,7 @@ struct Sketch<'a> {
     skip: u64,
     changed: bool,
     errors: u64,
+    progress: super::Meter<'a>,
 }
 
 impl<'a> Sketch<'a> {
@@ -142,6 +143,7 @@ impl<'a> Sketch<'a> {
             skip: 0,
             changed: false,
             errors: 0,
+            progress: desk.meter("waveform", made),
         }
     }
 
@@ -154,13 +156,11 @@ impl<'a> Sketch<'a> {
             _ => Trim::Done,
         };
         let mut decoder = AudioDecoder::trimmed(&source, plan.stream, trim, limits)?;
-        let mut meter = self.desk.meter("waveform");
         while let Some(packet) = source.next()? {
             if packet.stream() == plan.stream {
                 decoder.feed(Some(&packet), &mut |decoded| self.add(&decoded))?;
             }
-            let (read, bytes) = source.read();
-            meter.at(read, bytes);
+            self.progress.packet(&source, &packet);
         }
         decoder.feed(None, &mut |decoded| self.add(&decoded))?;
         self.errors = decoder.errors + source.bad_packets;

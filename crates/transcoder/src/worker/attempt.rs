@@ -116,7 +116,7 @@ impl Attempt<'_> {
         let missing = result::missing(
             self.job,
             outcome.profile,
-            &outcome.plan,
+            &outcome.claimed,
             &outcome.outputs,
             &outcome.warnings,
         );

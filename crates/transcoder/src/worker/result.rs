@@ -91,25 +91,32 @@ pub(super) fn completed(job: &Job, output: &Output, key: &Key) -> RenditionCompl
 pub(super) fn missing(
     job: &Job,
     profile: Profile,
-    plan: &Plan,
+    claimed: &Facts,
     outputs: &[Output],
     warnings: &[Warning],
 ) -> Vec<RenditionFailed> {
-    let expected: &[(&str, &str, bool)] = match profile {
+    let expected: &[(&str, &str, &str)] = match profile {
         Profile::Fast1 => &[
-            ("waveform", "waveform.dat", plan.audio.is_some()),
-            ("poster", "poster.jpg", plan.video.is_some()),
+            ("audio", "waveform", "waveform.dat"),
+            ("video", "poster", "poster.jpg"),
         ],
         Profile::Proxy720V1 | Profile::Edit1 => &[],
     };
     expected
         .iter()
-        .filter(|(_, name, possible)| *possible && outputs.iter().all(|made| made.name != *name))
-        .map(|(stage, name, _)| {
+        .filter(|(kind, _, name)| {
+            claimed.has(kind) && outputs.iter().all(|made| made.name != *name)
+        })
+        .map(|(kind, stage, name)| {
             let why = warnings.iter().find_map(|warning| {
                 let named = warning.message.strip_prefix(&format!("no {stage}: "));
                 named.filter(|_| warning.code == "missing")
             });
+            let lost = claimed
+                .tracks
+                .iter()
+                .any(|track| track.kind == *kind && track.is_lost());
+            let why = why.or(lost.then_some("no decoder of ours takes it"));
             RenditionFailed {
                 asset: job.asset,
                 job: job.id,
@@ -128,7 +135,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::plan::AudioPlan;
+    use crate::probe::Track;
     use crate::run::CpuTime;
 
     fn job() -> Job {
@@ -147,28 +154,33 @@ mod tests {
         }
     }
 
-    fn sound_only() -> Plan {
-        let audio = AudioPlan {
-            stream: 0,
-            channels: 1,
-            downmix: false,
+    fn sound_only(decodable: bool) -> Facts {
+        let track = Track {
+            kind: "audio".to_owned(),
+            decodable,
+            ..Track::default()
         };
-        Plan {
-            origin_ns: 0,
-            video: None,
-            audio: Some(audio),
-            edit: None,
+        Facts {
+            tracks: vec![track],
+            ..Facts::default()
         }
     }
 
     #[test]
     fn what_could_be_there_and_is_not_is_told_with_its_reason() {
         let warnings = [Warning::new("missing", "no waveform: the sound is broken")];
-        let missing = missing(&job(), Profile::Fast1, &sound_only(), &[], &warnings);
+        let missing = missing(&job(), Profile::Fast1, &sound_only(true), &[], &warnings);
         assert_eq!(missing.len(), 1);
         assert_eq!(missing[0].name.as_deref(), Some("waveform.dat"));
         assert_eq!(missing[0].error.message, "the sound is broken");
         assert_eq!(missing[0].error.kind, "input");
+    }
+
+    #[test]
+    fn sound_that_no_decoder_takes_is_told_too() {
+        let missing = missing(&job(), Profile::Fast1, &sound_only(false), &[], &[]);
+        assert_eq!(missing.len(), 1);
+        assert_eq!(missing[0].error.message, "no decoder of ours takes it");
     }
 
     #[test]

@@ -131,9 +131,10 @@ fn is_as_told(path: &Path, output: &Value) -> Result<(), String> {
 
 /// Whether ffprobe, and a decode of all of them to their end, find no fault.
 fn play(media: &[PathBuf]) -> Result<(), String> {
-    let probes = media
-        .iter()
-        .filter(|file| file.extension().is_some_and(|ending| ending == "mp4"));
+    let probes = media.iter().filter(|file| {
+        file.extension()
+            .is_some_and(|ending| ending == "mp4" || ending == "mov")
+    });
     let mut programs: Vec<_> = probes
         .map(|file| {
             let mut probe = Command::new("ffprobe");

@@ -12,6 +12,7 @@ mod outputs;
 #[cfg(target_os = "linux")]
 mod sandbox;
 mod sprites;
+mod stills;
 mod timeline;
 mod waveform;
 mod worker;

@@ -6,7 +6,7 @@ use serde_json::json;
 use testing::clip;
 use transcoder::sandbox::Layer;
 
-use crate::{Run, brightness, decode, ffprobe, samples, transcoder};
+use crate::{Run, brightness, decode, samples, transcoder};
 
 const SOUND: [&str; 4] = [
     "-f",
@@ -340,42 +340,6 @@ fn a_picture_alone_is_enough() {
 }
 
 #[test]
-fn a_still_becomes_a_poster() {
-    for extension in ["png", "jpg", "bmp"] {
-        let still = picture(extension, "testsrc2=s=1000x800:d=1", &["-frames:v", "1"]);
-        let run = Run::of(&still).done();
-        assert_eq!(run.files(), ["manifest.json", "poster.jpg"]);
-        let stream = &ffprobe(&run.out.join("poster.jpg"))["streams"][0];
-        assert_eq!(
-            (&stream["width"], &stream["height"]),
-            (&json!(900), &json!(720))
-        );
-    }
-}
-
-#[test]
-fn what_shines_through_lies_on_white() {
-    for (opacity, expected) in [
-        ("0.0", [255, 255, 255]),
-        ("0.5", [255, 128, 128]),
-        ("1.0", [254, 0, 0]),
-    ] {
-        let red = format!("color=red@{opacity}:s=320x240,format=rgba");
-        let still = picture("png", &red, &["-frames:v", "1"]);
-        let run = Run::of(&still).done();
-        let pixel = decode(
-            &run.out.join("poster.jpg"),
-            &["-vf", "scale=1:1,format=rgb24", "-f", "rawvideo"],
-        );
-        let near = pixel
-            .iter()
-            .zip(expected)
-            .all(|(found, expected)| found.abs_diff(expected) <= 3);
-        assert!(near && pixel.len() == 3, "{opacity}: {pixel:?}");
-    }
-}
-
-#[test]
 fn an_attached_picture_is_not_the_video() {
     let cover = picture("jpg", "testsrc2=s=300x300:d=1", &["-frames:v", "1"]);
     let maps = [
@@ -420,6 +384,57 @@ fn five_channels_and_a_woofer_become_two_below_full_scale() {
 }
 
 #[test]
+fn voices_stay_where_the_number_of_channels_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let pieces = [
+        (
+            "0",
+            "anullsrc=channel_layout=stereo:sample_rate=48000:duration=2",
+        ),
+        (
+            "2",
+            "aevalsrc=exprs=0|0|0.5*sin(880*t)|0|0|0:c=5.1:s=48000:d=2",
+        ),
+        (
+            "4",
+            "anullsrc=channel_layout=mono:sample_rate=48000:duration=1",
+        ),
+    ];
+    let pieces = pieces.map(|(start, sound)| {
+        let codec = ["-c:a", "ac3", "-output_ts_offset", start];
+        let piece = clip::make("ts", &[&["-f", "lavfi", "-i", sound], &codec[..]].concat());
+        std::fs::read(piece).unwrap()
+    });
+    let file = folder.path().join("broadcast.ts");
+    std::fs::write(&file, pieces.concat()).unwrap();
+    let run = Run::of(&file).done();
+    assert_eq!(run.stream("audio")["channels"], 2);
+    let heard = samples(&run.proxy(), "8000");
+    let loud = |from: usize, to: usize| {
+        let peak = heard[from..to].iter().map(|value| value.unsigned_abs());
+        peak.max().unwrap()
+    };
+    assert!(loud(0, 12_000) < 100, "{}", loud(0, 12_000));
+    assert!(loud(20_000, 28_000) > 4000, "{}", loud(20_000, 28_000));
+}
+
+#[test]
+fn a_track_that_no_decoder_takes_is_told() {
+    let picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:d=1"];
+    let codecs = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "wavpack"];
+    let film = clip::make("mkv", &[&picture[..], &SOUND, &codecs].concat());
+    let run = Run::of(&film).done();
+    assert!(run.proxy().exists() && !run.files().contains(&"waveform.dat".to_owned()));
+    let manifest = run.manifest();
+    let told = manifest["warnings"][0].clone();
+    assert_eq!(told["code"], "not_decoded");
+    assert_eq!(
+        told["message"],
+        "track 1 (audio, wavpack) is left out: no decoder of ours takes it"
+    );
+}
+
+#[test]
 fn location_is_not_passed_on() {
     let tags = [
         "-metadata",
@@ -450,8 +465,9 @@ fn probe_says_what_is_claimed_and_what_is_read() {
         .arg(clip::sample())
         .output()
         .unwrap();
-    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(facts["tracks"][0]["codec"], "h264");
+    let probe: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(probe["claimed"]["tracks"][0]["codec"], "h264");
+    assert_eq!(probe["measured"]["rate"], json!({"num": 25, "den": 1}));
     let output = transcoder().args(["probe", "--formats"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
@@ -462,17 +478,19 @@ fn probe_says_what_is_claimed_and_what_is_read() {
 
 #[test]
 fn progress_comes_as_lines_and_never_falls() {
-    let run = Run::with(&clip::video(320, 180, "25", 3), &["--json"]).done();
+    let options = ["--json", "--profile", "fast@1,proxy720@1,edit@1"];
+    // Its index is at the end.
+    let run = Run::with(&clip::video(320, 180, "25", 3), &options).done();
     let lines = String::from_utf8(run.output.stdout).unwrap();
     let lines: Vec<serde_json::Value> = lines
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let proxy: Vec<f64> = lines
-        .iter()
-        .filter(|line| line["progress"]["stage"] == "proxy")
-        .map(|line| line["progress"]["fraction"].as_f64().unwrap())
-        .collect();
-    assert!(proxy.len() > 10 && proxy.is_sorted());
+    for stage in ["waveform", "proxy", "edit"] {
+        let told = lines.iter().map(|line| &line["progress"]);
+        let told = told.filter(|progress| progress["stage"] == stage);
+        let told: Vec<f64> = told.map(|p| p["fraction"].as_f64().unwrap()).collect();
+        assert!(told.len() > 10 && told.is_sorted(), "{stage}: {told:?}");
+    }
     assert_eq!(lines.last().unwrap()["done"]["version"], 1);
 }

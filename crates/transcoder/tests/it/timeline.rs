@@ -106,6 +106,19 @@ fn an_edit_list_cuts_both_alike() {
 }
 
 #[test]
+fn sound_whose_clock_runs_apart_stays_together() {
+    let flash = "color=black:s=320x180:r=25:d=23,drawbox=c=white:t=fill:enable='gte(t,21)'";
+    // At 21 s by the packets' times, which pass 0.07 % slower than samples do: 14.7 ms by then.
+    let beep = "aevalsrc='if(gte(t,20.98531),0.9*sin(2*PI*1000*t),0)':s=48000:d=23";
+    let slower = ["-bsf:a", "setts=pts=PTS*1.0007:dts=DTS*1.0007"];
+    let inputs = ["-f", "lavfi", "-i", flash, "-f", "lavfi", "-i", beep];
+    check(
+        &clip::make("mkv", &[&inputs[..], &EXACT, &slower].concat()),
+        0.0,
+    );
+}
+
+#[test]
 fn a_rate_that_varies_becomes_constant() {
     // Every fifth picture is missing.
     let flash = format!("{FLASH},select='mod(n,5)'");
