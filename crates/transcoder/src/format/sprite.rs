@@ -70,6 +70,12 @@ impl<T> Strip<T> {
         self.slots.get(slot).is_none_or(Option::is_none)
     }
 
+    /// Whether pictures that begin at these times have one place.
+    pub fn share(&mut self, one_ns: i64, other_ns: i64) -> bool {
+        // The later one first: it may double the interval.
+        self.slot(one_ns.max(other_ns)) == self.slot(one_ns.min(other_ns))
+    }
+
     /// Keeps a picture that begins at `ns`, unless one that came before it is in its place.
     pub fn put(&mut self, ns: i64, picture: T) {
         let slot = self.slot(ns);

@@ -26,7 +26,7 @@ pub(crate) struct Pipeline {
 enum Spec {
     Video(String),
     /// By the number of channels, and whether their layout is known.
-    Audio(Box<dyn Fn(usize, bool) -> String>),
+    Audio(Box<dyn Fn(usize, bool) -> String + Send>),
 }
 
 /// Samples of one channel per row, float.
@@ -46,7 +46,7 @@ impl Pipeline {
 
     /// A chain of audio filters, given the number of channels and whether their layout is known.
     pub(crate) fn audio(
-        filters: impl Fn(usize, bool) -> String + 'static,
+        filters: impl Fn(usize, bool) -> String + Send + 'static,
         limits: &Limits,
     ) -> Self {
         Self::of(Spec::Audio(Box::new(filters)), limits)

@@ -2,7 +2,7 @@
 //! on the way.
 
 use super::captions::Captions;
-use super::sprite::{Maker, Tiles};
+use super::sprite::Copies;
 use super::{Desk, file, note_errors};
 use crate::error::{JobError, Kind};
 use crate::limits::{DECODER_THREADS, Limits};
@@ -103,7 +103,7 @@ fn attempt(desk: &Desk<'_>, made: &mut Made, plan: &Plan) -> Result<Missing, Job
     movie.finish()?;
     report(made, &tracks, source.bad_packets);
     if let Some(video) = tracks.video {
-        video.tiles.finish(made)?;
+        video.copies.tiles.finish(made)?;
     }
     tracks.captions.finish(made)?;
     Ok(Missing::Nothing)
@@ -129,7 +129,7 @@ fn pump(
             .as_mut()
             .filter(|video| video.stream == packet.stream())
         {
-            video.tiles.packet(source, &packet);
+            video.copies.tiles.packet(source, &packet);
             video.feed(Some(&packet), movie)?;
         } else if let Some(audio) = tracks
             .audio
@@ -196,7 +196,7 @@ struct VideoTrack {
     encoder: VideoEncoder,
     cadence: Cadence,
     held: Option<Still>,
-    tiles: Tiles,
+    copies: Copies,
     clock: VideoClock,
     max_seconds: u64,
 }
@@ -224,7 +224,7 @@ impl VideoTrack {
             encoder: VideoEncoder::open(movie, &Coding::proxy(plan))?,
             cadence: Cadence::new(plan.rate),
             held: None,
-            tiles: Tiles::new(Maker::Proxy, plan, origin_ns, limits),
+            copies: Copies::new(plan, origin_ns, limits),
             clock: VideoClock {
                 origin: origin_ns,
                 frame: plan.rate.ns(1),
@@ -241,7 +241,7 @@ impl VideoTrack {
             encoder,
             cadence,
             held,
-            tiles,
+            copies,
             clock,
             plan,
             max_seconds,
@@ -255,7 +255,7 @@ impl VideoTrack {
             if let Some(before) = held {
                 encoder.show(movie, before, repeats)?;
             }
-            tiles.copy(&still, ns)?;
+            copies.copy(&still, ns.unwrap_or(origin_ns))?;
             *held = Some(still);
             Ok(())
         };

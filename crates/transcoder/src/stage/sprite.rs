@@ -1,10 +1,12 @@
 //! Sprites: tiles for whoever looks for a place in a clip. `fast@1` makes them of keyframes alone, where these are dense
 //! enough; else the proxy's pictures are there anyway. Both judge by the same packets, so one of them does.
 
-use super::{Desk, file, write};
+use std::thread;
+
+use super::{Desk, file, joined, write};
 use crate::error::JobError;
 use crate::format::sprite::{Density, Storyboard, Strip, interval_ns, place, tile_size};
-use crate::limits::Limits;
+use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{Decoded, Packet, Pipeline, Source, Still, VideoDecoder, jpeg, sheet};
 use crate::plan::{Target, VideoPlan, shrunk};
 use crate::profile::SPRITE_QUALITY;
@@ -25,7 +27,6 @@ pub(super) struct Tiles {
     stream: usize,
     origin_ns: i64,
     size: (u32, u32),
-    pipeline: Pipeline,
     strip: Strip<Still>,
     density: Density,
     /// Where the last packet ends, on the timeline.
@@ -34,19 +35,12 @@ pub(super) struct Tiles {
 }
 
 impl Tiles {
-    /// Tiles of the plan's pictures: as decoded, or as the proxy shows them.
-    pub(super) fn new(maker: Maker, plan: &VideoPlan, origin_ns: i64, limits: &Limits) -> Self {
-        let size = tile_size(plan.width, plan.height);
-        let filters = match maker {
-            Maker::Keyframes => tile(plan, size).filters(Target::Jpeg),
-            Maker::Proxy => shrunk(size),
-        };
+    fn new(maker: Maker, plan: &VideoPlan, origin_ns: i64, limits: &Limits) -> Self {
         Self {
             maker,
             stream: plan.stream,
             origin_ns,
-            size,
-            pipeline: Pipeline::video(filters, limits),
+            size: tile_size(plan.width, plan.height),
             strip: Strip::default(),
             density: Density::default(),
             end_ns: 0,
@@ -55,55 +49,36 @@ impl Tiles {
         }
     }
 
-    /// Takes note of a packet. Whether it is a keyframe for whose picture there is a place.
-    pub(super) fn packet(&mut self, source: &Source, packet: &Packet) -> bool {
+    /// Takes note of a packet; returns its time if it is a keyframe for whose picture there is a place.
+    pub(super) fn packet(&mut self, source: &Source, packet: &Packet) -> Option<i64> {
         if packet.stream() != self.stream || Source::discarded(packet) {
-            return false;
+            return None;
         }
         if let Some(end) = source.end_ns(packet) {
             self.end_ns = self.end_ns.max(end.saturating_sub(self.origin_ns));
         }
-        let Some(at) = source.time_ns(packet).filter(|_| packet.is_key()) else {
-            return false;
-        };
-        let ns = at.saturating_sub(self.origin_ns);
-        self.density.key(ns);
-        self.wants(Some(at))
+        let at = source.time_ns(packet).filter(|_| packet.is_key())?;
+        self.density.key(at.saturating_sub(self.origin_ns));
+        self.wants(at).then_some(at)
     }
 
     /// Whether there is a place for a picture that is shown at this time of the container's clock.
-    fn wants(&mut self, at: Option<i64>) -> bool {
-        let ns = at.map_or(0, |at| at.saturating_sub(self.origin_ns));
+    fn wants(&mut self, at: i64) -> bool {
+        let ns = at.saturating_sub(self.origin_ns);
         ns <= self.max_ns && self.strip.wants(ns)
     }
 
-    /// Keeps a picture, if there is a place for it.
-    pub(super) fn show(&mut self, picture: Decoded<Still>) -> Result<(), JobError> {
-        if !self.wants(picture.start_ns) {
-            return Ok(());
-        }
-        let Self {
-            pipeline,
-            strip,
-            origin_ns,
-            ..
-        } = self;
-        pipeline.picture(picture, &mut |still, ns| {
-            strip.put(ns.map_or(0, |ns| ns.saturating_sub(*origin_ns)), still);
-            Ok(())
-        })
+    /// Whether pictures that are shown at these times have one place.
+    fn share(&mut self, one: i64, other: i64) -> bool {
+        let ns = [one, other].map(|at| at.saturating_sub(self.origin_ns));
+        self.strip.share(ns[0], ns[1])
     }
 
-    /// Keeps a picture of the proxy, if there is a place for it.
-    pub(super) fn copy(&mut self, still: &Still, start_ns: Option<i64>) -> Result<(), JobError> {
-        if !self.wants(start_ns) {
-            return Ok(());
+    /// Keeps a tile, if there is a place for it.
+    fn put(&mut self, still: Still, at: i64) {
+        if self.wants(at) {
+            self.strip.put(at.saturating_sub(self.origin_ns), still);
         }
-        self.show(Decoded {
-            frame: still.clone(),
-            start_ns,
-            duration_ns: 0,
-        })
     }
 
     /// Writes sheets, `sprite.json` and `sprite.vtt`, unless the other maker has to.
@@ -172,6 +147,102 @@ fn keep(board: &Storyboard, tiles: &[(i64, Still)], made: &mut Made) -> Result<(
     Ok(())
 }
 
+/// Tiles of the proxy's pictures.
+pub(super) struct Copies {
+    pub(super) tiles: Tiles,
+    pipeline: Pipeline,
+}
+
+impl Copies {
+    pub(super) fn new(plan: &VideoPlan, origin_ns: i64, limits: &Limits) -> Self {
+        let tiles = Tiles::new(Maker::Proxy, plan, origin_ns, limits);
+        Self {
+            pipeline: Pipeline::video(shrunk(tiles.size), limits),
+            tiles,
+        }
+    }
+
+    /// Keeps a picture, if there is a place for it.
+    pub(super) fn copy(&mut self, still: &Still, at: i64) -> Result<(), JobError> {
+        if !self.tiles.wants(at) {
+            return Ok(());
+        }
+        let Self { tiles, pipeline } = self;
+        let picture = Decoded {
+            frame: still.clone(),
+            start_ns: Some(at),
+            duration_ns: 0,
+        };
+        pipeline.picture(picture, &mut |still, ns| {
+            tiles.put(still, ns.unwrap_or(at));
+            Ok(())
+        })
+    }
+}
+
+/// Keyframes of one place, with their times: what comes after the first is there in case that does not decode.
+type Place = Vec<(Packet, i64)>;
+/// Keyframes of a place at the most.
+const SPARE: usize = 3;
+
+/// What makes a tile of a keyframe, whatever came before it.
+struct Hand {
+    decoder: VideoDecoder,
+    pipeline: Pipeline,
+}
+
+impl Hand {
+    fn new(source: &Source, plan: &VideoPlan, limits: &Limits) -> Result<Self, JobError> {
+        let filters = tile(plan, tile_size(plan.width, plan.height)).filters(Target::Jpeg);
+        Ok(Self {
+            decoder: VideoDecoder::video(source, plan.stream, 1, limits)?,
+            pipeline: Pipeline::video(filters, limits),
+        })
+    }
+
+    /// The first that decodes, as a tile, with its time.
+    fn make(&mut self, place: &Place) -> Result<Option<(Still, i64)>, JobError> {
+        let mut made = None;
+        for (packet, at) in place {
+            let Self { decoder, pipeline } = self;
+            decoder.flush();
+            for packet in [Some(packet), None] {
+                decoder.feed(packet, &mut |mut decoded| {
+                    // Where a container tells no more than an order, the packet's time is the picture's.
+                    let start = decoded.start_ns.unwrap_or(*at);
+                    decoded.start_ns = Some(start);
+                    pipeline.picture(decoded, &mut |still, ns| {
+                        made.get_or_insert((still, ns.unwrap_or(start)));
+                        Ok(())
+                    })
+                })?;
+            }
+            if made.is_some() {
+                break;
+            }
+        }
+        Ok(made)
+    }
+}
+
+/// Makes tiles of some places at once, and keeps them in order.
+fn work(tiles: &mut Tiles, hands: &mut [Hand], places: &mut Vec<Place>) -> Result<(), JobError> {
+    let made: Vec<_> = thread::scope(|threads| {
+        let work = hands.iter_mut().zip(places.iter());
+        let work: Vec<_> = work
+            .map(|(hand, place)| threads.spawn(|| hand.make(place)))
+            .collect();
+        work.into_iter().map(joined).collect()
+    });
+    places.clear();
+    for tile in made {
+        if let Some((still, at)) = tile? {
+            tiles.put(still, at);
+        }
+    }
+    Ok(())
+}
+
 /// Tiles of keyframes, and how many of these did not decode.
 pub(super) fn collect(
     desk: &Desk<'_>,
@@ -182,24 +253,33 @@ pub(super) fn collect(
     let mut source = desk.open()?;
     // All of its packets, as the proxy reads them: demuxers that leave some out differ in what they call a keyframe.
     source.keep(&[plan.stream]);
-    let mut decoder = VideoDecoder::video(&source, plan.stream, 1, limits)?;
+    let hands = (0..DECODER_THREADS).map(|_| Hand::new(&source, plan, limits));
+    let mut hands = hands.collect::<Result<Vec<_>, _>>()?;
     let mut tiles = Tiles::new(Maker::Keyframes, plan, made.plan.origin_ns, limits);
     let mut meter = desk.meter("sprite", made);
+    let mut places: Vec<Place> = Vec::new();
     while let Some(packet) = source.next()? {
-        if tiles.packet(&source, &packet) {
-            decoder.flush();
-            // Where a container tells no more than an order, the packet's time is the picture's.
-            let at = source.time_ns(&packet);
-            for packet in [Some(&packet), None] {
-                decoder.feed(packet, &mut |mut decoded| {
-                    decoded.start_ns = decoded.start_ns.or(at);
-                    tiles.show(decoded)
-                })?;
+        meter.packet(&source, &packet);
+        let Some(at) = tiles.packet(&source, &packet) else {
+            continue;
+        };
+        match places.last_mut() {
+            Some(place) if tiles.share(place[0].1, at) => {
+                if place.len() < SPARE {
+                    place.push((packet, at));
+                }
+            }
+            _ => {
+                if places.len() == hands.len() {
+                    work(&mut tiles, &mut hands, &mut places)?;
+                }
+                places.push(vec![(packet, at)]);
             }
         }
-        meter.packet(&source, &packet);
     }
-    Ok((tiles, decoder.errors))
+    work(&mut tiles, &mut hands, &mut places)?;
+    let errors = hands.iter().map(|hand| hand.decoder.errors).sum();
+    Ok((tiles, errors))
 }
 
 /// Makes sprites of keyframes, where these suffice.
