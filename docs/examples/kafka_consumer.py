@@ -23,8 +23,8 @@ partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
 consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
 
 # A partition is a lane and in order; across lanes the position tells. It is dense, so a fact's turn has come when it
-# is the one after the last.
-waiting, last, facts, at_end = [], 0, 0, set()
+# is the one after the last. Another log's facts have positions of their own: a topic that has them is not read on.
+waiting, last, facts, at_end, logs = [], 0, 0, set(), set()
 while len(at_end) < len(partitions):
     message = consumer.poll(timeout=30)
     if message is None:
@@ -35,8 +35,13 @@ while len(at_end) < len(partitions):
         at_end.add(message.partition())
         continue
     headers = dict(message.headers())
+    logs.add(headers["ce_logid"])
+    if len(logs) > 1:
+        sys.exit("the topic has facts of two logs")
     heapq.heappush(waiting, (int(headers["ce_position"]), headers["ce_type"].decode(), message.value()))
-    while waiting and waiting[0][0] == last + 1:
+    while waiting and waiting[0][0] <= last + 1:
+        if waiting[0][0] <= last:
+            sys.exit(f"position {waiting[0][0]} is there twice")
         last, fact_type, payload = heapq.heappop(waiting)
         facts += 1
 consumer.close()

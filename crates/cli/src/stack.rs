@@ -19,6 +19,7 @@ use service::telemetry;
 use sqlx::PgPool;
 use storage::Store;
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 use crate::data::DataFolder;
 use crate::postgres::Cluster;
@@ -85,6 +86,15 @@ pub struct BucketKeys {
     pub aws_secret_access_key: Option<Secret>,
 }
 
+impl From<&storage::Config> for BucketKeys {
+    fn from(storage: &storage::Config) -> Self {
+        Self {
+            aws_access_key_id: storage.aws_access_key_id.clone(),
+            aws_secret_access_key: storage.aws_secret_access_key.clone(),
+        }
+    }
+}
+
 impl BucketKeys {
     /// The store at `url`.
     pub fn store(&self, url: &str) -> storage::Config {
@@ -110,16 +120,31 @@ pub struct ArchiveAt {
 impl ArchiveAt {
     /// A reader of the log that `pool` leads to, and of its archive where there is one.
     pub async fn reader(&self, pool: &PgPool, keys: &BucketKeys) -> anyhow::Result<Reader> {
-        let archive = match self.archive_url.as_deref().filter(|url| !url.is_empty()) {
-            Some(url) => {
-                let store = Store::open(&keys.store(url))
-                    .with_context(|| format!("open the archive {url}"))?;
-                let log_id = events::store::bounds(pool).await?.log_id;
-                Some(Archive::new(store, log_id))
-            }
-            None => None,
-        };
-        Ok(Reader::new(pool.clone(), archive))
+        let log_id = events::store::bounds(pool).await?.log_id;
+        Ok(Reader::new(pool.clone(), self.open(log_id, keys)?))
+    }
+
+    /// The log that `pool` leads to, open to be written, and to be read with its archive where there is one.
+    pub async fn log(
+        &self,
+        pool: PgPool,
+        bucket: &BucketKeys,
+        keys: Keys,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Log> {
+        let log = Log::open(pool, keys, shutdown).await?;
+        let archive = self.open(log.id(), bucket)?;
+        Ok(log.with_archive(archive))
+    }
+
+    fn open(&self, log_id: Uuid, keys: &BucketKeys) -> anyhow::Result<Option<Archive>> {
+        let url = self.archive_url.as_deref().filter(|url| !url.is_empty());
+        let archive = url.map(|url| {
+            let store = Store::open(&keys.store(url));
+            let store = store.with_context(|| format!("open the archive {url}"))?;
+            Ok(Archive::new(store, log_id))
+        });
+        archive.transpose()
     }
 }
 
@@ -273,31 +298,22 @@ async fn chosen(
 }
 
 /// Opens the log for appending and serves the API on `listener`.
-pub async fn api(
-    database: &Database,
-    keys: Keys,
+pub fn api(
+    log: Log,
+    pool: PgPool,
     storage: &storage::Config,
     config: api::config::Config,
     listener: TcpListener,
     health: Option<&Health>,
     shutdown: &Shutdown,
-) -> anyhow::Result<Log> {
-    let pool = database.pool(Role::Api).await?;
+) -> anyhow::Result<()> {
     let store = Store::open_or_make(storage).context("open the object store")?;
-    let log = Log::open(pool.clone(), keys, shutdown).await?;
-    let state = ApiState::new(
-        config,
-        log.clone(),
-        pool,
-        store,
-        Clock::System,
-        shutdown.clone(),
-    )?;
+    let state = ApiState::new(config, log, pool, store, Clock::System, shutdown.clone())?;
     let routes = api::router(state);
     let routes = match health {
         Some(health) => routes.merge(health.public_routes()),
         None => routes,
     };
     service::http::serve(listener, routes, shutdown);
-    Ok(log)
+    Ok(())
 }

@@ -24,22 +24,18 @@ const CHECK_LIMIT: Duration = Duration::from_secs(2);
 pub enum Dependency {
     /// A Postgres database.
     Postgres(sqlx::PgPool),
-    /// A TCP endpoint, e.g. a broker.
-    Tcp(&'static str, String),
 }
 
 impl Dependency {
     fn name(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "postgres",
-            Self::Tcp(name, _) => name,
         }
     }
 
     async fn answers(&self) -> bool {
         match self {
             Self::Postgres(pool) => sqlx::query("SELECT 1").execute(pool).await.is_ok(),
-            Self::Tcp(_, address) => tokio::net::TcpStream::connect(address).await.is_ok(),
         }
     }
 }

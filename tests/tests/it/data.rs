@@ -194,6 +194,43 @@ async fn a_replay_gives_the_same_bytes_before_and_after_the_archive_took_its_par
     assert!(refused.stderr.contains("set ARCHIVE_URL"), "{refused:?}");
     let after = ["replay", "--to", "stdout", "--archive-url", place];
     assert!(cinelog(&database, &after).await == before, "a seam");
+    let facts = over_http(&database, place).await;
+    assert!(facts == before, "a seam over HTTP");
+}
+
+/// The whole log as `GET /v1/facts` gives it, page by page, where the archive is at `place`.
+async fn over_http(database: &Database, place: &str) -> String {
+    let (url, store) = (database.url(), TempDir::new().unwrap());
+    let environment = [
+        ("DATABASE_URL", url.expose()),
+        ("SECRET_KEY", "a secret that only these tests have"),
+        ("MASTER_KEY", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="),
+        ("STORAGE_URL", store.path().to_str().unwrap()),
+        ("LISTEN", "127.0.0.1:0"),
+        ("ARCHIVE_URL", place),
+    ];
+    let token = ["token", "--user", "ana", "--role", "data-global"];
+    let token = program::cinelog(&token, &environment).finish(LIMIT).await;
+    assert!(token.status.success(), "{token:?}");
+    let mut api = program::cinelog(&["api"], &environment);
+    let line = api.line("the API is on http://", LIMIT).await;
+    let (_, url) = line.rsplit_once(' ').unwrap();
+    let (mut facts, mut from) = (String::new(), 1);
+    loop {
+        let page = reqwest::Client::new()
+            .get(format!("{url}/v1/facts?limit=1000&from={from}"))
+            .bearer_auth(token.stdout.trim())
+            .timeout(LIMIT)
+            .send();
+        let page = page.await.unwrap().error_for_status().unwrap();
+        let page = page.text().await.unwrap();
+        let Some(last) = page.lines().last() else {
+            return facts;
+        };
+        let last: Value = serde_json::from_str(last).unwrap();
+        from = last["position"].as_i64().unwrap() + 1;
+        facts.push_str(&page);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use events::envelope::Sealed;
 use events::export::ndjson;
+use events::fact::Fact;
 use events::id::{Position, TenantId, UserId};
 use events::store::{Filter, Limits, Page, Tail};
 use futures::stream;
@@ -110,14 +111,10 @@ fn asked(query: &FactsQuery, tenant: Option<TenantId>) -> Result<Asked, Problem>
         Some(text) => text.split(',').map(str::to_owned).collect(),
         None => vec![],
     };
-    let is_type = |text: &String| {
-        let fine = |byte: u8| byte.is_ascii_lowercase() || byte == b'.' || byte == b'_';
-        !text.is_empty() && text.bytes().all(fine)
-    };
-    if !types.iter().all(is_type) {
+    if !types.iter().all(|name| Fact::is_type(name)) {
         return Err(invalid(
             "/type",
-            "is a list such as post.published,post.deleted",
+            "is a list of types of facts, such as post.published,post.deleted",
         ));
     }
     let from = from.ok_or_else(|| invalid("/from", "is a position, from 1"))?;

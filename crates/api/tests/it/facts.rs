@@ -112,6 +112,7 @@ async fn others_are_turned_away_and_what_cannot_be_read_is_a_problem() {
         "limit=0",
         "limit=1001",
         "type=a%20b",
+        "type=post.publised",
         "type=",
     ] {
         let response = get(&data, &format!("/v1/facts?{query}")).await;

@@ -8,7 +8,7 @@ use service::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 use crate::out::say;
-use crate::stack::{self, Admin, Database};
+use crate::stack::{self, Admin, ArchiveAt, BucketKeys, Database};
 
 /// Serves the API alone; projectors, relay and transcoder run elsewhere.
 #[derive(clap::Args)]
@@ -20,6 +20,8 @@ pub struct Api {
     #[command(flatten)]
     keys: KeysConfig,
     #[command(flatten)]
+    archive: ArchiveAt,
+    #[command(flatten)]
     config: api::config::Config,
     #[command(flatten)]
     admin: Admin,
@@ -27,7 +29,8 @@ pub struct Api {
 
 impl Api {
     pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let needs = vec![Dependency::Postgres(self.database.pool(Role::Api).await?)];
+        let pool = self.database.pool(Role::Api).await?;
+        let needs = vec![Dependency::Postgres(pool.clone())];
         self.admin.serve(needs, shutdown).await?;
         let listener = TcpListener::bind(self.config.listen)
             .await
@@ -37,16 +40,17 @@ impl Api {
             listener.local_addr()?
         ));
         let keys = stack::keys(&self.keys)?;
+        let bucket = BucketKeys::from(&self.storage);
+        let log = self.archive.log(pool.clone(), &bucket, keys, shutdown);
         stack::api(
-            &self.database,
-            keys,
+            log.await?,
+            pool,
             &self.storage,
             self.config,
             listener,
             None,
             shutdown,
-        )
-        .await?;
+        )?;
         shutdown.cancelled().await;
         Ok(())
     }

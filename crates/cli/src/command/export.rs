@@ -32,7 +32,7 @@ pub struct Export {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     to: Option<i64>,
     /// Only facts of these types.
-    #[arg(long = "type", value_name = "T,…", value_delimiter = ',')]
+    #[arg(long = "type", value_name = "T,…", value_delimiter = ',', value_parser = super::fact_type)]
     types: Vec<String>,
     /// Only facts of this tenant.
     #[arg(long, value_name = "ID")]

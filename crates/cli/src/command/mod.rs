@@ -14,6 +14,7 @@ mod token;
 pub mod up;
 mod verify;
 
+use events::fact::Fact;
 use service::shutdown::Shutdown;
 use service::telemetry;
 
@@ -85,4 +86,16 @@ impl Command {
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }
     }
+}
+
+/// A type of facts by its name.
+fn fact_type(name: &str) -> Result<String, String> {
+    if Fact::is_type(name) {
+        return Ok(name.to_owned());
+    }
+    let known: Vec<&str> = Fact::TYPES.iter().map(|(known, _)| *known).collect();
+    Err(format!(
+        "no fact has this type; there are {}",
+        known.join(", ")
+    ))
 }

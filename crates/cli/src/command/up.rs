@@ -118,30 +118,33 @@ impl Up {
             self.storage.public_url = Some(reachable(address).parse()?);
         }
 
-        let health = self.admin.serve(self.needs().await?, shutdown).await?;
+        // Not the brokers: while they are away, commands are accepted and what is known is told.
+        let pool = self.database.pool(Role::Api).await?;
+        let needs = vec![Dependency::Postgres(pool.clone())];
+        let health = self.admin.serve(needs, shutdown).await?;
         let keys = stack::keys(&self.keys)?;
         let facts = Facts {
             kafka: self.kafka.clone(),
             keys: keys.clone(),
             archive: self.archive.clone(),
-            bucket: BucketKeys {
-                aws_access_key_id: self.storage.aws_access_key_id.clone(),
-                aws_secret_access_key: self.storage.aws_secret_access_key.clone(),
-            },
+            bucket: BucketKeys::from(&self.storage),
         };
         stack::relay(&self.database, &self.kafka, shutdown).await?;
         stack::projectors(&self.database, &facts, &self.projectors, &[], shutdown).await?;
         let transcoder = self.environment(folder.empty_scratch()?);
-        let log = stack::api(
-            &self.database,
-            keys,
+        let log = self
+            .archive
+            .log(pool.clone(), &facts.bucket, keys, shutdown)
+            .await?;
+        stack::api(
+            log.clone(),
+            pool,
             &self.storage,
             self.api,
             listener,
             Some(&health),
             shutdown,
-        )
-        .await?;
+        )?;
         // After the API, which makes the folder of objects.
         transcoder::keep(transcoder, shutdown);
         Ok(Running {
@@ -168,17 +171,6 @@ impl Up {
         };
         self.api.secret_key = Some(secret.clone());
         Ok(secret)
-    }
-
-    async fn needs(&self) -> anyhow::Result<Vec<Dependency>> {
-        let mut needs = vec![Dependency::Postgres(self.database.pool(Role::Api).await?)];
-        let broker = self
-            .kafka
-            .kafka_brokers
-            .as_ref()
-            .and_then(|all| all.split(',').next());
-        needs.extend(broker.map(|broker| Dependency::Tcp("kafka", broker.to_owned())));
-        Ok(needs)
     }
 
     /// The transcoder's configuration: its own process, so its own environment.

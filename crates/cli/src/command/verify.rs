@@ -85,7 +85,7 @@ impl Verify {
         let owner = self.database.pool(Role::Owner).await?;
         let projector = self.database.pool(Role::Projector).await?;
         let reader = self.archive.reader(&projector, &self.bucket).await?;
-        let mut differences = 0;
+        let (mut differences, mut compares_all) = (0, true);
         let began: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()")
             .fetch_one(&owner)
             .await?;
@@ -103,12 +103,14 @@ impl Verify {
             )
             .await?;
             bar.finish_and_clear();
-            match outcome {
-                Some(outcome) => differences += tell_model(&outcome),
-                None => say(format_args!(
+            if let Some(outcome) = outcome {
+                differences += tell_model(&outcome);
+            } else {
+                compares_all = false;
+                say(format_args!(
                     "{:<12} not compared: what is live was made by another version",
                     projection.name()
-                )),
+                ));
             }
         }
         let erasing = "SELECT EXISTS (
@@ -122,6 +124,9 @@ impl Verify {
             say(
                 "  a person was being erased meanwhile, which reads like a difference: verify again",
             );
+        }
+        if differences == 0 && !compares_all {
+            bail!("not every read model was compared: verify with the version that made them");
         }
         Ok(differences)
     }

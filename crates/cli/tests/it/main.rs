@@ -61,6 +61,11 @@ fn wrong_usage_exits_2_and_says_what_to_do() {
     let output = cinelog(&["fly"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--help"));
+    // Else an export of nothing would pass for complete.
+    let output = cinelog(&["export", "--out", "nowhere", "--type", "post.publised"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("post.published"), "{told}");
 }
 
 #[test]

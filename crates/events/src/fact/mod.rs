@@ -52,6 +52,11 @@ macro_rules! facts {
             /// Every type with its newest version.
             pub const TYPES: &[(&str, i16)] = &[$(($type, $version)),*];
 
+            /// Whether facts have a type of this name.
+            pub fn is_type(name: &str) -> bool {
+                Self::TYPES.iter().any(|(known, _)| *known == name)
+            }
+
             /// The type's name, past tense.
             pub fn fact_type(&self) -> &'static str {
                 match self { $(Self::$name(_) => $type,)* }

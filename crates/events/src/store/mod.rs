@@ -31,7 +31,7 @@ pub use wake::Wake;
 
 pub(crate) use read::{COLUMNS, open as read_open, sealed_from};
 
-use crate::archive::ArchiveError;
+use crate::archive::{Archive, ArchiveError};
 use crate::decide::{self, Refusal, State};
 use crate::id::TenantId;
 use crate::seal::SealError;
@@ -240,6 +240,7 @@ pub struct Log {
     keys: Keys,
     known: known::Known,
     writer: append::Writer,
+    archive: Option<Archive>,
 }
 
 impl Log {
@@ -257,7 +258,15 @@ impl Log {
             keys,
             known,
             writer,
+            archive: None,
         })
+    }
+
+    /// The log, and what has left it: read forwards, they are one.
+    #[must_use]
+    pub fn with_archive(mut self, archive: Option<Archive>) -> Self {
+        self.archive = archive;
+        self
     }
 
     /// Which log this is; only a fork gets a new id.

@@ -294,19 +294,23 @@ impl Range {
 }
 
 impl Log {
-    /// The next facts after `after` that pass `filter`, see [`page`].
+    /// The next facts after `after` that pass `filter`, see [`Reader::page`].
     pub async fn page(
         &self,
         after: Position,
         filter: &Filter,
         limits: Limits,
     ) -> Result<Page, LogError> {
-        page(&self.pool, after, filter, limits).await
+        self.reader().page(after, filter, limits).await
     }
 
     /// The next facts after `after` that pass `filter`, and those that come.
     pub fn tail(&self, wake: Wake, filter: Filter, limits: Limits, after: Position) -> Tail {
-        Tail::new(Reader::from(&self.pool), wake, filter, limits, after)
+        Tail::new(self.reader(), wake, filter, limits, after)
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::new(self.pool.clone(), self.archive.clone())
     }
 
     /// The next facts before `before` that pass `filter`, the newest first, see [`page_back`].
