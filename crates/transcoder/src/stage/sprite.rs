@@ -9,6 +9,7 @@ use crate::format::sprite::{Density, Storyboard, Strip, interval_ns, place, tile
 use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{Decoded, Packet, Pipeline, Source, Still, VideoDecoder, jpeg, sheet};
 use crate::plan::{Target, VideoPlan, shrunk};
+use crate::probe::Facts;
 use crate::profile::SPRITE_QUALITY;
 use crate::wire::{Made, Warning};
 
@@ -225,6 +226,15 @@ impl Hand {
     }
 }
 
+/// How many work at once, so that no more is decoded at a time than two pictures of 4K: each takes memory for a few.
+fn hands(facts: &Facts) -> usize {
+    const AT_ONCE: u64 = 2 * 3840 * 2160;
+    let picture = facts.video.and_then(|at| facts.tracks[at].picture.as_ref());
+    let pixels = picture.map_or(1, |p| u64::from(p.width) * u64::from(p.height));
+    usize::try_from(AT_ONCE / pixels.max(1))
+        .map_or(DECODER_THREADS, |fit| fit.clamp(1, DECODER_THREADS))
+}
+
 /// Makes tiles of some places at once, and keeps them in order.
 fn work(tiles: &mut Tiles, hands: &mut [Hand], places: &mut Vec<Place>) -> Result<(), JobError> {
     let made: Vec<_> = thread::scope(|threads| {
@@ -253,7 +263,7 @@ pub(super) fn collect(
     let mut source = desk.open()?;
     // All of its packets, as the proxy reads them: demuxers that leave some out differ in what they call a keyframe.
     source.keep(&[plan.stream]);
-    let hands = (0..DECODER_THREADS).map(|_| Hand::new(&source, plan, limits));
+    let hands = (0..hands(&made.facts)).map(|_| Hand::new(&source, plan, limits));
     let mut hands = hands.collect::<Result<Vec<_>, _>>()?;
     let mut tiles = Tiles::new(Maker::Keyframes, plan, made.plan.origin_ns, limits);
     let mut meter = desk.meter("sprite", made);
