@@ -19,7 +19,6 @@ use service::telemetry;
 use sqlx::PgPool;
 use storage::Store;
 use tokio::net::TcpListener;
-use uuid::Uuid;
 
 use crate::data::DataFolder;
 use crate::postgres::Cluster;
@@ -120,8 +119,14 @@ pub struct ArchiveAt {
 impl ArchiveAt {
     /// A reader of the log that `pool` leads to, and of its archive where there is one.
     pub async fn reader(&self, pool: &PgPool, keys: &BucketKeys) -> anyhow::Result<Reader> {
-        let log_id = events::store::bounds(pool).await?.log_id;
-        Ok(Reader::new(pool.clone(), self.open(log_id, keys)?))
+        let archive = match self.store(keys)? {
+            Some(store) => Some(Archive::new(
+                store,
+                events::store::bounds(pool).await?.log_id,
+            )),
+            None => None,
+        };
+        Ok(Reader::new(pool.clone(), archive))
     }
 
     /// The log that `pool` leads to, open to be written, and to be read with its archive where there is one.
@@ -132,19 +137,19 @@ impl ArchiveAt {
         keys: Keys,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Log> {
+        let store = self.store(bucket)?;
         let log = Log::open(pool, keys, shutdown).await?;
-        let archive = self.open(log.id(), bucket)?;
+        let archive = store.map(|store| Archive::new(store, log.id()));
         Ok(log.with_archive(archive))
     }
 
-    fn open(&self, log_id: Uuid, keys: &BucketKeys) -> anyhow::Result<Option<Archive>> {
+    /// Where the archive lies, if there is one.
+    fn store(&self, keys: &BucketKeys) -> anyhow::Result<Option<Store>> {
         let url = self.archive_url.as_deref().filter(|url| !url.is_empty());
-        let archive = url.map(|url| {
-            let store = Store::open(&keys.store(url));
-            let store = store.with_context(|| format!("open the archive {url}"))?;
-            Ok(Archive::new(store, log_id))
-        });
-        archive.transpose()
+        url.map(|url| {
+            Store::open(&keys.store(url)).with_context(|| format!("open the archive {url}"))
+        })
+        .transpose()
     }
 }
 
@@ -297,7 +302,7 @@ async fn chosen(
         .collect())
 }
 
-/// Opens the log for appending and serves the API on `listener`.
+/// Serves the API on `listener`.
 pub fn api(
     log: Log,
     pool: PgPool,

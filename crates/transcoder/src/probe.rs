@@ -25,6 +25,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Claims of the picture that we use.
+    pub fn picture(&self) -> Option<&Picture> {
+        self.tracks.get(self.video?)?.picture.as_ref()
+    }
+
     /// Whether there is a film's picture (`video`) or its sound (`audio`), decodable or not.
     pub fn has(&self, kind: &str) -> bool {
         (self.tracks.iter()).any(|track| track.kind == kind && !track.is("attached_pic"))
@@ -99,6 +104,13 @@ pub struct Picture {
     pub rate: Option<(u32, u32)>,
     /// Dolby Vision profile, if the track is one.
     pub dolby_vision: Option<u8>,
+}
+
+impl Picture {
+    /// How many pixels it has.
+    pub fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
 }
 
 /// Tags of colour by libav's names; `unknown` where untagged.
@@ -196,7 +208,7 @@ pub fn choose(tracks: &[Track]) -> (Option<usize>, Option<usize>) {
         track
             .picture
             .as_ref()
-            .map(|p| u64::from(p.width) * u64::from(p.height))
+            .map(Picture::pixels)
             .filter(|p| *p > 0)
     });
     let audio = best(&|track| {

@@ -162,10 +162,7 @@ pub fn patience(profile: Profile, facts: &Facts) -> Duration {
         return most;
     };
     let seconds = (told_ms as f64 / 1000.0).max(facts.bytes as f64 / THINNEST);
-    let picture = facts
-        .video
-        .and_then(|at| facts.tracks.get(at)?.picture.as_ref());
-    let weight = picture.map_or(0.0, |picture| {
+    let weight = facts.picture().map_or(0.0, |picture| {
         let claimed = picture.rate.filter(|(num, den)| *num > 0 && *den > 0);
         let rate = claimed.map_or(60.0, |(num, den)| f64::from(num) / f64::from(den));
         let pixels = f64::from(picture.width) * f64::from(picture.height);

@@ -19,8 +19,7 @@ fn is_whole(desk: &Desk<'_>, expected: &Expectation) -> Result<(), JobError> {
     let mut source = desk.open()?;
     let facts = source.facts();
     let picture = facts
-        .video
-        .and_then(|at| facts.tracks[at].picture.as_ref())
+        .picture()
         .map(|picture| (picture.width, picture.height));
     if picture != expected.picture || facts.audio.is_some() != expected.sound {
         return Err(JobError::infra(

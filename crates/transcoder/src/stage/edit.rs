@@ -1,6 +1,6 @@
 //! A film for editing: the source's frames, one for one, and its sound, track for track.
 
-use super::{Desk, file, note_errors};
+use super::{Desk, Meter, file, note_errors};
 use crate::error::JobError;
 use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{
@@ -57,8 +57,7 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
     }
     movie.start()?;
     pump(
-        desk,
-        made,
+        desk.meter("edit", made),
         &mut source,
         &mut movie,
         &mut pictures,
@@ -70,14 +69,12 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
 }
 
 fn pump(
-    desk: &Desk<'_>,
-    made: &Made,
+    mut meter: Meter<'_>,
     source: &mut Source,
     movie: &mut Movie,
     pictures: &mut Pictures,
     tracks: &mut [Track],
 ) -> Result<(), JobError> {
-    let mut meter = desk.meter("edit", made);
     while let Some(packet) = source.next()? {
         if packet.stream() == pictures.stream {
             pictures.feed(Some(&packet), movie)?;

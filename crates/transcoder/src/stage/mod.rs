@@ -18,7 +18,7 @@ pub(crate) use survey::probe;
 use crate::error::{JobError, Kind};
 use crate::media::{Packet, Source};
 use crate::plan::{patience, plan};
-use crate::probe::Measured;
+use crate::probe::{Measured, Picture};
 use crate::profile::Profile;
 use crate::wire::{Drawing, Made, MadeFile, Message, Request, Warning};
 
@@ -61,13 +61,14 @@ struct Meter<'a> {
 impl Meter<'_> {
     /// A packet has been worked on: how far by its time, or by its place where the header tells no length.
     fn packet(&mut self, source: &Source, packet: &Packet) {
-        match source.time_ns(packet).filter(|_| self.duration_ms > 0) {
+        let (done, total) = match source.time_ns(packet).filter(|_| self.duration_ms > 0) {
             Some(ns) => {
                 let passed = ns.saturating_sub(self.origin_ns).max(0).unsigned_abs();
-                self.at(passed / 1_000_000, self.duration_ms);
+                (passed / 1_000_000, self.duration_ms)
             }
-            None => self.at(source.read().0, source.read().1),
-        }
+            None => source.read(),
+        };
+        self.at(done, total);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a fraction for people")]
@@ -103,12 +104,12 @@ fn fast(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
         warnings: Vec::new(),
         ..made.clone()
     };
-    let (plan, mut heard, mut shown) = (&made.plan, blank(), blank());
+    let (mut heard, mut shown) = (blank(), blank());
     let (waveform, poster, tiles) = thread::scope(|threads| {
         let listening =
             (sound && moves).then(|| threads.spawn(|| waveform::make(desk, &mut heard)));
         let looking = picture.then(|| threads.spawn(|| poster::make(desk, &mut shown)));
-        let moving = plan.video.as_ref().filter(|_| moves);
+        let moving = made.plan.video.as_ref().filter(|_| moves);
         let tiles = moving.map(|video| sprite::collect(desk, video, made));
         (listening.map(joined), looking.map(joined), tiles)
     });
@@ -161,10 +162,7 @@ fn begin(desk: &Desk<'_>, profile: Profile) -> Result<Made, JobError> {
             "unsupported: no picture and no sound in it that we decode: {seen}"
         )));
     }
-    let pixels = facts.video.and_then(|at| facts.tracks[at].picture.as_ref());
-    let pixels = pixels.map_or(0, |picture| {
-        u64::from(picture.width) * u64::from(picture.height)
-    });
+    let pixels = facts.picture().map_or(0, Picture::pixels);
     if pixels > desk.request.limits.max_pixels {
         return Err(JobError::limit(format!(
             "pictures of {pixels} pixels, {} are allowed",

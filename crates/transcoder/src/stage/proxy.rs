@@ -3,7 +3,7 @@
 
 use super::captions::Captions;
 use super::sprite::Copies;
-use super::{Desk, file, note_errors};
+use super::{Desk, Meter, file, note_errors};
 use crate::error::{JobError, Kind};
 use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{
@@ -85,7 +85,12 @@ fn attempt(desk: &Desk<'_>, made: &mut Made, plan: &Plan) -> Result<Missing, Job
         audio,
         captions,
     };
-    pump(desk, made, &mut source, &mut movie, &mut tracks)?;
+    pump(
+        desk.meter("proxy", made),
+        &mut source,
+        &mut movie,
+        &mut tracks,
+    )?;
     if tracks
         .video
         .as_ref()
@@ -116,13 +121,11 @@ struct Tracks {
 }
 
 fn pump(
-    desk: &Desk<'_>,
-    made: &Made,
+    mut meter: Meter<'_>,
     source: &mut Source,
     movie: &mut Movie,
     tracks: &mut Tracks,
 ) -> Result<(), JobError> {
-    let mut meter = desk.meter("proxy", made);
     while let Some(packet) = source.next()? {
         if let Some(video) = tracks
             .video

@@ -9,7 +9,7 @@ use crate::format::sprite::{Density, Storyboard, Strip, interval_ns, place, tile
 use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{Decoded, Packet, Pipeline, Source, Still, VideoDecoder, jpeg, sheet};
 use crate::plan::{Target, VideoPlan, shrunk};
-use crate::probe::Facts;
+use crate::probe::{Facts, Picture};
 use crate::profile::SPRITE_QUALITY;
 use crate::wire::{Made, Warning};
 
@@ -229,8 +229,7 @@ impl Hand {
 /// How many work at once, so that no more is decoded at a time than two pictures of 4K: each takes memory for a few.
 fn hands(facts: &Facts) -> usize {
     const AT_ONCE: u64 = 2 * 3840 * 2160;
-    let picture = facts.video.and_then(|at| facts.tracks[at].picture.as_ref());
-    let pixels = picture.map_or(1, |p| u64::from(p.width) * u64::from(p.height));
+    let pixels = facts.picture().map_or(1, Picture::pixels);
     usize::try_from(AT_ONCE / pixels.max(1))
         .map_or(DECODER_THREADS, |fit| fit.clamp(1, DECODER_THREADS))
 }
