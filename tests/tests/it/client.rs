@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use events::id::{TenantId, UserId};
 use reqwest::header::CONTENT_TYPE;
@@ -13,6 +13,7 @@ use service::shutdown::Shutdown;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
 use crate::life::Chance;
@@ -22,8 +23,16 @@ use crate::world::World;
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How long it waits for one answer: longer than the API takes to say that it cannot.
 const ANSWER: Duration = Duration::from_secs(40);
-/// Between two times of asking.
+
+/// From one time of asking to the next, at the least.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// When the same thing is asked for, a pause apart also after slow answers.
+fn times() -> Interval {
+    let mut times = interval(PAUSE);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    times
+}
 
 /// How often clients were told of which problem.
 pub(crate) type Problems = Arc<Mutex<BTreeMap<String, u64>>>;
@@ -65,7 +74,7 @@ impl Client {
             // What runs on this machine is not reached by way of a proxy.
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             base,
-            token: world.programs.token(name).await,
+            token: world.programs.token(name, "member").await,
             tenant: world.life.tenant(),
             user: UserId::of("cinelog", name),
             chance: Chance(world.life.chance().below(u64::MAX)),
@@ -169,16 +178,20 @@ impl Client {
     /// Uploads a clip; its asset.
     pub(crate) async fn upload(&mut self, bytes: &[u8], media_type: &str) -> String {
         let ticket = self.ticket(bytes, media_type).await;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.put(&ticket, bytes).await {
-                // It came through without our hearing of it, and objects are written once.
-                Some((StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED, _)) => break,
-                Some((status, _)) if status.is_success() => break,
-                told => assert!(Instant::now() < deadline, "not stored: {told:?}"),
+        let (mut times, mut told) = (times(), None);
+        let stored = timeout(PATIENCE, async {
+            loop {
+                times.tick().await;
+                told = self.put(&ticket, bytes).await;
+                match &told {
+                    // It came through without our hearing of it, and objects are written once.
+                    Some((StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED, _)) => break,
+                    Some((status, _)) if status.is_success() => break,
+                    _ => {}
+                }
             }
-            tokio::time::sleep(PAUSE).await;
-        }
+        });
+        assert!(stored.await.is_ok(), "not stored: {told:?}");
         self.complete(&ticket).await
     }
 
@@ -231,16 +244,19 @@ impl Client {
 
     /// The answer to a command that says what became of it, however often it has to be asked for.
     async fn ask(&mut self, path: &str, key: &str, body: &Value) -> (StatusCode, Value) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let request = self.request(Method::POST, path).json(body);
-            let request = request.header("idempotency-key", key);
-            if let Some(answer) = self.answer(request).await {
-                return answer;
+        let mut times = times();
+        let answered = timeout(PATIENCE, async {
+            loop {
+                times.tick().await;
+                let request = self.request(Method::POST, path).json(body);
+                let request = request.header("idempotency-key", key);
+                if let Some(answer) = self.answer(request).await {
+                    return answer;
+                }
             }
-            assert!(Instant::now() < deadline, "{path} is not answered");
-            tokio::time::sleep(PAUSE).await;
-        }
+        });
+        let answered = answered.await;
+        answered.unwrap_or_else(|_| panic!("{path} is not answered"))
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

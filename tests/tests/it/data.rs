@@ -11,6 +11,7 @@ use testing::db::Database;
 use testing::{environment, kafka};
 
 use crate::program;
+use crate::world::{Programs, end};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
@@ -200,31 +201,24 @@ async fn a_replay_gives_the_same_bytes_before_and_after_the_archive_took_its_par
 
 /// The whole log as `GET /v1/facts` gives it, page by page, where the archive is at `place`.
 async fn over_http(database: &Database, place: &str) -> String {
-    let (url, store) = (database.url(), TempDir::new().unwrap());
-    let environment = [
-        ("DATABASE_URL", url.expose()),
-        ("SECRET_KEY", "a secret that only these tests have"),
-        ("MASTER_KEY", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="),
+    let (programs, store) = (Programs::of(database, None), TempDir::new().unwrap());
+    let token = programs.token("ana", "data-global").await;
+    let places = [
         ("STORAGE_URL", store.path().to_str().unwrap()),
-        ("LISTEN", "127.0.0.1:0"),
         ("ARCHIVE_URL", place),
     ];
-    let token = ["token", "--user", "ana", "--role", "data-global"];
-    let token = program::cinelog(&token, &environment).finish(LIMIT).await;
-    assert!(token.status.success(), "{token:?}");
-    let mut api = program::cinelog(&["api"], &environment);
-    let line = api.line("the API is on http://", LIMIT).await;
-    let (_, url) = line.rsplit_once(' ').unwrap();
+    let (api, url) = programs.api(&places).await;
     let (mut facts, mut from) = (String::new(), 1);
     loop {
         let page = reqwest::Client::new()
             .get(format!("{url}/v1/facts?limit=1000&from={from}"))
-            .bearer_auth(token.stdout.trim())
+            .bearer_auth(&token)
             .timeout(LIMIT)
             .send();
         let page = page.await.unwrap().error_for_status().unwrap();
         let page = page.text().await.unwrap();
         let Some(last) = page.lines().last() else {
+            end(api).await;
             return facts;
         };
         let last: Value = serde_json::from_str(last).unwrap();

@@ -55,25 +55,11 @@ impl World {
         let log = Log::open(database.pool(Role::Api).await, keys, &shutdown)
             .await
             .unwrap();
-        let mut environment = vec![
-            ("DATABASE_URL", database.url().expose().to_owned()),
-            ("MASTER_KEY", MASTER_KEY.to_owned()),
-            ("SECRET_KEY", SECRET_KEY.to_owned()),
-            ("LISTEN", "127.0.0.1:0".to_owned()),
-            ("FEED_PUSH_LIMIT", FEED.feed_push_limit.to_string()),
-            ("FEED_CAP", FEED.feed_cap.to_string()),
-            ("FEED_TRIM_EVERY", FEED.feed_trim_every.to_string()),
-            ("KAFKA_BROKERS", String::new()),
-        ];
-        if let Some((brokers, prefix)) = kafka {
-            environment.push(("KAFKA_BROKERS", brokers.to_owned()));
-            environment.push(("TOPIC_PREFIX", prefix.to_owned()));
-        }
         Self {
             life: Life::begin(log, seed).await,
+            programs: Programs::of(&database, kafka),
             database,
             owner,
-            programs: Programs { environment },
             shutdown,
         }
     }
@@ -145,6 +131,25 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
+    /// On a database. `kafka`: brokers and the topics' prefix.
+    pub(crate) fn of(database: &Database, kafka: Option<(&str, &str)>) -> Self {
+        let mut environment = vec![
+            ("DATABASE_URL", database.url().expose().to_owned()),
+            ("MASTER_KEY", MASTER_KEY.to_owned()),
+            ("SECRET_KEY", SECRET_KEY.to_owned()),
+            ("LISTEN", "127.0.0.1:0".to_owned()),
+            ("FEED_PUSH_LIMIT", FEED.feed_push_limit.to_string()),
+            ("FEED_CAP", FEED.feed_cap.to_string()),
+            ("FEED_TRIM_EVERY", FEED.feed_trim_every.to_string()),
+            ("KAFKA_BROKERS", String::new()),
+        ];
+        if let Some((brokers, prefix)) = kafka {
+            environment.push(("KAFKA_BROKERS", brokers.to_owned()));
+            environment.push(("TOPIC_PREFIX", prefix.to_owned()));
+        }
+        Self { environment }
+    }
+
     pub(crate) fn start(&self, command: &[&str], besides: &[(&str, &str)]) -> Child {
         cinelog(command, &self.environment(besides))
     }
@@ -164,9 +169,9 @@ impl Programs {
         Child::start(program, &arguments, &self.environment(besides))
     }
 
-    /// A token by which `user` calls the API.
-    pub(crate) async fn token(&self, user: &str) -> String {
-        let made = self.start(&["token", "--user", user], &[]);
+    /// A token by which `user` calls the API in a role.
+    pub(crate) async fn token(&self, user: &str, role: &str) -> String {
+        let made = self.start(&["token", "--user", user, "--role", role], &[]);
         let made = made.finish(LIMIT).await;
         assert!(made.status.success(), "{made:?}");
         made.stdout.trim().to_owned()
