@@ -119,14 +119,20 @@ pub struct ArchiveAt {
 impl ArchiveAt {
     /// A reader of the log that `pool` leads to, and of its archive where there is one.
     pub async fn reader(&self, pool: &PgPool, keys: &BucketKeys) -> anyhow::Result<Reader> {
-        let archive = match self.store(keys)? {
-            Some(store) => Some(Archive::new(
-                store,
-                events::store::bounds(pool).await?.log_id,
-            )),
-            None => None,
+        Ok(Reader::new(pool.clone(), self.archive(pool, keys).await?))
+    }
+
+    /// The archive of the log that `pool` leads to, where there is one.
+    pub async fn archive(
+        &self,
+        pool: &PgPool,
+        keys: &BucketKeys,
+    ) -> anyhow::Result<Option<Archive>> {
+        let Some(store) = self.store(keys)? else {
+            return Ok(None);
         };
-        Ok(Reader::new(pool.clone(), archive))
+        let log_id = events::store::bounds(pool).await?.log_id;
+        Ok(Some(Archive::new(store, log_id)))
     }
 
     /// The log that `pool` leads to, open to be written, and to be read with its archive where there is one.

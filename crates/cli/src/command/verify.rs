@@ -17,7 +17,8 @@ use crate::stack::{self, ArchiveAt, BucketKeys, Database};
 /// Proves that the log is whole, or says what is not; exits 1 on any difference. Looks only; may run beside everything.
 ///
 /// Compares positions with 1, 2, 3…, every stream's versions and state with its facts, and, where there are brokers, the
-/// topic with Postgres, lane by lane.
+/// topic with Postgres, lane by lane. What was archived is compared as well when `ARCHIVE_URL` says where it is; its facts
+/// are put aside meanwhile in temporary files, as large as the archive.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
@@ -44,6 +45,8 @@ pub struct Verify {
 const EXAMPLES: &str = "Examples:
   cinelog verify                     the whole log, and the topic when KAFKA_BROKERS is set
   cinelog verify --from 9000000      what came since the last time
+  cinelog verify --archive-url /backup/archive
+                                     also what has left Postgres
   cinelog verify --rebuild           and every read model against a rebuild from zero";
 
 impl Verify {
@@ -68,10 +71,11 @@ impl Verify {
     async fn log(&self) -> anyhow::Result<u64> {
         let pool = self.database.pool(Role::Owner).await?;
         let mut connection = pool.acquire().await?;
+        let archive = self.archive.archive(&pool, &self.bucket).await?;
         let kafka = Kafka::from_config(&self.kafka);
         let bar = bar("facts");
         let from = Position(self.from.max(1));
-        let report = verify::log(&mut connection, kafka.as_ref(), from, &|read| {
+        let report = verify::log(&mut connection, archive, kafka.as_ref(), from, &|read| {
             bar.set_position(read);
         })
         .await?;
@@ -149,13 +153,13 @@ fn tell(report: &Report, kafka: &events::log::Config) {
     ));
     if report.archived_streams > 0 {
         say(format_args!(
-            "             {} of them only by version: they begin in the archive",
+            "             {} of them only by version: they begin in the archive, name it by ARCHIVE_URL",
             report.archived_streams
         ));
     }
     if report.absent_streams > 0 {
         say(format_args!(
-            "             {} more lie in the archive altogether and were not compared",
+            "             {} more lie in the archive altogether and were not compared: name it by ARCHIVE_URL",
             report.absent_streams
         ));
     }

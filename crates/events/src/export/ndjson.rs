@@ -9,7 +9,6 @@ use uuid::Uuid;
 use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
 
-use super::ZSTD_LEVEL;
 use crate::envelope::{Meta, Sealed};
 use crate::id::{EventId, Lane, Position, TenantId, UserId};
 use crate::store::MAX_ENVELOPE_BYTES;
@@ -68,20 +67,20 @@ pub fn line(fact: &Sealed) -> io::Result<String> {
 }
 
 /// A segment in the making.
-pub(super) struct Lines<W: Write> {
+pub(crate) struct Lines<W: Write> {
     out: Encoder<'static, BufWriter<W>>,
     line: Vec<u8>,
 }
 
 impl<W: Write> Lines<W> {
-    pub(super) fn new(out: W) -> io::Result<Self> {
-        let mut out = Encoder::new(BufWriter::with_capacity(256 * 1024, out), ZSTD_LEVEL)?;
+    pub(crate) fn new(out: W, level: i32) -> io::Result<Self> {
+        let mut out = Encoder::new(BufWriter::with_capacity(256 * 1024, out), level)?;
         // A reader then knows a damaged file from a good one.
         out.include_checksum(true)?;
         Ok(Self { out, line: vec![] })
     }
 
-    pub(super) fn push(&mut self, facts: &[Sealed]) -> io::Result<()> {
+    pub(crate) fn push(&mut self, facts: &[Sealed]) -> io::Result<()> {
         for fact in facts {
             self.line.clear();
             write_line(fact, &mut self.line)?;
@@ -90,7 +89,7 @@ impl<W: Write> Lines<W> {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(self) -> io::Result<()> {
         self.out.finish()?.flush()
     }
 }
@@ -181,6 +180,7 @@ impl<R: Read> std::fmt::Debug for Reading<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::ZSTD_LEVEL;
     use crate::export::sample::sample;
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         let facts: Vec<_> = (1..=5_000).map(sample).collect();
         let made = |piece: usize| {
             let mut bytes = vec![];
-            let mut lines = Lines::new(&mut bytes).unwrap();
+            let mut lines = Lines::new(&mut bytes, ZSTD_LEVEL).unwrap();
             facts
                 .chunks(piece)
                 .for_each(|piece| lines.push(piece).unwrap());
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_segment_that_was_cut_is_an_error_and_no_end() {
         let mut bytes = vec![];
-        let mut lines = Lines::new(&mut bytes).unwrap();
+        let mut lines = Lines::new(&mut bytes, ZSTD_LEVEL).unwrap();
         lines.push(&[sample(1)]).unwrap();
         lines.finish().unwrap();
         let mut reading = Reading::new(&bytes[..bytes.len() - 8]).unwrap();

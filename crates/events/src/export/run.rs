@@ -10,11 +10,11 @@ use service::shutdown::Shutdown;
 use storage::{Key, Store};
 use tempfile::NamedTempFile;
 
-use super::ExportError;
 use super::manifest::{self, Manifest, Segment};
 use super::ndjson::Lines;
 use super::parquet::Columns;
 use super::plan::{Format, Plan, Request, Span};
+use super::{ExportError, ZSTD_LEVEL};
 use crate::envelope::Sealed;
 use crate::failpoint;
 use crate::id::Position;
@@ -202,7 +202,7 @@ enum Writer {
 impl Writer {
     fn new(format: Format, file: File) -> Result<Self, ExportError> {
         Ok(match format {
-            Format::Ndjson => Self::Ndjson(Lines::new(file)?),
+            Format::Ndjson => Self::Ndjson(Lines::new(file, ZSTD_LEVEL)?),
             Format::Parquet => Self::Parquet(Box::new(Columns::new(BufWriter::new(file))?)),
         })
     }

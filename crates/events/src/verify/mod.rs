@@ -1,6 +1,8 @@
 //! Is the log whole? Compares everything that is kept twice: positions with themselves, streams with their facts, the
-//! topic with Postgres. Looks only, and holds no more than a digest per lane and stretch of positions.
+//! topic with Postgres. Looks only, and holds no more than a digest per lane and stretch of positions, and one lane's
+//! archived streams.
 
+mod archived;
 mod difference;
 mod digest;
 mod facts;
@@ -12,6 +14,9 @@ use sqlx::{Connection, PgConnection};
 
 pub use difference::{Difference, Differences};
 
+use self::archived::Archived;
+use self::facts::Facts;
+use crate::archive::Archive;
 use crate::id::Position;
 use crate::log::Kafka;
 use crate::store::{Bounds, LogError, bounds};
@@ -25,6 +30,9 @@ pub enum VerifyError {
     /// Kafka did not answer as it should.
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
+    /// A file that holds the archive's facts meanwhile.
+    #[error("a temporary file: {0}")]
+    Io(#[from] std::io::Error),
 }
 
 impl From<sqlx::Error> for VerifyError {
@@ -46,9 +54,9 @@ pub struct Report {
     pub unknown: u64,
     /// Streams compared with what their facts fold to.
     pub streams: u64,
-    /// Streams whose beginning is in the archive: their versions were compared, their states were not.
+    /// Streams whose beginning is in an archive that was not read: their versions were compared, their states were not.
     pub archived_streams: u64,
-    /// Streams whose facts all are in the archive: not compared.
+    /// Streams whose facts all are in an archive that was not read: not compared.
     pub absent_streams: u64,
     /// What was compared with the topic, where there is one.
     pub topic: Option<TopicReport>,
@@ -67,35 +75,57 @@ pub struct TopicReport {
     pub stretches: u64,
 }
 
-/// Compares from position `from` on. `connection` must see everything and have no limit on its statements; it reads in
-/// one snapshot, so appends may go on. `progress` is told how many facts have been looked at.
+/// Compares from position `from` on: what lies below the log's floor from its `archive`, without one not at all.
+/// `connection` must see everything and have no limit on its statements; it reads in one snapshot, so appends may go on.
+/// `progress` is told how many facts have been looked at.
 pub async fn log(
     connection: &mut PgConnection,
+    archive: Option<Archive>,
     kafka: Option<&Kafka>,
     from: Position,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Report, VerifyError> {
     let mut differences = Differences::default();
-    let log_id = bounds(&mut *connection).await?.log_id;
+    let before = bounds(&mut *connection).await?;
+    let log_id = before.log_id;
     // Asked before the snapshot is taken: what it names, the snapshot must have.
     let marker = match kafka {
         Some(kafka) => topic::relayed(kafka, log_id, &mut differences).await?,
         None => None,
     };
+    let mut report = Report {
+        first: from,
+        differences,
+        ..Report::default()
+    };
+    let upto = marker.unwrap_or_default();
+    let mut facts = Facts::new(upto, &mut report, progress);
+    let archive = archive.filter(|_| from.0 < before.floor);
+    let mut archived = None;
+    // Before the snapshot, which keeps old rows alive, and then what has left Postgres meanwhile.
+    if let Some(archive) = &archive {
+        let begun = Archived::new(archive.clone())?;
+        archived = Some(begun.read_to(Position(before.floor), &mut facts).await?);
+    }
     let mut tx = connection
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await?;
     let Bounds { floor, head, .. } = bounds(&mut *tx).await?;
     let floor = Position(floor);
-    let mut report = Report {
-        first: from.max(floor),
-        head,
-        differences,
-        ..Report::default()
-    };
-    let upto = marker.unwrap_or_default();
-    let postgres = facts::scan(&mut tx, upto, &mut report, progress).await?;
-    streams::scan(&mut tx, floor, &mut report, progress).await?;
+    match archived.take() {
+        Some(before) => archived = Some(before.read_to(floor, &mut facts).await?),
+        None => facts.begin_at(from.max(floor)),
+    }
+    facts.scan(&mut tx, floor.max(from)).await?;
+    let postgres = facts.digests;
+    report.head = head;
+    streams::Scan {
+        floor,
+        report: &mut report,
+        progress,
+    }
+    .run(&mut tx, archived)
+    .await?;
     if let Some(kafka) = kafka {
         let topic = topic::Topic {
             kafka,
@@ -103,6 +133,8 @@ pub async fn log(
             first: report.first,
             marker,
             upto,
+            archive,
+            floor,
         };
         topic.compare(&postgres, &mut tx, &mut report).await?;
     }

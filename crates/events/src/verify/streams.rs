@@ -1,11 +1,14 @@
 //! Every stream with the facts that are in it: versions 1, 2, 3… along positions, and a row that says what they amount to.
 
+use std::collections::HashMap;
+
 use futures::TryStreamExt;
 use serde_json::Value;
 use sqlx::{PgConnection, Row};
 
+use super::archived::{Archived, Folded};
 use super::facts::TELL_EVERY;
-use super::{Difference, Report, VerifyError};
+use super::{Difference, Differences, Report, VerifyError};
 use crate::decide;
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position, TenantId};
@@ -21,13 +24,29 @@ struct Kept {
     state: Value,
 }
 
+/// Whose stream, and which.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Name {
+    tenant: TenantId,
+    stream: String,
+}
+
+impl Name {
+    pub(super) fn of(fact: &Sealed) -> Self {
+        Self {
+            tenant: fact.tenant,
+            stream: fact.stream.clone(),
+        }
+    }
+}
+
 /// A stream whose facts are being read.
 #[derive(Debug)]
-struct Stream {
-    tenant: TenantId,
-    name: String,
-    /// None: there is no row.
-    kept: Option<Kept>,
+pub(super) struct Stream {
+    name: Name,
+    /// Of its first fact, which pins it.
+    subject: String,
+    lane: Lane,
     /// What its facts fold to; none once they cannot be folded here.
     state: Option<Value>,
     version: i64,
@@ -36,24 +55,138 @@ struct Stream {
     whole: bool,
 }
 
-/// Reads the streams that have facts from `report.first` on, each from its beginning. Lane by lane: a stream has one, and
-/// so Postgres sorts a sixty-fourth of the log at a time.
-pub(super) async fn scan(
-    connection: &mut PgConnection,
-    floor: Position,
-    report: &mut Report,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<(), VerifyError> {
-    let mut read = 0;
-    for lane in Lane::all() {
-        scan_lane(connection, lane, floor, report, &mut read, progress).await?;
+/// Every stream that has facts from `report.first` on, each from its beginning.
+pub(super) struct Scan<'a> {
+    pub(super) floor: Position,
+    pub(super) report: &'a mut Report,
+    pub(super) progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Scan<'_> {
+    /// Lane by lane: a stream has one, and so Postgres sorts a sixty-fourth of the log at a time.
+    pub(super) async fn run(
+        mut self,
+        connection: &mut PgConnection,
+        archived: Option<Archived>,
+    ) -> Result<(), VerifyError> {
+        let whole = archived.is_some() || self.floor == Position::START.next();
+        let mut archived = archived.map(Archived::lanes);
+        let mut read = 0;
+        for lane in Lane::all() {
+            let mut begun = HashMap::new();
+            if let Some(aside) = archived.as_mut().and_then(Iterator::next) {
+                let (streams, differences): Folded = aside.fold().await?;
+                self.report.differences.append(differences);
+                begun = streams;
+            }
+            self.lane(connection, lane, &mut begun, &mut read).await?;
+            if whole {
+                self.without_facts(connection, lane, begun).await?;
+            }
+        }
+        if !whole {
+            self.report.absent_streams = absent(connection).await?;
+        }
+        Ok(())
     }
-    if floor == Position::START.next() {
-        without_facts(connection, report).await?;
-    } else {
-        report.absent_streams = absent(connection).await?;
+
+    /// Streams with facts in Postgres; `begun` has what the archive holds of them.
+    async fn lane(
+        &mut self,
+        connection: &mut PgConnection,
+        lane: Lane,
+        begun: &mut HashMap<Name, Stream>,
+        read: &mut u64,
+    ) -> Result<(), VerifyError> {
+        let all = self.report.first <= self.floor;
+        let touched = if all {
+            ""
+        } else {
+            "AND (e.tenant, e.stream_id) IN (
+                 SELECT n.tenant, n.stream_id FROM log.events n WHERE n.lane = $1 AND n.position >= $2)"
+        };
+        let sql = format!(
+            "SELECT {COLUMNS}, s.subject AS row_subject, s.lane AS row_lane, s.version AS row_version, s.state AS row_state
+             FROM log.events e LEFT JOIN log.streams s USING (tenant, stream_id)
+             WHERE e.lane = $1 {touched}
+             ORDER BY e.tenant, e.stream_id, e.position"
+        );
+        let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lane.number());
+        if !all {
+            rows = rows.bind(self.report.first);
+        }
+        let mut rows = rows.fetch(&mut *connection);
+        let mut open: Option<(Stream, Option<Kept>)> = None;
+        while let Some(row) = rows.try_next().await? {
+            let fact = sealed_from(&row)?;
+            if open
+                .as_ref()
+                .is_none_or(|(stream, _)| stream.name != Name::of(&fact))
+            {
+                let name = Name::of(&fact);
+                let stream = begun.remove(&name);
+                let stream = stream.unwrap_or_else(|| Stream::begin(&fact, self.is_whole(&fact)));
+                if let Some((before, kept)) = open.replace((stream, kept(&row)?)) {
+                    before.finish(kept.as_ref(), self.report);
+                }
+            }
+            if let Some((stream, _)) = &mut open {
+                stream.take(fact, &mut self.report.differences);
+            }
+            *read += 1;
+            if read.is_multiple_of(TELL_EVERY) {
+                (self.progress)(*read);
+            }
+        }
+        if let Some((last, kept)) = open {
+            last.finish(kept.as_ref(), self.report);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Whether a stream that begins here with this fact does so in truth.
+    fn is_whole(&self, fact: &Sealed) -> bool {
+        fact.version == 1 || self.floor == Position::START.next()
+    }
+
+    /// Rows of streams that have no fact in Postgres: `archived` has the facts of some.
+    async fn without_facts(
+        &mut self,
+        connection: &mut PgConnection,
+        lane: Lane,
+        mut archived: HashMap<Name, Stream>,
+    ) -> Result<(), VerifyError> {
+        let mut rows = sqlx::query(
+            "SELECT s.tenant, s.stream_id, s.subject AS row_subject, s.lane AS row_lane, s.version AS row_version,
+                    s.state AS row_state
+             FROM log.streams s
+             WHERE s.lane = $1 AND s.version > 0 AND NOT EXISTS (
+                 SELECT FROM log.events e WHERE e.tenant = s.tenant AND e.stream_id = s.stream_id)
+             ORDER BY s.tenant, s.stream_id",
+        )
+        .bind(lane.number())
+        .fetch(connection);
+        while let Some(row) = rows.try_next().await? {
+            let name = Name {
+                tenant: row.try_get("tenant")?,
+                stream: row.try_get("stream_id")?,
+            };
+            match archived.remove(&name) {
+                Some(stream) => self.finish_archived(stream, kept(&row)?.as_ref()),
+                None => self.report.differences.add(name.row_differs("version")),
+            }
+        }
+        for stream in archived.into_values() {
+            self.finish_archived(stream, None);
+        }
+        Ok(())
+    }
+
+    fn finish_archived(&mut self, stream: Stream, kept: Option<&Kept>) {
+        if stream.position >= self.report.first {
+            stream.finish(kept, self.report);
+        }
+    }
 }
 
 /// How many streams have no fact here: their facts are in the archive.
@@ -68,59 +201,6 @@ async fn absent(connection: &mut PgConnection) -> Result<u64, VerifyError> {
     Ok(count.unsigned_abs())
 }
 
-async fn scan_lane(
-    connection: &mut PgConnection,
-    lane: Lane,
-    floor: Position,
-    report: &mut Report,
-    read: &mut u64,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<(), VerifyError> {
-    let all = report.first <= floor;
-    let touched = if all {
-        ""
-    } else {
-        "AND (e.tenant, e.stream_id) IN (
-             SELECT n.tenant, n.stream_id FROM log.events n WHERE n.lane = $1 AND n.position >= $2)"
-    };
-    let sql = format!(
-        "SELECT {COLUMNS}, s.subject AS row_subject, s.lane AS row_lane, s.version AS row_version, s.state AS row_state
-         FROM log.events e LEFT JOIN log.streams s USING (tenant, stream_id)
-         WHERE e.lane = $1 {touched}
-         ORDER BY e.tenant, e.stream_id, e.position"
-    );
-    let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lane.number());
-    if !all {
-        rows = rows.bind(report.first);
-    }
-    let mut rows = rows.fetch(&mut *connection);
-    let mut stream: Option<Stream> = None;
-    while let Some(row) = rows.try_next().await? {
-        let fact = sealed_from(&row)?;
-        let same = |s: &Stream| s.tenant == fact.tenant && s.name == fact.stream;
-        let mut open = match stream.take() {
-            Some(open) if same(&open) => open,
-            before => {
-                if let Some(before) = before {
-                    before.finish(report);
-                }
-                Stream::begin(&fact, kept(&row)?, floor)
-            }
-        };
-        open.take(fact, report);
-        stream = Some(open);
-        *read += 1;
-        if read.is_multiple_of(TELL_EVERY) {
-            progress(*read);
-        }
-    }
-    drop(rows);
-    if let Some(last) = stream {
-        last.finish(report);
-    }
-    Ok(())
-}
-
 fn kept(row: &sqlx::postgres::PgRow) -> Result<Option<Kept>, sqlx::Error> {
     let Some(version) = row.try_get("row_version")? else {
         return Ok(None);
@@ -133,37 +213,23 @@ fn kept(row: &sqlx::postgres::PgRow) -> Result<Option<Kept>, sqlx::Error> {
     }))
 }
 
-/// Rows that tell of facts, where there is none.
-async fn without_facts(
-    connection: &mut PgConnection,
-    report: &mut Report,
-) -> Result<(), VerifyError> {
-    let rows: Vec<(uuid::Uuid, String)> = sqlx::query_as(
-        "SELECT s.tenant, s.stream_id FROM log.streams s
-         WHERE s.version > 0 AND NOT EXISTS (
-             SELECT FROM log.events e WHERE e.tenant = s.tenant AND e.stream_id = s.stream_id)
-         ORDER BY s.tenant, s.stream_id",
-    )
-    .fetch_all(connection)
-    .await?;
-    for (tenant, stream) in rows {
-        let what = "version";
-        report.differences.add(Difference::Row {
-            tenant,
-            stream,
+impl Name {
+    fn row_differs(&self, what: &'static str) -> Difference {
+        Difference::Row {
+            tenant: self.tenant.0,
+            stream: self.stream.clone(),
             what,
-        });
+        }
     }
-    Ok(())
 }
 
 impl Stream {
-    fn begin(fact: &Sealed, kept: Option<Kept>, floor: Position) -> Self {
-        let whole = fact.version == 1 || floor == Position::START.next();
+    /// The stream that begins with `fact`, `whole` unless it began before.
+    pub(super) fn begin(fact: &Sealed, whole: bool) -> Self {
         Self {
-            tenant: fact.tenant,
-            name: fact.stream.clone(),
-            kept,
+            name: Name::of(fact),
+            subject: fact.subject.clone(),
+            lane: fact.lane,
             state: whole.then_some(Value::Null),
             // Of a stream that begins in the archive, only what follows can be told.
             version: if whole { 0 } else { fact.version - 1 },
@@ -172,54 +238,50 @@ impl Stream {
         }
     }
 
-    fn take(&mut self, fact: Sealed, report: &mut Report) {
+    pub(super) fn take(&mut self, fact: Sealed, differences: &mut Differences) {
         let wanted = self.version + 1;
         if fact.version != wanted {
-            report.differences.add(Difference::Version {
-                tenant: self.tenant.0,
-                stream: self.name.clone(),
+            differences.add(Difference::Version {
+                tenant: self.name.tenant.0,
+                stream: self.name.stream.clone(),
                 position: fact.position,
                 found: fact.version,
                 wanted,
             });
         }
-        if let Some(kept) = &self.kept
-            && (fact.subject != kept.subject || fact.lane.number() != kept.lane)
-        {
-            report.differences.add(self.row_differs("subject"));
+        if fact.subject != self.subject || fact.lane != self.lane {
+            differences.add(self.name.row_differs("subject"));
         }
         self.version = fact.version;
         self.position = fact.position;
         let event = fact.event_id;
         self.state = match (self.state.take(), upcast::read(fact, None)) {
-            (Some(state), Ok(fact)) => decide::fold(&self.name, state, event, &fact.fact).ok(),
+            (Some(state), Ok(fact)) => {
+                decide::fold(&self.name.stream, state, event, &fact.fact).ok()
+            }
             // Unknown or unreadable: that is told where facts are looked at one by one.
             _ => None,
         };
     }
 
-    fn finish(self, report: &mut Report) {
+    fn finish(self, kept: Option<&Kept>, report: &mut Report) {
         report.streams += 1;
         report.archived_streams += u64::from(!self.whole);
-        let Some(kept) = &self.kept else {
-            report.differences.add(self.row_differs("existence"));
-            return;
+        let what = match kept {
+            None => "existence",
+            Some(kept) if kept.subject != self.subject || kept.lane != self.lane.number() => {
+                "subject"
+            }
+            Some(kept) if kept.version != self.version => "version",
+            Some(kept) if !self.amounts_to(&kept.state) => "state",
+            Some(_) => return,
         };
-        if kept.version != self.version {
-            report.differences.add(self.row_differs("version"));
-        } else if self.state.as_ref().is_some_and(|s| *s != kept.state)
-            // What the archive holds of a stream is not folded here; its state must make sense all the same.
-            || decide::check(&self.name, &kept.state).is_err()
-        {
-            report.differences.add(self.row_differs("state"));
-        }
+        report.differences.add(self.name.row_differs(what));
     }
 
-    fn row_differs(&self, what: &'static str) -> Difference {
-        Difference::Row {
-            tenant: self.tenant.0,
-            stream: self.name.clone(),
-            what,
-        }
+    fn amounts_to(&self, kept: &Value) -> bool {
+        self.state.as_ref().is_none_or(|state| state == kept)
+            // What was not folded here must make sense all the same.
+            && decide::check(&self.name.stream, kept).is_ok()
     }
 }

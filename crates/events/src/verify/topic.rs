@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::digest::{Digests, Place, fact_digest};
 use super::{Difference, Differences, Report, TopicReport, VerifyError, facts};
+use crate::archive::Archive;
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
 use crate::log::{Found, Kafka, asking, marker, scan};
@@ -48,6 +49,9 @@ pub(super) struct Topic<'a> {
     /// The marker's position.
     pub(super) marker: Option<Position>,
     pub(super) upto: Position,
+    /// What holds the facts before `floor`.
+    pub(super) archive: Option<Archive>,
+    pub(super) floor: Position,
 }
 
 /// A record in a place that differs.
@@ -91,7 +95,8 @@ impl Topic<'_> {
             for place in places {
                 let (first, last) = place.bounds();
                 let bounds = (first.max(self.first), last.min(self.upto));
-                let facts = facts::of_lane(connection, lane, bounds).await?;
+                let archive = self.archive.clone();
+                let facts = facts::of_lane(connection, archive, self.floor, lane, bounds).await?;
                 let seen = records.remove(&place).unwrap_or_default();
                 tell_apart(lane, &facts, &seen, &mut report.differences);
             }

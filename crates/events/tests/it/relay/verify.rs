@@ -1,5 +1,6 @@
 //! What is wrong is found, and named; what is right is not.
 
+use events::envelope::Sealed;
 use events::fact::post::ReactionAdded;
 use events::id::{Position, StreamKey};
 use events::log::{Kafka, to_headers};
@@ -13,13 +14,19 @@ use crate::support::{World, post, user};
 
 pub(super) async fn report(world: &World, kafka: Option<&Kafka>, from: i64) -> Report {
     let mut connection = world.owner().await.acquire().await.unwrap();
-    verify::log(&mut connection, kafka, Position(from), &|_| {})
+    verify::log(&mut connection, None, kafka, Position(from), &|_| {})
         .await
         .unwrap()
 }
 
 /// What is found once `statement` has been done to the tables, past every guard.
 async fn after(world: &World, statement: &str) -> Vec<Difference> {
+    tamper(world, statement).await;
+    report(world, None, 1).await.differences.first
+}
+
+/// Does `statement` past every guard.
+pub(super) async fn tamper(world: &World, statement: &str) {
     let mut connection = world.owner().await.acquire().await.unwrap();
     for sql in [
         "SET session_replication_role = replica",
@@ -31,7 +38,6 @@ async fn after(world: &World, statement: &str) -> Vec<Difference> {
             .await
             .unwrap();
     }
-    report(world, None, 1).await.differences.first
 }
 
 #[tokio::test]
@@ -146,6 +152,22 @@ async fn a_stream_that_is_not_what_its_facts_say_is_found() {
     );
 }
 
+/// Puts a fact into the topic once more.
+pub(super) fn send_again(fact: &Sealed, world: &World, kafka: &Kafka) {
+    let producer: BaseProducer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", testing::kafka::brokers())
+        .create()
+        .unwrap();
+    let topic = kafka.facts_topic();
+    let record = BaseRecord::to(&topic)
+        .partition(fact.lane.number().into())
+        .key(&fact.subject)
+        .payload(&fact.payload)
+        .headers(to_headers(fact, world.log.id()));
+    producer.send(record).map_err(|(error, _)| error).unwrap();
+    producer.flush(LIMIT).unwrap();
+}
+
 #[tokio::test]
 async fn a_record_that_is_twice_in_the_topic_is_found_and_named() {
     let (world, kafka) = (World::new().await, topics());
@@ -154,25 +176,7 @@ async fn a_record_that_is_twice_in_the_topic_is_found_and_named() {
     relayed_exactly(&world, &kafka).await;
     relay.stop().await;
 
-    let facts = all(&world).await;
-    let fact = &facts[40];
-    let producer: BaseProducer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", testing::kafka::brokers())
-        .create()
-        .unwrap();
-    let topic = kafka.facts_topic();
-    producer
-        .send(
-            BaseRecord::to(&topic)
-                .partition(fact.lane.number().into())
-                .key(&fact.subject)
-                .payload(&fact.payload)
-                .headers(to_headers(fact, world.log.id())),
-        )
-        .map_err(|(error, _)| error)
-        .unwrap();
-    producer.flush(LIMIT).unwrap();
-
+    send_again(&all(&world).await[40], &world, &kafka);
     let found = report(&world, Some(&kafka), 1).await.differences.first;
     assert!(
         matches!(
