@@ -110,7 +110,7 @@ pub(crate) async fn generation_to_compare(
     .await?;
     for generation in left {
         if claim(guard, &generation).await? {
-            drop_generation(owner, projection, &generation).await?;
+            drop_generation(owner, &generation).await?;
         }
     }
     let mut tx = owner.begin().await?;
@@ -134,18 +134,31 @@ async fn claim(guard: &mut PgConnection, generation: &str) -> sqlx::Result<bool>
         .await
 }
 
+/// Drops every generation that nobody reads, those that are being compared aside, and returns their names. What made them
+/// may be gone from the code: no erasure could purge them, and nothing that they have not taken in could be archived.
+pub async fn drop_unread(owner: &PgPool) -> sqlx::Result<Vec<String>> {
+    let unread: Vec<String> = sqlx::query_scalar(
+        "SELECT nspname::text FROM pg_namespace n JOIN projection.generations g
+             ON n.nspname = g.projection || '_g' || g.generation AND NOT g.live
+         WHERE obj_description(n.oid, 'pg_namespace') IS DISTINCT FROM $1
+         ORDER BY g.projection, g.generation",
+    )
+    .bind(FOR_COMPARING)
+    .fetch_all(owner)
+    .await?;
+    for generation in &unread {
+        drop_generation(owner, generation).await?;
+    }
+    Ok(unread)
+}
+
 /// Drops a generation that nobody reads, and its subscription.
-pub async fn drop_generation(
-    owner: &PgPool,
-    projection: &dyn Projection,
-    generation: &str,
-) -> sqlx::Result<()> {
+pub(crate) async fn drop_generation(owner: &PgPool, generation: &str) -> sqlx::Result<()> {
     let mut tx = owner.begin().await?;
     lock(&mut tx).await?;
     let dropped = sqlx::query(
-        "DELETE FROM projection.generations WHERE projection = $1 AND projection || '_g' || generation = $2 AND NOT live",
+        "DELETE FROM projection.generations WHERE projection || '_g' || generation = $1 AND NOT live",
     )
-    .bind(projection.name())
     .bind(generation)
     .execute(&mut *tx)
     .await?;

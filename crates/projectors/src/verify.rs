@@ -72,7 +72,7 @@ pub async fn against_a_rebuild(
         outcome = rebuild.compare(&fresh) => outcome,
         () = end.cancelled() => Err(FillError::Stopped),
     };
-    registry::drop_generation(owner, projection.as_ref(), &fresh).await?;
+    registry::drop_generation(owner, &fresh).await?;
     outcome.map(Some)
 }
 

@@ -365,3 +365,52 @@ async fn a_batch_that_read_the_key_before_is_waited_for() {
     assert_eq!(in_a_dump(&world, "*", "create table feed_g1.post"), 0);
     world.settle(projectors).await;
 }
+
+/// A build that a newer version replaced holds texts that no program can purge any more: it can be dropped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_ends_once_builds_that_were_replaced_are_dropped() {
+    let mut world = World::new(None, 9).await;
+    let projectors = world.start(&["projectors"]);
+    let writer = Writer::of(&world).await;
+    writer.write().await;
+    world.life.go_on(20).await;
+    world.caught_up().await;
+    projectors.kill();
+    let (store, _) = objects(writer.tenant);
+    let url = [("STORAGE_URL", store.path().to_str().unwrap())];
+    let programs = world.programs.clone();
+    let cinelog = async |arguments: &[&str]| programs.start(arguments, &url).finish(LIMIT).await;
+    // As if feed_g1 had been made by the version before this one.
+    sqlx::query(
+        "UPDATE projection.generations SET version = version - 1 WHERE projection = 'feed'",
+    )
+    .execute(&world.owner)
+    .await
+    .unwrap();
+    let migrated = cinelog(&["migrate"]).await;
+    assert!(migrated.status.success(), "{migrated:?}");
+
+    let erased = cinelog(&["erase", WORD, "--yes"]).await;
+    assert_eq!(erased.status.code(), Some(1), "{erased:?}");
+    assert!(
+        erased.stdout.contains("feed_g1      not purged"),
+        "{erased:?}"
+    );
+    assert!(erased.stderr.contains("--drop-replaced"), "{erased:?}");
+    let dropped = cinelog(&["migrate", "--drop-replaced"]).await;
+    assert!(dropped.status.success(), "{dropped:?}");
+    assert!(dropped.stdout.contains("feed_g1 is dropped"), "{dropped:?}");
+    let erased = cinelog(&["erase", WORD, "--yes"]).await;
+    assert!(erased.status.success(), "{erased:?}");
+    assert_eq!(in_a_dump(&world, "*", "create table feed_g2.post"), 0);
+    let left: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM subscription.checkpoints WHERE subscription = 'feed_g1'",
+    )
+    .fetch_one(&world.owner)
+    .await
+    .unwrap();
+    assert_eq!(left, 0, "nothing waits for it");
+
+    let projectors = world.start(&["projectors"]);
+    world.settle(projectors).await;
+}

@@ -176,7 +176,8 @@ impl Person {
         }
         if purged.iter().any(|one| one.rows.is_none()) {
             bail!(
-                "a read model of another version may still hold the person's texts: purge it with that version, or drop it"
+                "a read model of another version may still hold the person's texts: purge it with that version, or drop it \
+                 with `cinelog migrate --drop-replaced` and repeat this"
             );
         }
         Ok(())

@@ -58,8 +58,8 @@ pub enum ArchivingError {
     },
     /// A subscription still needs the facts.
     #[error(
-        "{subscription} has not taken in all facts before position {before}, in {lanes} lanes: let it catch up, or drop \
-         it if nobody needs it; nothing more was archived"
+        "{subscription} has not taken in all facts before position {before}, in {lanes} lanes: let it catch up, or, if \
+         it is a read model's build that was replaced, drop it (`cinelog migrate --drop-replaced`); nothing more was archived"
     )]
     Behind {
         /// The subscription.
