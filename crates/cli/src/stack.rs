@@ -19,6 +19,7 @@ use service::telemetry;
 use sqlx::PgPool;
 use storage::Store;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::data::DataFolder;
 use crate::postgres::Cluster;
@@ -218,14 +219,15 @@ pub struct Facts {
     pub bucket: BucketKeys,
 }
 
-/// Starts the relay, when there are brokers. What it cannot mend ends the process: an operator must decide.
+/// Starts the relay, when there are brokers. What it cannot mend ends the process: an operator must decide. Turns true once
+/// the topic was found to be this log's.
 pub async fn relay(
     database: &Database,
     kafka: &events::log::Config,
     shutdown: &Shutdown,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<watch::Receiver<bool>>> {
     let Some(kafka) = Kafka::from_config(kafka) else {
-        return Ok(());
+        return Ok(None);
     };
     let pool = database.pool(Role::Api).await?;
     let relay = Relay::new(
@@ -234,14 +236,14 @@ pub async fn relay(
         kafka,
         Clock::System,
     );
-    let end = shutdown.clone();
+    let (end, judged) = (shutdown.clone(), relay.judged());
     shutdown.spawn(async move {
         if let Err(error) = relay.run(&end).await {
             tracing::error!(%error, "the relay gives up");
             end.fail(error);
         }
     });
-    Ok(())
+    Ok(Some(judged))
 }
 
 /// Starts the projectors called `names`; none named: all.

@@ -5,6 +5,7 @@ use events::store::{Keys, Log};
 use rustix::process::Signal;
 use service::db::Role;
 use sqlx::PgPool;
+use tempfile::TempDir;
 use testing::db::Database;
 use testing::kafka;
 use testing::process::Child;
@@ -106,6 +107,12 @@ async fn a_restored_log_takes_the_topics_tail_back_and_goes_on() {
     for way in ["cinelog log import", "TOPIC_PREFIX=NEW cinelog log fork"] {
         assert!(refused.contains(way), "{refused}");
     }
+    // Nor does a whole Cinelog open its API first, or the import would come too late.
+    let data = TempDir::new().unwrap();
+    let up = ["up", "--data", data.path().to_str().unwrap()];
+    let refused = restored.start(&up, &prefix).finish(LIMIT).await;
+    assert!(refused.stderr.contains("cinelog log import"), "{refused:?}");
+    assert!(!refused.stdout.contains("Cinelog is up"), "{refused:?}");
     let said = restored.said(&["log", "import"], &prefix, true).await;
     assert!(said.contains("taken back from"), "{said}");
     let said = restored.said(&["log", "import"], &prefix, true).await;

@@ -10,6 +10,7 @@ use service::health::Dependency;
 use service::secret::Secret;
 use service::shutdown::Shutdown;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::data::DataFolder;
 use crate::out::say;
@@ -129,7 +130,9 @@ impl Up {
             archive: self.archive.clone(),
             bucket: BucketKeys::from(&self.storage),
         };
-        stack::relay(&self.database, &self.kafka, shutdown).await?;
+        if let Some(judged) = stack::relay(&self.database, &self.kafka, shutdown).await? {
+            wait_for(judged, shutdown).await?;
+        }
         stack::projectors(&self.database, &facts, &self.projectors, &[], shutdown).await?;
         let transcoder = self.environment(folder.empty_scratch()?);
         let log = self
@@ -223,6 +226,26 @@ impl Running {
             Some(cluster) => cluster.stop().await,
             None => Ok(()),
         }
+    }
+}
+
+/// How long the API waits for the relay's judgement. Brokers that are away hold nobody up for longer.
+const JUDGED: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Nothing may be appended to a restored backup before the relay has seen that it is one: until then what only the topic
+/// has can be brought back.
+async fn wait_for(mut judged: watch::Receiver<bool>, shutdown: &Shutdown) -> anyhow::Result<()> {
+    tokio::select! {
+        // A relay that has given up says why through `shutdown`.
+        Ok(_) = judged.wait_for(|judged| *judged) => {}
+        () = tokio::time::sleep(JUDGED) => {
+            tracing::warn!("the brokers do not answer: commands are taken without having looked at the topic");
+        }
+        () = shutdown.cancelled() => {}
+    }
+    match shutdown.failure() {
+        Some(why) => Err(anyhow::anyhow!("{why}")),
+        None => Ok(()),
     }
 }
 

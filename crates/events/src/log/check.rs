@@ -57,7 +57,7 @@ pub enum Refusal {
     #[error(
         "the topic holds facts up to position {position}, which Postgres does not have (is it a restored backup?). Two ways \
          out: `cinelog log import` takes them back into Postgres, as long as nothing was appended since; \
-         `TOPIC_PREFIX=NEW cinelog log fork` gives them up and goes on as another log, in a new topic"
+         `TOPIC_PREFIX=NEW cinelog log fork` gives them up and goes on as another log, in a new topic, unless a part of it was archived"
     )]
     PostgresBehind {
         /// The last position in the topic.
@@ -77,8 +77,9 @@ pub enum Refusal {
     /// The same position, another fact.
     #[error(
         "position {position} is fact {postgres} in Postgres and {kafka} in the topic: two histories. \
-         Something was appended after a backup was restored, so `cinelog log import` can do nothing any more; \
-         `TOPIC_PREFIX=NEW cinelog log fork` goes on with what Postgres has as another log, in a new topic"
+         Something was appended after a backup was restored, so `cinelog log import` can do nothing any more. Restore it \
+         once more and import before anything is appended; or `TOPIC_PREFIX=NEW cinelog log fork` goes on with what Postgres \
+         has as another log, in a new topic, unless a part of it was archived"
     )]
     TwoHistories {
         /// The position.

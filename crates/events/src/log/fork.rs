@@ -28,7 +28,8 @@ pub enum ForkError {
     /// The archive would stay the old log's.
     #[error(
         "this log begins at position {floor}, and what is older is in the archive, which is the old log's: neither a new topic nor \
-         read models could be filled from the beginning. Restore a backup from before the archiving"
+         read models could be filled from the beginning. Restore this backup once more and run `cinelog log import` before \
+         anything is appended, or restore one from before the archiving"
     )]
     Archived {
         /// The lowest position in Postgres.

@@ -15,6 +15,7 @@ use service::clock::Clock;
 use service::retry::{Backoff, Retry};
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
+use tokio::sync::watch;
 
 use super::check::{Refusal, Survey};
 use super::lock::Lock;
@@ -91,6 +92,7 @@ pub struct Relay {
     /// The most facts in the next transaction: halved when one fails, so that slow brokers get what they can take in its
     /// time; doubled when one does not.
     most: i64,
+    judged: watch::Sender<bool>,
 }
 
 impl Relay {
@@ -103,7 +105,13 @@ impl Relay {
             clock,
             at: None,
             most: MAX_FACTS,
+            judged: watch::Sender::default(),
         }
+    }
+
+    /// Turns true once the topic was found to be this log's, by this relay or by one that leads in its place.
+    pub fn judged(&self) -> watch::Receiver<bool> {
+        self.judged.subscribe()
     }
 
     /// Relays until `shutdown`. Ends earlier only for what trying again cannot help.
@@ -131,6 +139,7 @@ impl Relay {
     async fn lead(&mut self, shutdown: &Shutdown, backoff: &mut Backoff) -> Result<(), RelayError> {
         // Another one relays, and tells what there is to tell.
         let stand_by = || {
+            self.judged.send_replace(true);
             gauge!(RELAY_BACKLOG).set(0.0);
             gauge!(RELAY_AGE).set(0.0);
         };
@@ -143,6 +152,7 @@ impl Relay {
             () = shutdown.cancelled() => Ok(()),
             started = self.telling(self.start(&mut lock)) => match started {
                 Ok((producer, position)) => {
+                    self.judged.send_replace(true);
                     let relayed = self.relay(&mut lock, &producer, position, backoff, shutdown).await;
                     if matches!(relayed, Err(RelayError::Kafka(_))) {
                         self.most = (self.most / 2).max(1);

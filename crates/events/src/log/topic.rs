@@ -159,7 +159,13 @@ pub(super) const FACTS_SETTINGS: &[Setting] = &[
         "315360000000",
         Holds::AtLeast,
     ),
+    UNCLEAN,
 ];
+
+/// A replica that lags behind must not lead: facts that were confirmed would be gone.
+const UNCLEAN: Setting = setting("unclean.leader.election.enable", "false", Holds::Exactly);
+/// Of three replicas and more two must have a fact before it counts as written; of fewer, one that is away would stop all.
+const IN_SYNC: Setting = setting("min.insync.replicas", "2", Holds::AtLeast);
 
 const fn setting(name: &'static str, value: &'static str, holds: Holds) -> Setting {
     Setting { name, value, holds }
@@ -190,6 +196,7 @@ impl Wanted {
             setting("cleanup.policy", "compact", Holds::Exactly),
             // Small segments are compacted soon: the relay reads this topic whenever it starts.
             setting("segment.bytes", "1048576", Holds::Anyhow),
+            UNCLEAN,
         ];
         [
             Self::facts(kafka.facts_topic()),
@@ -212,15 +219,14 @@ impl Wanted {
     fn new_topic(&self, replication: i32) -> NewTopic<'_> {
         let partitions = i32::try_from(self.partitions).unwrap_or(i32::MAX);
         let topic = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(replication));
-        let topic = self
-            .settings
-            .iter()
-            .fold(topic, |topic, one| topic.set(one.name, one.value));
-        if replication >= 3 {
-            topic.set("min.insync.replicas", "2")
-        } else {
-            topic
-        }
+        self.settings_of(replication)
+            .fold(topic, |topic, one| topic.set(one.name, one.value))
+    }
+
+    /// What it must have with so many replicas.
+    fn settings_of(&self, replication: i32) -> impl Iterator<Item = &Setting> {
+        let in_sync = (replication >= 3).then_some(&IN_SYNC);
+        self.settings.iter().chain(in_sync)
     }
 }
 
@@ -238,15 +244,15 @@ pub(super) async fn ensure_like_facts(kafka: &Kafka, name: &str) -> Result<(), T
 }
 
 async fn ensure_one(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
-    let mut found = partitions(kafka, &wanted.name).await?;
-    if found == 0 {
+    let mut found = shape(kafka, &wanted.name).await?;
+    if found.partitions == 0 {
         create(kafka, wanted).await?;
         // The brokers learn of a new topic one after the other.
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         let known = async {
-            while found == 0 {
+            while found.partitions == 0 {
                 tokio::time::sleep(backoff.next_wait()).await;
-                found = partitions(kafka, &wanted.name).await?;
+                found = shape(kafka, &wanted.name).await?;
             }
             Ok::<_, TopicError>(())
         };
@@ -255,18 +261,22 @@ async fn ensure_one(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
             .await
             .map_err(|_| late())??;
     }
-    if found != wanted.partitions {
+    if found.partitions != wanted.partitions {
         return Err(TopicError::Partitions {
             topic: wanted.name.clone(),
-            found,
+            found: found.partitions,
             wanted: wanted.partitions,
         });
     }
-    check_settings(kafka, wanted).await
+    check_settings(kafka, wanted, found.replication).await
 }
 
 /// Refuses a topic under whose settings facts would be lost. Settings that these brokers do not know are passed over.
-async fn check_settings(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
+async fn check_settings(
+    kafka: &Kafka,
+    wanted: &Wanted,
+    replication: i32,
+) -> Result<(), TopicError> {
     let admin: AdminClient<DefaultClientContext> = kafka.client().create()?;
     let options = AdminOptions::new().request_timeout(Some(ASK_LIMIT));
     let topic = ResourceSpecifier::Topic(&wanted.name);
@@ -279,7 +289,7 @@ async fn check_settings(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError
         }
         None => return Ok(()),
     };
-    for setting in &wanted.settings {
+    for setting in wanted.settings_of(replication) {
         let entry = entries.iter().find(|entry| entry.name == setting.name);
         let Some(found) = entry.and_then(|entry| entry.value.as_deref()) else {
             continue;
@@ -336,15 +346,32 @@ pub(super) fn bounds<C: ConsumerContext>(
 
 /// Number of partitions; 0 when there is no such topic.
 pub(super) async fn partitions(kafka: &Kafka, topic: &str) -> Result<usize, TopicError> {
+    Ok(shape(kafka, topic).await?.partitions)
+}
+
+/// A topic as it is.
+#[derive(Clone, Copy, Default)]
+struct Shape {
+    /// 0 when there is no such topic.
+    partitions: usize,
+    /// Replicas of the partition that has fewest.
+    replication: i32,
+}
+
+async fn shape(kafka: &Kafka, topic: &str) -> Result<Shape, TopicError> {
     let (client, topic) = (kafka.reader("relay"), topic.to_owned());
     blocking(move || {
         let client: BaseConsumer<Listening> = client.create_with_context(Listening::default())?;
         let metadata = client.fetch_metadata(Some(&topic), ASK_LIMIT);
         let metadata = metadata.map_err(|error| why(&client).unwrap_or_else(|| error.into()))?;
-        Ok(metadata
-            .topics()
-            .first()
-            .map_or(0, |topic| topic.partitions().len()))
+        let Some(topic) = metadata.topics().first() else {
+            return Ok(Shape::default());
+        };
+        let replicas = topic.partitions().iter().map(|one| one.replicas().len());
+        Ok(Shape {
+            partitions: topic.partitions().len(),
+            replication: i32::try_from(replicas.min().unwrap_or_default()).unwrap_or(i32::MAX),
+        })
     })
     .await
 }
@@ -391,4 +418,21 @@ async fn create(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
         "made a Kafka topic"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_three_replicas_two_must_have_a_fact_and_of_fewer_one_may_be_away() {
+        let facts = Wanted::facts("facts".to_owned());
+        let wanted = |replication| {
+            let mut settings = facts.settings_of(replication);
+            settings.find(|one| one.name == "min.insync.replicas")
+        };
+        assert!(wanted(1).is_none() && wanted(2).is_none());
+        let of_three = wanted(3).unwrap();
+        assert!(!of_three.allows("1") && of_three.allows("2") && of_three.allows("3"));
+    }
 }

@@ -202,6 +202,7 @@ async fn a_topic_that_would_lose_facts_is_refused() {
         ("cleanup.policy", "compact"),
         ("retention.ms", "604800000"),
         ("max.message.bytes", "1048576"),
+        ("unclean.leader.election.enable", "true"),
     ] {
         let (world, kafka) = (World::new().await, topics());
         let topic = kafka.facts_topic();
@@ -210,6 +211,8 @@ async fn a_topic_that_would_lose_facts_is_refused() {
             ("retention.ms", "-1"),
             ("retention.bytes", "-1"),
             ("max.message.bytes", "4194304"),
+            ("message.timestamp.after.max.ms", "315360000000"),
+            ("unclean.leader.election.enable", "false"),
         ];
         let wrong = NewTopic::new(&topic, 64, TopicReplication::Fixed(1));
         let wrong = settings.iter().fold(wrong, |topic, (other, good)| {
