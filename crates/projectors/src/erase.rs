@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use events::failpoint;
 use events::id::{TenantId, UserId};
 use events::subscription;
 use service::shutdown::Shutdown;
@@ -46,7 +47,9 @@ pub async fn purge(
             None => None,
         };
         purged.push(Purged { generation, rows });
+        failpoint::hit("erase.build_purged");
     }
+    failpoint::hit("erase.purged");
     if purged.iter().all(|one| one.rows.is_some()) {
         sqlx::query("SELECT log.person_purged($1, $2)")
             .bind(person.0)

@@ -1,6 +1,7 @@
 //! A person is forgotten: what they wrote is nowhere any more, and everything else goes on.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -411,6 +412,51 @@ async fn an_erasure_ends_once_builds_that_were_replaced_are_dropped() {
     .unwrap();
     assert_eq!(left, 0, "nothing waits for it");
 
+    let projectors = world.start(&["projectors"]);
+    world.settle(projectors).await;
+}
+
+/// Whoever erases is killed at each of its commit points; a repeat goes on, and in the end nothing is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_that_is_killed_anywhere_is_finished_by_a_repeat() {
+    let mut world = World::new(None, 10).await;
+    let projectors = world.start(&["projectors"]);
+    let writer = Writer::of(&world).await;
+    writer.write().await;
+    world.life.go_on(20).await;
+    world.caught_up().await;
+    projectors.kill();
+    let (store, files) = objects(writer.tenant);
+    let url = store.path().to_str().unwrap();
+    let erase = async |point: &str| {
+        let environment = [("STORAGE_URL", url), ("CINELOG_FAILPOINTS", point)];
+        let erase = world
+            .programs
+            .start(&["erase", WORD, "--yes"], &environment);
+        erase.finish(LIMIT).await
+    };
+    for point in [
+        "erase.key_destroyed",
+        "erase.appended",
+        "erase.build_purged",
+        "erase.purged",
+        "erase.asset_deleted",
+    ] {
+        let killed = erase(&format!("{point}=kill@1")).await;
+        assert_eq!(killed.status.signal(), Some(9), "{point}: {killed:?}");
+    }
+    let finished = erase("").await;
+    assert!(finished.status.success(), "{finished:?}");
+    assert_eq!(files.map(|file| file.exists()), [false, false, true]);
+    for (schemas, holds) in [("log", "user.erased"), ("*", "create table feed_g1.post")] {
+        assert_eq!(in_a_dump(&world, schemas, holds), 0);
+    }
+    let erased = "SELECT count(*) FROM log.events WHERE type = 'user.erased'";
+    let erased: i64 = sqlx::query_scalar(erased)
+        .fetch_one(&world.owner)
+        .await
+        .unwrap();
+    assert_eq!(erased, 1, "said once");
     let projectors = world.start(&["projectors"]);
     world.settle(projectors).await;
 }

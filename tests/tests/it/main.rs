@@ -16,6 +16,7 @@ mod outputs;
 mod pipeline;
 mod program;
 mod restore;
+mod rotation;
 mod topic;
 mod up;
 mod victim;

@@ -21,7 +21,7 @@ use crate::program::{cinelog, path};
 
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 /// 32 bytes of 7, as the variable `MASTER_KEY` has them.
-const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+pub(crate) const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 const SECRET_KEY: &str = "a secret that only these tests have";
 /// So small that feeds are pushed, trimmed and given up; the programs get the same.
 const FEED: Config = Config {

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use events::decide::Refusal;
 use events::decide::asset::{self, AssetState};
 use events::decide::user::{self, UserState};
+use events::failpoint;
 use events::id::{AssetId, CommandId, StreamKey, TenantId, UserId};
 use events::store::{Command, Emit, ExecuteError, KeysConfig, Log};
 use projectors::erase::{self, Purged};
@@ -139,6 +140,7 @@ impl Person {
             .bind(self.user)
             .execute(&self.owner)
             .await?;
+        failpoint::hit("erase.key_destroyed");
         // The key's old row would stay readable in the table's file until Postgres gets round to it.
         let vacuumed = sqlx::query("VACUUM log.person_keys")
             .execute(&self.owner)
@@ -150,6 +152,7 @@ impl Person {
                 user::erase(state, self.user)
             })
             .await?;
+        failpoint::hit("erase.appended");
         say(format_args!("log          {}", told(accepted)));
         let purged = erase::purge(projector, config, (self.tenant, self.user)).await?;
         purged.iter().for_each(tell);
@@ -204,6 +207,7 @@ impl Person {
                 })
                 .await?;
             deleted += u64::from(accepted.is_some());
+            failpoint::hit("erase.asset_deleted");
             let original = Key::original(self.tenant.0, asset.0);
             removed += u64::from(store.head(&original).await?.is_some());
             store.delete(&original).await?;

@@ -55,6 +55,9 @@ impl Config {
 }
 
 fn one(key: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, LogError> {
+    // A variable that is set to nothing is not set.
+    let key = key.filter(|key| !key.expose().is_empty());
+    let file = file.filter(|file| !file.as_os_str().is_empty());
     let text = match (key, file) {
         (Some(key), _) => key.expose().to_owned(),
         (None, Some(file)) => std::fs::read_to_string(file)

@@ -164,7 +164,7 @@ impl Worker {
     /// Takes away what lies in storage and is nobody's, now and then.
     async fn sweep(self: Arc<Self>, shutdown: Shutdown) {
         let hours = self.config.sweep_after_hours.unwrap_or(SPARE_HOURS);
-        while shutdown.sleep(SWEEP_EVERY).await {
+        loop {
             let swept = sweep(self.jobs.pool(), &self.store, Duration::from_hours(hours));
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -173,6 +173,9 @@ impl Worker {
                     Ok(objects) => tracing::info!(objects, "took away what was nobody's"),
                     Err(error) => tracing::warn!(%error, "the objects were not looked through"),
                 }
+            }
+            if !shutdown.sleep(SWEEP_EVERY).await {
+                return;
             }
         }
     }

@@ -4,6 +4,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::MasterKeys;
+use crate::failpoint;
 use crate::id::{TenantId, UserId};
 use crate::seal::SealError;
 use crate::store::LogError;
@@ -50,6 +51,7 @@ pub async fn rotate(
         after = (*tenant, *person);
         let looked = keys.len() as u64;
         let rewrapped = rewrap(pool, master, keys).await?;
+        failpoint::hit("rotate.rewrapped");
         rotated.rewrapped += rewrapped;
         rotated.before += looked - rewrapped;
         progress(rotated.rewrapped + rotated.before);
@@ -60,6 +62,7 @@ pub async fn rotate(
             .bind(master.first.check_value())
             .execute(pool)
             .await?;
+        failpoint::hit("rotate.checked");
     }
     Ok(rotated)
 }

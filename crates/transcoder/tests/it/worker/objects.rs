@@ -67,6 +67,18 @@ impl World {
         named
     }
 
+    /// What has no name has had none for days, and who took it on is long silent.
+    #[cfg(feature = "failpoints")]
+    async fn days_go_by(&self) {
+        sqlx::query(
+            "UPDATE jobs.objects SET since = since - interval '3 days', doomed_at = doomed_at - interval '3 days'
+             WHERE names = '{}'",
+        )
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
     async fn request(&self, expires_at: DateTime<Utc>) -> AssetId {
         let asset = AssetId(Uuid::now_v7());
         let key = Key::original(self.tenant.0, asset.0);
@@ -118,6 +130,45 @@ async fn what_a_deleted_asset_had_is_taken_away_and_others_keep_theirs() {
     assert!(world.swept(Duration::ZERO).await > 1);
     assert_eq!(world.stored(), world.named(&[kept]).await);
     assert!(worker.finish(LIMIT).await);
+}
+
+/// Killed before or after objects were taken away, a sweep is ended by a later one.
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_that_is_killed_is_ended_by_a_later_one() {
+    let world = World::new().await;
+    let worker = world.work();
+    let asset = world.upload_for(read(&clip::tone(1)), &["fast@1"]).await;
+    world.settled(asset).await;
+    world
+        .execute("delete", asset, |state| delete(state, asset, owner()))
+        .await;
+    world.folded().await;
+    assert!(worker.finish(LIMIT).await);
+    let had = world.stored().len();
+    assert!(had > 1);
+    let gone = async || -> usize {
+        let gone: Vec<String> =
+            sqlx::query_scalar("SELECT storage_key FROM jobs.objects WHERE gone")
+                .fetch_all(&world.pool)
+                .await
+                .unwrap();
+        gone.len()
+    };
+    for (point, left) in [("sweep.before_delete", had), ("sweep.after_delete", 0)] {
+        world.days_go_by().await;
+        let killed = world
+            .start(&[], &format!("{point}=kill"))
+            .finish(LIMIT)
+            .await;
+        assert!(!killed.status.success(), "{point}: {killed:?}");
+        assert_eq!((world.stored().len(), gone().await), (left, 0), "{point}");
+    }
+    world.days_go_by().await;
+    let last = world.start(&[], "");
+    wait::until_true(LIMIT, "it is noted", async || gone().await >= had).await;
+    last.kill();
+    assert_eq!(world.stored(), BTreeSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
