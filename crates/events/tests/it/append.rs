@@ -6,6 +6,7 @@ use events::fact::Fact;
 use events::fact::post::{PostPublished, ReactionAdded, Visibility};
 use events::id::{Position, StreamKey};
 use events::store::{Accepted, Append, Emit, ExecuteError, Expected, Log};
+use events::verify;
 use service::db::Role;
 use testing::wait;
 use uuid::Uuid;
@@ -373,4 +374,81 @@ async fn a_key_that_was_never_stored_seals_nothing() {
         panic!("{read:?}")
     };
     assert_eq!(post.text.text(), Some("Hola"));
+}
+
+/// The caller that goes away leaves no doubt: a repeat tells, and nothing happens twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_stops_waiting_learns_of_the_outcome_by_asking_again() {
+    let world = World::new().await;
+    let mut repeated = 0;
+    for n in 0..40_u128 {
+        let key = format!("k{n}");
+        let once = || append(&world, &world.log, &key, vec![like(n, Expected::NoStream)]);
+        // Before it is sent, on its way, or after it was decided.
+        let wait = Duration::from_micros(u64::try_from(n).unwrap() * 100);
+        let given_up = tokio::time::timeout(wait, once()).await.is_err();
+        let told = once().await.unwrap();
+        assert!(told.repeated || given_up, "what was told is told again");
+        repeated += u32::from(told.repeated);
+        assert_eq!(told.facts[0].version, 1);
+    }
+    assert!(repeated > 0, "some had taken effect");
+    assert_eq!(world.head().await, 40, "each once");
+}
+
+/// Two processes that always have more to append get their turns alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_append_at_once_share_the_log_fairly() {
+    const CLIENTS: u128 = 16;
+    const FACTS: i64 = 800;
+    let world = World::new().await;
+    let pool = world.database.pool(Role::Api).await;
+    let other = Log::open(pool, world.keys.clone(), &world.shutdown)
+        .await
+        .unwrap();
+    let client = async |log: &Log, name: u128| -> i64 {
+        let mut appended = 0;
+        while world.head().await < FACTS {
+            let n = name * 10_000 + u128::try_from(appended).unwrap();
+            let likes = vec![like(n, Expected::NoStream)];
+            append(&world, log, &format!("k{n}"), likes).await.unwrap();
+            appended += 1;
+        }
+        appended
+    };
+    let of = |log, first: u128| {
+        futures::future::join_all((first..first + CLIENTS).map(move |name| client(log, name)))
+    };
+    let (one, two) = tokio::join!(of(&world.log, 0), of(&other, CLIENTS));
+    let (one, two): (i64, i64) = (one.iter().sum(), two.iter().sum());
+    let least = (one + two) * 3 / 10;
+    assert!(one > least && two > least, "{one} and {two}");
+}
+
+/// The clock of the database is set back: times in the log stay in the order of positions.
+#[tokio::test]
+async fn when_the_clock_goes_back_times_do_not() {
+    let world = World::new().await;
+    append(&world, &world.log, "k0", vec![like(0, Expected::NoStream)])
+        .await
+        .unwrap();
+    // As if it had been an hour later when the first fact was recorded.
+    let mut owner = world.owner().await.acquire().await.unwrap();
+    for sql in [
+        "SET session_replication_role = replica",
+        "UPDATE log.events SET recorded_at = recorded_at + interval '1 hour'",
+    ] {
+        sqlx::query(sql).execute(&mut *owner).await.unwrap();
+    }
+    for n in 1..4 {
+        let likes = vec![like(n, Expected::NoStream)];
+        append(&world, &world.log, &format!("k{n}"), likes)
+            .await
+            .unwrap();
+    }
+    let report = verify::log(&mut owner, None, None, Position(1), &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(report.differences.first, []);
+    assert_eq!(report.facts, 4);
 }

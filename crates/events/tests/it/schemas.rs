@@ -78,7 +78,14 @@ fn there_is_one_schema_per_fact_and_version_and_no_more() {
         .unwrap()
         .map(|f| f.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(there, names);
+    let gone: Vec<_> = there.difference(&names).collect();
+    assert!(
+        gone.is_empty(),
+        "\n{gone:?}: published, and no type of the code has this schema any more. The log is full of such facts, and nobody \
+         could read them: bring the type back, or its version's step in `upcast`; if it was never published, delete the \
+         file. See docs/event-evolution.md.\n"
+    );
+    assert_eq!(there, names, "`make docs` writes those that are missing");
 }
 
 #[test]
