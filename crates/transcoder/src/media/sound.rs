@@ -133,7 +133,8 @@ impl Rounding {
     )]
     fn to_sixteen(self, value: f64) -> i16 {
         let value = match self {
-            Self::Truncate => (value * 32767.0).trunc(),
+            // In single precision, as audiowaveform: a product just below a whole number is rounded up to it.
+            Self::Truncate => f64::from((value as f32 * 32767.0).trunc()),
             Self::Nearest => (value * 32767.0).round(),
             Self::Floor => (value * 32768.0).clamp(-32767.0, 32767.0).floor(),
         };
