@@ -54,8 +54,10 @@ impl Limits {
     }
 }
 
-/// Threads of the decoder; the encoder's are pinned in the profile.
+/// Threads of the decoder; the encoder's are pinned in the profile. The same on every machine, so that a job's memory is.
 pub const DECODER_THREADS: usize = 4;
+/// Threads of a chain of filters.
+pub const FILTER_THREADS: i32 = 4;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;

@@ -5,6 +5,7 @@ use std::ptr;
 
 use ffmpeg_next::codec::decoder::Opened;
 use ffmpeg_next::ffi as av;
+use ffmpeg_next::filter::Graph;
 use ffmpeg_next::format::context::{Input, StreamIo};
 use ffmpeg_next::format::stream::Stream;
 use ffmpeg_next::{Dictionary, Error, frame};
@@ -97,6 +98,15 @@ pub(super) fn set_discard(input: &mut Input, stream: usize, discard: av::AVDisca
         // SAFETY: the stream belongs to the input that we hold exclusively.
         unsafe { (*stream.as_mut_ptr()).discard = discard }
     }
+}
+
+/// Makes a graph whose filters share their work among so many threads, not among as many as the machine has processors.
+#[expect(unsafe_code, reason = "the binding has no setter")]
+pub(super) fn graph(threads: i32) -> Graph {
+    let mut graph = Graph::new();
+    // SAFETY: we hold it exclusively, and it has no filter yet: each asks for the number when it is added.
+    unsafe { (*graph.as_mut_ptr()).nb_threads = threads }
+    graph
 }
 
 /// Fields of a stream's codec parameters that the binding hides. Enums are read as integers where a file may hold any.

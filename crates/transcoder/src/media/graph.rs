@@ -9,7 +9,7 @@ use ffmpeg_next::{Error, Frame, Rational, frame};
 
 use super::{Decoded, fault, ffi, to_ns};
 use crate::error::JobError;
-use crate::limits::Limits;
+use crate::limits::{FILTER_THREADS, Limits};
 
 /// A scaled picture.
 pub(crate) type Still = frame::Video;
@@ -155,7 +155,7 @@ impl Pipeline {
             Spec::Video(filters) => (filters.clone(), "buffersink"),
             Spec::Audio(filters) => (filters(channels, known_layout), "abuffersink"),
         };
-        let mut graph = Graph::new();
+        let mut graph = ffi::graph(FILTER_THREADS);
         let built = (|| {
             let find = |name| ffmpeg_next::filter::find(name).ok_or(Error::FilterNotFound);
             graph.add(&find(source)?, "in", &shape)?;
