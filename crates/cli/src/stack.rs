@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use api::ApiState;
 use events::archive::Archive;
-use events::log::{Kafka, Relay};
+use events::log::{Judgement, Kafka, Relay};
 use events::source::Source;
 use events::store::{Keys, KeysConfig, Log, Reader, Wake};
 use events::subscription::{Options, Runner, Subscriber};
@@ -219,13 +219,13 @@ pub struct Facts {
     pub bucket: BucketKeys,
 }
 
-/// Starts the relay, when there are brokers. What it cannot mend ends the process: an operator must decide. Turns true once
-/// the topic was found to be this log's.
+/// Starts the relay, when there are brokers. What it cannot mend ends the process: an operator must decide. Gives what
+/// the relay knows of the topic.
 pub async fn relay(
     database: &Database,
     kafka: &events::log::Config,
     shutdown: &Shutdown,
-) -> anyhow::Result<Option<watch::Receiver<bool>>> {
+) -> anyhow::Result<Option<watch::Receiver<Judgement>>> {
     let Some(kafka) = Kafka::from_config(kafka) else {
         return Ok(None);
     };

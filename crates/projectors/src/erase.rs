@@ -154,7 +154,7 @@ fn told(tenant: Uuid, person: Uuid, purged: &[Purged]) {
     } else {
         tracing::warn!(
             %tenant, %person, builds = left.join(" "),
-            "builds of another version may still hold an erased person's texts: purge them with that version, or drop them (`cinelog migrate --drop-replaced`)"
+            "builds of another version may still hold an erased person's texts: purge them with that version, or drop those that were replaced (`cinelog migrate --drop-replaced`)"
         );
     }
 }

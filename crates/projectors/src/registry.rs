@@ -9,7 +9,7 @@ use events::fact::Fact;
 use events::id::{TenantId, UserId};
 use events::subscription::Subscriber;
 use futures::future::BoxFuture;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::config::Config;
 
@@ -134,36 +134,44 @@ async fn claim(guard: &mut PgConnection, generation: &str) -> sqlx::Result<bool>
         .await
 }
 
-/// Drops every generation that nobody reads, those that are being compared aside, and returns their names. What made them
+/// Drops every generation that nobody reads, those that are being compared aside, and tells each. What made them
 /// may be gone from the code: no erasure could purge them, and nothing that they have not taken in could be archived.
-pub async fn drop_unread(owner: &PgPool) -> sqlx::Result<Vec<String>> {
-    let unread: Vec<String> = sqlx::query_scalar(
-        "SELECT nspname::text FROM pg_namespace n JOIN projection.generations g
+pub async fn drop_unread(owner: &PgPool, mut dropped: impl FnMut(&str)) -> sqlx::Result<()> {
+    let unread: Vec<(String, bool)> = sqlx::query_as(
+        "SELECT nspname::text, obj_description(n.oid, 'pg_namespace') IS NOT DISTINCT FROM $1
+         FROM pg_namespace n JOIN projection.generations g
              ON n.nspname = g.projection || '_g' || g.generation AND NOT g.live
-         WHERE obj_description(n.oid, 'pg_namespace') IS DISTINCT FROM $1
          ORDER BY g.projection, g.generation",
     )
     .bind(FOR_COMPARING)
     .fetch_all(owner)
     .await?;
-    for generation in &unread {
-        drop_generation(owner, generation).await?;
+    let mut guard = owner.acquire().await?.detach();
+    for (generation, compared) in unread {
+        if compared && !claim(&mut guard, &generation).await? {
+            continue;
+        }
+        if drop_generation(owner, &generation).await? {
+            dropped(&generation);
+        }
     }
-    Ok(unread)
+    guard.close().await
 }
 
-/// Drops a generation that nobody reads, and its subscription.
-pub(crate) async fn drop_generation(owner: &PgPool, generation: &str) -> sqlx::Result<()> {
+/// Drops a generation that nobody reads, and its subscription; whether it was there. Checkpoints first: so does whoever
+/// still works through it.
+pub(crate) async fn drop_generation(owner: &PgPool, generation: &str) -> sqlx::Result<bool> {
     let mut tx = owner.begin().await?;
     lock(&mut tx).await?;
-    let dropped = sqlx::query(
+    let found = sqlx::query(
         "DELETE FROM projection.generations WHERE projection || '_g' || generation = $1 AND NOT live",
     )
     .bind(generation)
     .execute(&mut *tx)
-    .await?;
-    if dropped.rows_affected() == 1 {
-        execute(&mut tx, format!("DROP SCHEMA {generation} CASCADE")).await?;
+    .await?
+    .rows_affected()
+        == 1;
+    if found {
         for table in ["checkpoints", "leases", "members"] {
             sqlx::query(AssertSqlSafe(format!(
                 "DELETE FROM subscription.{table} WHERE subscription = $1"
@@ -172,8 +180,10 @@ pub(crate) async fn drop_generation(owner: &PgPool, generation: &str) -> sqlx::R
             .execute(&mut *tx)
             .await?;
         }
+        execute(&mut tx, format!("DROP SCHEMA {generation} CASCADE")).await?;
     }
-    tx.commit().await
+    tx.commit().await?;
+    Ok(found)
 }
 
 /// The live generation of a read model, if it is of this version of the code.

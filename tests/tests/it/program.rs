@@ -31,10 +31,11 @@ pub(crate) fn cinelog(args: &[&str], environment: &[(&str, &str)]) -> Child {
 /// Starts `cinelog` without the services that this test run has.
 pub(crate) fn alone(args: &[&str], environment: &[(&str, &str)]) -> Child {
     let mut command = tokio::process::Command::new(path("cinelog"));
-    command.args(args).envs(environment.iter().copied());
+    command.args(args);
     for service in ["DATABASE_URL", "KAFKA_BROKERS", "STORAGE_URL"] {
         command.env_remove(service);
     }
+    command.envs(environment.iter().copied());
     Child::spawn(command)
 }
 

@@ -111,6 +111,28 @@ async fn it_takes_up_its_data_after_a_stop_and_after_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_are_away_hold_it_up_for_a_moment_only() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    let nobody = testing::port::free().to_string();
+    let args = [
+        "up",
+        "--data",
+        data.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let mut child = alone(&args, &[("KAFKA_BROKERS", &nobody)]);
+    child.line("Cinelog is up on http://", LIMIT).await;
+    wait::until_true(LIMIT, "it says so", async || {
+        child.stderr().contains("nothing is known of the topic yet")
+    })
+    .await;
+    child.signal(Signal::TERM);
+    child.finish(LIMIT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_outlives_a_hang_up_or_a_second_signal() {
     let folder = folder();
     let data = folder.path().join("data");

@@ -98,7 +98,7 @@ impl Erase {
         };
         let folder = DataFolder::look(data)?;
         self.database = self.database.clone().or_in(&folder);
-        if self.keys.master_key.is_none() && self.keys.master_key_file.is_none() {
+        if !self.keys.is_set() {
             self.keys.master_key = Some(folder.master_key()?);
         }
         if self.storage.storage_url.is_none() {
@@ -179,8 +179,9 @@ impl Person {
         }
         if purged.iter().any(|one| one.rows.is_none()) {
             bail!(
-                "a read model of another version may still hold the person's texts: purge it with that version, or drop it \
-                 with `cinelog migrate --drop-replaced` and repeat this"
+                "a read model of another version may still hold the person's texts: repeat this with the \
+                 version that made it; or, where a newer version has replaced it, drop it with \
+                 `cinelog migrate --drop-replaced` and repeat this"
             );
         }
         Ok(())

@@ -28,11 +28,13 @@ impl Migrate {
         say("the database has the newest shape");
         if self.drop_replaced {
             let owner = self.database.pool(Role::Owner).await?;
-            let dropped = registry::drop_unread(&owner).await?;
-            for generation in &dropped {
+            let mut dropped = 0;
+            registry::drop_unread(&owner, |generation| {
+                dropped += 1;
                 say(format_args!("{generation} is dropped"));
-            }
-            say(format_args!("{} builds were dropped", dropped.len()));
+            })
+            .await?;
+            say(format_args!("{dropped} builds were dropped"));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use events::log::Judgement;
 use events::store::{KeysConfig, Log};
 use service::db::Role;
 use service::health::Dependency;
@@ -162,7 +163,7 @@ impl Up {
 
     /// Fills in what is not configured from the data folder; returns the secret that signs.
     fn fill_in(&mut self, folder: &DataFolder) -> anyhow::Result<Secret> {
-        if self.keys.master_key.is_none() && self.keys.master_key_file.is_none() {
+        if !self.keys.is_set() {
             self.keys.master_key = Some(folder.master_key()?);
         }
         if self.storage.storage_url.is_none() {
@@ -229,17 +230,28 @@ impl Running {
     }
 }
 
-/// How long the API waits for the relay's judgement. Brokers that are away hold nobody up for longer.
+/// How long the API waits for the relay to look at the topic. Brokers that are away hold nobody up for longer.
 const JUDGED: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Nothing may be appended to a restored backup before the relay has seen that it is one: until then what only the topic
 /// has can be brought back.
-async fn wait_for(mut judged: watch::Receiver<bool>, shutdown: &Shutdown) -> anyhow::Result<()> {
+async fn wait_for(
+    mut judged: watch::Receiver<Judgement>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let mut doubted = judged.clone();
+    let too_long = async {
+        tokio::time::sleep(JUDGED).await;
+        doubted
+            .wait_for(|so| *so != Judgement::Doubted)
+            .await
+            .is_ok()
+    };
     tokio::select! {
         // A relay that has given up says why through `shutdown`.
-        Ok(_) = judged.wait_for(|judged| *judged) => {}
-        () = tokio::time::sleep(JUDGED) => {
-            tracing::warn!("the brokers do not answer: commands are taken without having looked at the topic");
+        Ok(_) = judged.wait_for(|so| *so == Judgement::Passed) => {}
+        true = too_long => {
+            tracing::warn!("nothing is known of the topic yet; commands are taken all the same");
         }
         () = shutdown.cancelled() => {}
     }

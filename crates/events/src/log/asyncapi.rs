@@ -91,7 +91,8 @@ fn configuration() -> Map<String, Value> {
     let entry = |setting: &Setting| {
         let value = match setting.value.parse::<i64>() {
             Ok(number) => json!(number),
-            Err(_) => json!([setting.value]),
+            Err(_) if setting.name.ends_with(".policy") => json!([setting.value]),
+            Err(_) => json!(setting.value),
         };
         (setting.name.to_owned(), value)
     };

@@ -186,7 +186,7 @@ pub async fn import(
     progress: &(dyn Fn(Position) + Sync),
     shutdown: &Shutdown,
 ) -> Result<Imported, ImportError> {
-    let taken = Lock::take(pool, &kafka.prefix, || {}, shutdown);
+    let taken = Lock::take(pool, &kafka.prefix, |_| {}, shutdown);
     let mut lock = tokio::time::timeout(RELAY_LIMIT, taken)
         .await
         .map_err(|_| ImportError::RelayRuns)??

@@ -16,6 +16,8 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Sets the relay's locks apart from other two-part advisory locks.
 const LOCK_CLASS: i32 = 7157;
+/// Of the lock that a leader holds besides once it has found the topic to be this log's.
+const JUDGED_CLASS: i32 = 7158;
 
 /// The lock, held as long as its own connection lives. Every question about what to do next is asked on it, so that a
 /// lost lock is noticed before the next transaction.
@@ -23,11 +25,12 @@ const LOCK_CLASS: i32 = 7157;
 pub(super) struct Lock(PgConnection);
 
 impl Lock {
-    /// Waits for the lock called `name`, saying so by `held` when another has it; none when `shutdown` came first.
+    /// Waits for the lock called `name`, saying so by `held` when another has it, and whether that one has judged the topic;
+    /// none when `shutdown` came first.
     pub(super) async fn take(
         pool: &PgPool,
         name: &str,
-        held: impl Fn(),
+        held: impl Fn(bool),
         shutdown: &Shutdown,
     ) -> Result<Option<Self>, sqlx::Error> {
         // Should this machine vanish, the server notices within seconds and frees the lock.
@@ -46,11 +49,25 @@ impl Lock {
             if within(taken).await? {
                 return Ok(Some(Self(connection)));
             }
-            held();
+            // Tried for as long as the statement takes.
+            let free = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1, hashtext($2))")
+                .bind(JUDGED_CLASS)
+                .bind(name)
+                .fetch_one(&mut connection);
+            held(!within::<bool, _>(free).await?);
             if !shutdown.sleep(TRY_EVERY).await {
                 return Ok(None);
             }
         }
+    }
+
+    /// Tells those that wait that the topic is this log's.
+    pub(super) async fn judged(&mut self, name: &str) -> Result<(), sqlx::Error> {
+        let told = sqlx::query("SELECT pg_advisory_lock($1, hashtext($2))")
+            .bind(JUDGED_CLASS)
+            .bind(name)
+            .execute(&mut self.0);
+        within(told).await.map(drop)
     }
 
     /// Frees the lock. Asked for, because the server ends a closed connection in its own time.

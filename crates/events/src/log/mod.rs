@@ -33,7 +33,7 @@ pub use check::Refusal;
 pub use fork::{ForkError, Forkable, fork, forkable};
 pub use import::{ImportError, Imported, import};
 pub use record::{RecordError, from_record, to_headers};
-pub use relay::{Relay, RelayError};
+pub use relay::{Judgement, Relay, RelayError};
 pub use replay::{Replay, ReplayError};
 pub use tail::{KafkaTail, TailError};
 pub use topic::{TopicError, ensure};

@@ -92,7 +92,19 @@ pub struct Relay {
     /// The most facts in the next transaction: halved when one fails, so that slow brokers get what they can take in its
     /// time; doubled when one does not.
     most: i64,
-    judged: watch::Sender<bool>,
+    judged: watch::Sender<Judgement>,
+}
+
+/// Whether the topic is this log's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Judgement {
+    /// Nobody has looked yet.
+    #[default]
+    Pending,
+    /// At first sight it is not; a second look decides.
+    Doubted,
+    /// It is, as this relay found or the one that leads in its place.
+    Passed,
 }
 
 impl Relay {
@@ -109,8 +121,8 @@ impl Relay {
         }
     }
 
-    /// Turns true once the topic was found to be this log's, by this relay or by one that leads in its place.
-    pub fn judged(&self) -> watch::Receiver<bool> {
+    /// What is known of the topic, as it changes.
+    pub fn judged(&self) -> watch::Receiver<Judgement> {
         self.judged.subscribe()
     }
 
@@ -129,6 +141,9 @@ impl Relay {
             if believed && error.retry() == Retry::Never {
                 return Err(error);
             }
+            if refused {
+                self.judged.send_replace(Judgement::Doubted);
+            }
             tracing::warn!(%error, "the relay begins anew");
             shutdown.sleep(backoff.next_wait()).await;
         }
@@ -138,8 +153,10 @@ impl Relay {
     /// Waits for the lock, and relays while it lasts.
     async fn lead(&mut self, shutdown: &Shutdown, backoff: &mut Backoff) -> Result<(), RelayError> {
         // Another one relays, and tells what there is to tell.
-        let stand_by = || {
-            self.judged.send_replace(true);
+        let stand_by = |judged| {
+            if judged {
+                self.judged.send_replace(Judgement::Passed);
+            }
             gauge!(RELAY_BACKLOG).set(0.0);
             gauge!(RELAY_AGE).set(0.0);
         };
@@ -152,7 +169,7 @@ impl Relay {
             () = shutdown.cancelled() => Ok(()),
             started = self.telling(self.start(&mut lock)) => match started {
                 Ok((producer, position)) => {
-                    self.judged.send_replace(true);
+                    self.judged.send_replace(Judgement::Passed);
                     let relayed = self.relay(&mut lock, &producer, position, backoff, shutdown).await;
                     if matches!(relayed, Err(RelayError::Kafka(_))) {
                         self.most = (self.most / 2).max(1);
@@ -183,6 +200,7 @@ impl Relay {
             None => None,
         };
         let position = survey.judge(log_id, Position(floor), in_postgres)?;
+        lock.judged(&self.kafka.prefix).await?;
         tracing::info!(%log_id, %position, topic = self.kafka.facts_topic(), "relaying");
         Ok((producer, position))
     }

@@ -208,9 +208,9 @@ impl Wanted {
         ]
     }
 
-    fn spelt(&self) -> String {
-        let settings = self.settings.iter();
-        let settings: Vec<_> = settings
+    fn spelt(&self, replication: i32) -> String {
+        let settings: Vec<_> = self
+            .settings_of(replication)
             .map(|one| format!("{}={}", one.name, one.value))
             .collect();
         settings.join(", ")
@@ -407,7 +407,7 @@ async fn create(kafka: &Kafka, wanted: &Wanted) -> Result<(), TopicError> {
                     topic,
                     code,
                     partitions: wanted.partitions,
-                    settings: wanted.spelt(),
+                    settings: wanted.spelt(kafka.replication),
                 });
             }
         }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use metrics::histogram;
+use service::clock::Clock;
 use service::retry::Backoff;
 use service::shutdown::Shutdown;
 use sqlx::pool::PoolConnection;
@@ -139,6 +140,7 @@ impl Writer {
             head: room::keep(pool.clone(), shutdown),
             heads: Heads::default(),
             queue,
+            told: None,
         };
         shutdown.spawn(task.run(shutdown.clone()));
         Self(entrance)
@@ -171,7 +173,13 @@ struct Task {
     head: watch::Sender<Position>,
     heads: Heads,
     queue: Queue,
+    /// When it was last told that the clock is behind the log.
+    told: Option<Instant>,
 }
+
+/// How far the log may be ahead of the clock before that is told, and how often it is.
+const CLOCK_APART: TimeDelta = TimeDelta::minutes(1);
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 impl Task {
     async fn run(mut self, end: Shutdown) {
@@ -269,18 +277,39 @@ impl Task {
         self.heads.forget_all();
     }
 
-    fn reached(&self, commands: &[Prepared], verdicts: &[Verdict]) {
+    fn reached(&mut self, commands: &[Prepared], verdicts: &[Verdict]) {
         let last = |(command, verdict): (&Prepared, &Verdict)| match verdict {
             Verdict::Accepted { first, .. } => {
                 i64::try_from(command.facts.len()).map(|facts| Position(first.0 + facts - 1))
             }
             _ => Ok(Position::START),
         };
+        self.tell_clock(verdicts);
         let last = commands.iter().zip(verdicts).flat_map(last).max();
         self.head.send_if_modified(|head| {
             let further = last.filter(|last| *last > *head);
             further.map(|last| *head = last).is_some()
         });
+    }
+
+    /// Times in the log never go back: those of new facts stand still while the clock is behind the last fact.
+    fn tell_clock(&mut self, verdicts: &[Verdict]) {
+        let at = verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::Accepted { at, .. } => Some(*at),
+            _ => None,
+        });
+        let Some(ahead) = at.max().map(|at| at - Clock::System.now()) else {
+            return;
+        };
+        let silent = self.told.is_none_or(|told| told.elapsed() > TELL_AGAIN);
+        if ahead > CLOCK_APART && silent {
+            self.told = Some(Instant::now());
+            tracing::warn!(
+                seconds = ahead.num_seconds(),
+                "the log is ahead of this machine's clock, and times of new facts stand still until that has caught up: was a \
+                 clock set back? See that Postgres' machine and this one keep time (NTP)"
+            );
+        }
     }
 
     /// Positions have run into the end of the last partition: whoever makes them ahead of time was not there.

@@ -39,6 +39,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether there is a master key. A variable that is set to nothing is not set.
+    pub fn is_set(&self) -> bool {
+        text(self.master_key.as_ref()).is_some() || path(self.master_key_file.as_deref()).is_some()
+    }
+
     /// The master keys that are configured.
     pub fn read(&self) -> Result<MasterKeys, LogError> {
         let first = one(self.master_key.as_ref(), self.master_key_file.as_deref())?;
@@ -54,12 +59,17 @@ impl Config {
     }
 }
 
+fn text(key: Option<&Secret>) -> Option<&str> {
+    key.map(Secret::expose).filter(|key| !key.is_empty())
+}
+
+fn path(file: Option<&Path>) -> Option<&Path> {
+    file.filter(|file| !file.as_os_str().is_empty())
+}
+
 fn one(key: Option<&Secret>, file: Option<&Path>) -> Result<Option<Key>, LogError> {
-    // A variable that is set to nothing is not set.
-    let key = key.filter(|key| !key.expose().is_empty());
-    let file = file.filter(|file| !file.as_os_str().is_empty());
-    let text = match (key, file) {
-        (Some(key), _) => key.expose().to_owned(),
+    let text = match (text(key), path(file)) {
+        (Some(key), _) => key.to_owned(),
         (None, Some(file)) => std::fs::read_to_string(file)
             .map_err(|error| LogError::MasterKey(format!("{}: {error}", file.display())))?,
         (None, None) => return Ok(None),

@@ -149,7 +149,7 @@ pub(super) async fn of_lane(
     );
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(lane.number())
-        .bind(first)
+        .bind(first.max(floor))
         .bind(last)
         .fetch_all(connection)
         .await?;

@@ -70,6 +70,7 @@ impl Scan<'_> {
         archived: Option<Archived>,
     ) -> Result<(), VerifyError> {
         let whole = archived.is_some() || self.floor == Position::START.next();
+        // The floor moves before the partition goes: what lies below it may be here still, and is looked at there.
         let mut archived = archived.map(Archived::lanes);
         let mut read = 0;
         for lane in Lane::all() {
@@ -79,13 +80,14 @@ impl Scan<'_> {
                 self.report.differences.append(differences);
                 begun = streams;
             }
-            self.lane(connection, lane, &mut begun, &mut read).await?;
+            self.lane(connection, lane, whole, &mut begun, &mut read)
+                .await?;
             if whole {
                 self.without_facts(connection, lane, begun).await?;
             }
         }
         if !whole {
-            self.report.absent_streams = absent(connection).await?;
+            self.report.absent_streams = absent(connection, self.floor).await?;
         }
         Ok(())
     }
@@ -95,6 +97,7 @@ impl Scan<'_> {
         &mut self,
         connection: &mut PgConnection,
         lane: Lane,
+        whole: bool,
         begun: &mut HashMap<Name, Stream>,
         read: &mut u64,
     ) -> Result<(), VerifyError> {
@@ -103,15 +106,17 @@ impl Scan<'_> {
             ""
         } else {
             "AND (e.tenant, e.stream_id) IN (
-                 SELECT n.tenant, n.stream_id FROM log.events n WHERE n.lane = $1 AND n.position >= $2)"
+                 SELECT n.tenant, n.stream_id FROM log.events n WHERE n.lane = $1 AND n.position >= $3)"
         };
         let sql = format!(
             "SELECT {COLUMNS}, s.subject AS row_subject, s.lane AS row_lane, s.version AS row_version, s.state AS row_state
              FROM log.events e LEFT JOIN log.streams s USING (tenant, stream_id)
-             WHERE e.lane = $1 {touched}
+             WHERE e.lane = $1 AND e.position >= $2 {touched}
              ORDER BY e.tenant, e.stream_id, e.position"
         );
-        let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lane.number());
+        let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(lane.number())
+            .bind(self.floor);
         if !all {
             rows = rows.bind(self.report.first);
         }
@@ -125,7 +130,8 @@ impl Scan<'_> {
             {
                 let name = Name::of(&fact);
                 let stream = begun.remove(&name);
-                let stream = stream.unwrap_or_else(|| Stream::begin(&fact, self.is_whole(&fact)));
+                let stream =
+                    stream.unwrap_or_else(|| Stream::begin(&fact, whole || fact.version == 1));
                 if let Some((before, kept)) = open.replace((stream, kept(&row)?)) {
                     before.finish(kept.as_ref(), self.report);
                 }
@@ -144,11 +150,6 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Whether a stream that begins here with this fact does so in truth.
-    fn is_whole(&self, fact: &Sealed) -> bool {
-        fact.version == 1 || self.floor == Position::START.next()
-    }
-
     /// Rows of streams that have no fact in Postgres: `archived` has the facts of some.
     async fn without_facts(
         &mut self,
@@ -161,10 +162,12 @@ impl Scan<'_> {
                     s.state AS row_state
              FROM log.streams s
              WHERE s.lane = $1 AND s.version > 0 AND NOT EXISTS (
-                 SELECT FROM log.events e WHERE e.tenant = s.tenant AND e.stream_id = s.stream_id)
+                 SELECT FROM log.events e
+                 WHERE e.tenant = s.tenant AND e.stream_id = s.stream_id AND e.position >= $2)
              ORDER BY s.tenant, s.stream_id",
         )
         .bind(lane.number())
+        .bind(self.floor)
         .fetch(connection);
         while let Some(row) = rows.try_next().await? {
             let name = Name {
@@ -190,12 +193,14 @@ impl Scan<'_> {
 }
 
 /// How many streams have no fact here: their facts are in the archive.
-async fn absent(connection: &mut PgConnection) -> Result<u64, VerifyError> {
+async fn absent(connection: &mut PgConnection, floor: Position) -> Result<u64, VerifyError> {
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM log.streams s
          WHERE s.version > 0 AND NOT EXISTS (
-             SELECT FROM log.events e WHERE e.tenant = s.tenant AND e.stream_id = s.stream_id)",
+             SELECT FROM log.events e
+             WHERE e.tenant = s.tenant AND e.stream_id = s.stream_id AND e.position >= $1)",
     )
+    .bind(floor)
     .fetch_one(connection)
     .await?;
     Ok(count.unsigned_abs())

@@ -1,5 +1,6 @@
 //! Appending with an expected version, and deciding over what a process remembers.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use events::fact::Fact;
@@ -396,9 +397,9 @@ async fn whoever_stops_waiting_learns_of_the_outcome_by_asking_again() {
     assert_eq!(world.head().await, 40, "each once");
 }
 
-/// Two processes that always have more to append get their turns alike.
+/// Two writers that always have more to append get their turns alike.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_that_append_at_once_share_the_log_fairly() {
+async fn writers_that_append_at_once_share_the_log_fairly() {
     const CLIENTS: u128 = 16;
     const FACTS: i64 = 800;
     let world = World::new().await;
@@ -406,9 +407,10 @@ async fn processes_that_append_at_once_share_the_log_fairly() {
     let other = Log::open(pool, world.keys.clone(), &world.shutdown)
         .await
         .unwrap();
+    let all = AtomicI64::new(0);
     let client = async |log: &Log, name: u128| -> i64 {
         let mut appended = 0;
-        while world.head().await < FACTS {
+        while all.fetch_add(1, Ordering::Relaxed) < FACTS {
             let n = name * 10_000 + u128::try_from(appended).unwrap();
             let likes = vec![like(n, Expected::NoStream)];
             append(&world, log, &format!("k{n}"), likes).await.unwrap();

@@ -140,6 +140,51 @@ async fn a_stream_that_begins_in_the_archive_is_compared_by_version() {
     assert_eq!(report.differences.count, 1, "{report:?}");
 }
 
+/// Only without the archive may a stream begin later than with its first fact.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_pretends_to_begin_in_the_archive_is_found() {
+    let (world, out) = (World::new().await, TempDir::new().unwrap());
+    partitions_of(&world, 100).await;
+    append(&world, "facts", 250).await;
+    archive(&world, None, &out).await.unwrap();
+    let stream = "stream_id = (SELECT stream_id FROM log.events WHERE position = 250)";
+    for sql in [
+        format!("UPDATE log.streams SET version = version + 4 WHERE {stream}"),
+        format!("UPDATE log.events SET version = version + 4 WHERE {stream}"),
+    ] {
+        tamper(&world, &sql).await;
+    }
+    let report = compare(&world, None, Some(&out)).await;
+    assert!(
+        matches!(
+            report.differences.first[..],
+            [Difference::Version { found: 5.., .. }]
+        ),
+        "{report:?}"
+    );
+}
+
+/// The floor moves before the partition goes, and the partition may stay for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_below_the_floor_that_is_there_still_is_compared_once() {
+    let (world, out) = (World::new().await, TempDir::new().unwrap());
+    partitions_of(&world, 100).await;
+    append(&world, "facts", 250).await;
+    let mut reading = world.owner().await.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM log.events")
+        .execute(&mut *reading)
+        .await
+        .unwrap();
+    let held = archive(&world, None, &out).await.unwrap_err();
+    assert!(matches!(held, ArchivingError::Held), "{held}");
+    for archive in [None, Some(&out)] {
+        let report = compare(&world, None, archive).await;
+        assert_eq!(report.differences.first, []);
+        assert_eq!(report.facts, if archive.is_some() { 250 } else { 150 });
+    }
+    reading.rollback().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_below_the_floor_is_found_with_the_archive() {
     let (world, kafka, out) = (World::new().await, topics(), TempDir::new().unwrap());
