@@ -1,24 +1,19 @@
 //! The only place that writes to the terminal.
 
 use std::fmt::Display;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncWriteExt;
 
-/// A line for the user, or for the next program.
-#[expect(
-    clippy::print_stdout,
-    reason = "the answer of a command goes to standard output"
-)]
+/// A line for the user, or for the next program. Nobody may be there to read it: what is being done goes on all the same.
 pub fn say(line: impl Display) {
-    println!("{line}");
+    writeln!(std::io::stdout(), "{line}").ok();
 }
 
 /// Why a command failed: the last line on standard error.
-#[expect(clippy::print_stderr, reason = "people read errors here")]
 pub fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    writeln!(std::io::stderr(), "error: {error:#}").ok();
 }
 
 /// Progress, at a terminal.

@@ -23,7 +23,7 @@ use crate::stack::{self, ArchiveAt, BucketKeys, Database};
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
     /// Look only at facts from this position on, and at the streams they are in.
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     from: i64,
     /// Also build every read model once more and compare each table. Needs the master key.
     #[arg(long)]
@@ -74,7 +74,7 @@ impl Verify {
         let archive = self.archive.archive(&pool, &self.bucket).await?;
         let kafka = Kafka::from_config(&self.kafka);
         let bar = bar("facts");
-        let from = Position(self.from.max(1));
+        let from = Position(self.from);
         let report = verify::log(&mut connection, archive, kafka.as_ref(), from, &|read| {
             bar.set_position(read);
         })

@@ -12,6 +12,7 @@ use super::check::Survey;
 use super::import::allow_appends;
 use super::{Kafka, TopicError, asking, lock, topic};
 use crate::id::Position;
+use crate::subscription::ahead;
 
 /// Why the log is not forked.
 #[derive(Debug, thiserror::Error)]
@@ -154,16 +155,7 @@ async fn check(connection: &mut PgConnection, log: Forkable) -> Result<(), ForkE
     if lock::somebody_relays(connection).await? {
         return Err(ForkError::RelayRuns);
     }
-    let ahead: Option<(String, i16, Position)> = sqlx::query_as(
-        "SELECT c.subscription, c.lane, c.position FROM subscription.checkpoints c
-         WHERE c.position >= $1 AND NOT EXISTS (
-             SELECT FROM log.events e WHERE e.position = c.position AND e.lane = c.lane)
-         ORDER BY c.subscription, c.lane LIMIT 1",
-    )
-    .bind(log.floor)
-    .fetch_optional(connection)
-    .await?;
-    match ahead {
+    match ahead(connection, log.floor, 1).await?.pop() {
         Some((subscription, lane, position)) => Err(ForkError::Ahead {
             subscription,
             lane,

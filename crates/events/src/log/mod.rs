@@ -36,6 +36,7 @@ pub use record::{RecordError, from_record, to_headers};
 pub use relay::{Judgement, Relay, RelayError};
 pub use replay::{Replay, ReplayError};
 pub use tail::{KafkaTail, TailError};
+pub(crate) use topic::partitions;
 pub use topic::{TopicError, ensure};
 
 pub(crate) use scan::{Found, marker, scan};

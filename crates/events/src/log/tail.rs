@@ -97,7 +97,13 @@ pub struct KafkaTail {
     consumer: Arc<StreamConsumer<Readers>>,
     lanes: BTreeMap<Lane, Place>,
     topics_checked: bool,
+    /// When lanes were let go of and others taken, unless something was read since.
+    unsettled: Option<std::time::Instant>,
 }
+
+/// How long the client gets to stop fetching. It aborts the process if a lane is let go of a second time before it has
+/// stopped (librdkafka issue 5573); whatever is read after an assignment shows that it has.
+const SETTLE: Duration = Duration::from_millis(500);
 
 impl KafkaTail {
     /// A tail for the subscription `name`, of the log `log_id`.
@@ -116,6 +122,7 @@ impl KafkaTail {
             consumer: Arc::new(consumer),
             lanes: BTreeMap::new(),
             topics_checked: false,
+            unsettled: None,
         })
     }
 
@@ -168,6 +175,9 @@ impl KafkaTail {
             } else {
                 consumer.recv().now_or_never()
             };
+            if let Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) = record {
+                self.unsettled = None;
+            }
             let taken = match record {
                 None => break,
                 Some(Ok(record)) => self.take(&record),
@@ -284,7 +294,14 @@ impl KafkaTail {
             }
         }
         let list = self.list(self.lanes.iter().map(|(lane, place)| (*lane, place.next)))?;
+        tokio::time::sleep(self.unsettled_for()).await;
+        self.unsettled = Some(std::time::Instant::now());
         Ok(self.consumer.assign(&list)?)
+    }
+
+    fn unsettled_for(&self) -> Duration {
+        let since = self.unsettled.map(|since| since.elapsed());
+        since.map_or(Duration::ZERO, |since| SETTLE.saturating_sub(since))
     }
 
     fn list(&self, offsets: impl Iterator<Item = (Lane, i64)>) -> KafkaResult<TopicPartitionList> {
@@ -293,6 +310,12 @@ impl KafkaTail {
             list.add_partition_offset(&self.topic, lane.number().into(), Offset::Offset(offset))?;
         }
         Ok(list)
+    }
+}
+
+impl Drop for KafkaTail {
+    fn drop(&mut self) {
+        std::thread::sleep(self.unsettled_for());
     }
 }
 

@@ -345,7 +345,7 @@ pub(super) fn bounds<C: ConsumerContext>(
 }
 
 /// Number of partitions; 0 when there is no such topic.
-pub(super) async fn partitions(kafka: &Kafka, topic: &str) -> Result<usize, TopicError> {
+pub(crate) async fn partitions(kafka: &Kafka, topic: &str) -> Result<usize, TopicError> {
     Ok(shape(kafka, topic).await?.partitions)
 }
 

@@ -207,3 +207,22 @@ pub async fn lag(connection: &mut PgConnection) -> Result<Vec<Lag>, sqlx::Error>
         });
     Ok(lags.collect())
 }
+
+/// Subscriptions that have taken in what the log does not hold, with the lane and how far they have come; `most` at most. They
+/// would wait for positions to be given out anew, and never see what those hold first.
+pub(crate) async fn ahead(
+    connection: &mut PgConnection,
+    floor: Position,
+    most: i64,
+) -> sqlx::Result<Vec<(String, i16, Position)>> {
+    sqlx::query_as(
+        "SELECT c.subscription, c.lane, c.position FROM subscription.checkpoints c
+         WHERE c.position >= $1 AND NOT EXISTS (
+             SELECT FROM log.events e WHERE e.position = c.position AND e.lane = c.lane)
+         ORDER BY c.subscription, c.lane LIMIT $2",
+    )
+    .bind(floor)
+    .bind(most)
+    .fetch_all(connection)
+    .await
+}

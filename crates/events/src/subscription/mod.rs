@@ -12,6 +12,7 @@ mod runner;
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
+pub(crate) use checkpoint::ahead;
 pub use checkpoint::{Lag, held, lag, reached};
 pub use fill::{FillError, fill};
 pub use runner::{Options, Runner};

@@ -17,7 +17,7 @@ use crate::failpoint;
 use crate::id::{Lane, Position};
 use crate::metrics::{APPLY_FAILED, FACTS_APPLIED};
 use crate::source::{Source, SourceError};
-use crate::store::{Keys, LogError, read_open};
+use crate::store::{Keys, LogError, bounds, read_open};
 use crate::upcast;
 
 /// How a runner works.
@@ -48,6 +48,15 @@ enum BatchError {
          Postgres has it (`cinelog log import`), or TOPIC_PREFIX names a topic of this log (`cinelog log fork`)"
     )]
     TopicAhead(Position),
+    #[error(
+        "the checkpoint of lane {lane} stands at position {after} and the log ends at {head}: was the log restored without its \
+         read models? Restore the database as a whole, or build the read model anew"
+    )]
+    Ahead {
+        lane: Lane,
+        after: Position,
+        head: Position,
+    },
     #[error("the batch took too long")]
     TooSlow,
     #[error(transparent)]
@@ -141,6 +150,12 @@ impl Runner {
         if lanes.has_changed().unwrap_or(false) {
             let mine = lanes.borrow_and_update().clone();
             let starts = checkpoint::load(&self.pool, self.subscriber.name(), &mine).await?;
+            // Read after the checkpoints, so no less than they may name.
+            let head = bounds(&self.pool).await?.head;
+            if let Some(start) = starts.iter().find(|start| start.after > head) {
+                let (lane, after) = (start.lane, start.after);
+                return Err(BatchError::Ahead { lane, after, head });
+            }
             self.at = starts
                 .iter()
                 .map(|start| (start.lane, start.after))

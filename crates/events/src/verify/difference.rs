@@ -126,6 +126,28 @@ pub enum Difference {
         /// What it is.
         reason: String,
     },
+    /// The log does not begin where the archive ends.
+    #[error(
+        "the log begins at position {floor}, and the last fact that was archived is {archived}"
+    )]
+    Floor {
+        /// The lowest position that the log says it has.
+        floor: Position,
+        /// The last one that left it.
+        archived: Position,
+    },
+    /// A subscription has taken in what the log does not hold.
+    #[error(
+        "subscription {subscription} has taken in position {position} in lane {lane}, and the log holds no such fact"
+    )]
+    Ahead {
+        /// The subscription.
+        subscription: String,
+        /// The lane.
+        lane: i16,
+        /// How far it has come.
+        position: Position,
+    },
     /// The topic and the log do not belong together.
     #[error("the topic: {0}")]
     Topic(String),

@@ -43,6 +43,10 @@ impl<'a> Facts<'a> {
         }
     }
 
+    pub(super) fn found(&mut self, difference: Difference) {
+        self.report.differences.add(difference);
+    }
+
     /// Looks at none before `first`.
     pub(super) fn begin_at(&mut self, first: Position) {
         self.report.first = first;

@@ -18,8 +18,12 @@ use self::archived::Archived;
 use self::facts::Facts;
 use crate::archive::Archive;
 use crate::id::Position;
-use crate::log::Kafka;
+use crate::log::{Kafka, TopicError};
 use crate::store::{Bounds, LogError, bounds};
+use crate::subscription::ahead;
+
+/// The most checkpoints that are named.
+const MOST_AHEAD: i64 = 64;
 
 /// Why nothing can be said.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +34,24 @@ pub enum VerifyError {
     /// Kafka did not answer as it should.
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
+    /// The first position to be looked at does not exist yet.
+    #[error(
+        "there is no position {from}: the log ends at {head}. If it was longer, facts are lost: verify all of it, without --from"
+    )]
+    Beyond {
+        /// The position asked for.
+        from: Position,
+        /// The last one.
+        head: Position,
+    },
+    /// There is nothing to compare with.
+    #[error("there is no topic {0}: is TOPIC_PREFIX the relay's? Has a relay been started?")]
+    NoTopic(String),
+    /// The topic cannot be used.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
     /// A file that holds the archive's facts meanwhile.
-    #[error("a temporary file: {0}")]
+    #[error("a temporary file in TMPDIR: {0}")]
     Io(#[from] std::io::Error),
 }
 
@@ -88,6 +108,10 @@ pub async fn log(
     let mut differences = Differences::default();
     let before = bounds(&mut *connection).await?;
     let log_id = before.log_id;
+    if from > before.head.next() {
+        let head = before.head;
+        return Err(VerifyError::Beyond { from, head });
+    }
     // Asked before the snapshot is taken: what it names, the snapshot must have.
     let marker = match kafka {
         Some(kafka) => topic::relayed(kafka, log_id, &mut differences).await?,
@@ -117,6 +141,7 @@ pub async fn log(
         None => facts.begin_at(from.max(floor)),
     }
     facts.scan(&mut tx, floor.max(from)).await?;
+    edges(&mut tx, floor, &mut facts).await?;
     let postgres = facts.digests;
     report.head = head;
     streams::Scan {
@@ -140,4 +165,27 @@ pub async fn log(
     }
     tx.rollback().await?;
     Ok(report)
+}
+
+/// Whether the log begins where the archive ends, and no subscription knows more than the log.
+async fn edges(
+    connection: &mut PgConnection,
+    floor: Position,
+    facts: &mut Facts<'_>,
+) -> Result<(), VerifyError> {
+    let archived: Position =
+        sqlx::query_scalar("SELECT COALESCE(max(position), 0) FROM log.archived")
+            .fetch_one(&mut *connection)
+            .await?;
+    if archived.next() != floor {
+        facts.found(Difference::Floor { floor, archived });
+    }
+    for (subscription, lane, position) in ahead(connection, floor, MOST_AHEAD).await? {
+        facts.found(Difference::Ahead {
+            subscription,
+            lane,
+            position,
+        });
+    }
+    Ok(())
 }

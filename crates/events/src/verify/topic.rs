@@ -12,7 +12,7 @@ use super::{Difference, Differences, Report, TopicReport, VerifyError, facts};
 use crate::archive::Archive;
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
-use crate::log::{Found, Kafka, asking, marker, scan};
+use crate::log::{Found, Kafka, asking, marker, partitions, scan};
 
 /// The most places that are looked at record by record; where more differ, the topic as a whole is wrong.
 const MOST_PLACES: usize = 16;
@@ -23,6 +23,10 @@ pub(super) async fn relayed(
     log_id: Uuid,
     differences: &mut Differences,
 ) -> Result<Option<Position>, VerifyError> {
+    let facts = kafka.facts_topic();
+    if partitions(kafka, &facts).await? == 0 {
+        return Err(VerifyError::NoTopic(facts));
+    }
     let kafka = kafka.clone();
     Ok(match asking(move || marker(&kafka)).await? {
         Some(Ok(marker)) => {
@@ -73,6 +77,13 @@ impl Topic<'_> {
             report.differences.add(Difference::Topic(format!(
                 "it goes up to position {}, and Postgres only to {}",
                 self.upto, report.head
+            )));
+        }
+        let relayed = self.marker.unwrap_or_default();
+        if relayed.next() < self.floor {
+            report.differences.add(Difference::Topic(format!(
+                "it goes up to position {relayed}, and facts before {} have left Postgres: is it another topic, or made anew?",
+                self.floor
             )));
         }
         let (digests, records) = self.read(&mut report.differences).await?;

@@ -254,3 +254,35 @@ async fn a_log_that_is_written_meanwhile_has_no_differences() {
     tokio::join!(writes, looks);
     relay.stop().await;
 }
+
+#[tokio::test]
+async fn a_floor_and_checkpoints_that_the_facts_deny_are_found() {
+    let world = World::new().await;
+    append(&world, "a", 30).await;
+    let beyond = {
+        let mut connection = world.owner().await.acquire().await.unwrap();
+        verify::log(&mut connection, None, None, Position(32), &|_| {}).await
+    };
+    let told = beyond.unwrap_err().to_string();
+    assert!(told.contains("the log ends at 30"), "{told}");
+    assert_eq!(report(&world, None, 31).await.differences.count, 0);
+
+    let (floor, archived) = (Position(20), Position::START);
+    let found = after(&world, "UPDATE log.log SET floor = 20").await;
+    assert_eq!(found, [Difference::Floor { floor, archived }]);
+    assert_eq!(after(&world, "UPDATE log.log SET floor = 1").await, []);
+
+    let ahead = "INSERT INTO subscription.checkpoints (subscription, lane, position) VALUES ('feed_g1', 7, 31)";
+    let found = after(&world, ahead).await;
+    assert!(
+        matches!(
+            found[..],
+            [Difference::Ahead {
+                lane: 7,
+                position: Position(31),
+                ..
+            }]
+        ),
+        "{found:?}"
+    );
+}
