@@ -151,6 +151,17 @@ impl Writer {
     }
 }
 
+/// The person has written among others, read models hold it, and nothing runs any more.
+async fn written(world: &mut World) -> Writer {
+    let projectors = world.start(&["projectors"]);
+    let writer = Writer::of(world).await;
+    writer.write().await;
+    world.life.go_on(20).await;
+    world.caught_up().await;
+    projectors.kill();
+    writer
+}
+
 /// How often the word is in a dump of these schemas, in any letter case; the dump must hold something.
 fn in_a_dump(world: &World, schemas: &str, must_hold: &str) -> usize {
     let dump = Command::new("pg_dump")
@@ -300,12 +311,7 @@ async fn an_erased_persons_words_are_nowhere_and_everything_else_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn projectors_finish_an_erasure_that_nobody_finished() {
     let mut world = World::new(None, 8).await;
-    let projectors = world.start(&["projectors"]);
-    let writer = Writer::of(&world).await;
-    writer.write().await;
-    world.life.go_on(20).await;
-    world.caught_up().await;
-    projectors.kill();
+    let writer = written(&mut world).await;
     assert!(in_a_dump(&world, "*_g1", "create table feed_g1.post") > 6);
     sqlx::query("SELECT log.erase_person($1, $2)")
         .bind(writer.tenant)
@@ -371,12 +377,7 @@ async fn a_batch_that_read_the_key_before_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_erasure_ends_once_builds_that_were_replaced_are_dropped() {
     let mut world = World::new(None, 9).await;
-    let projectors = world.start(&["projectors"]);
-    let writer = Writer::of(&world).await;
-    writer.write().await;
-    world.life.go_on(20).await;
-    world.caught_up().await;
-    projectors.kill();
+    let writer = written(&mut world).await;
     let (store, _) = objects(writer.tenant);
     let url = [("STORAGE_URL", store.path().to_str().unwrap())];
     let programs = world.programs.clone();
@@ -420,12 +421,7 @@ async fn an_erasure_ends_once_builds_that_were_replaced_are_dropped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_erasure_that_is_killed_anywhere_is_finished_by_a_repeat() {
     let mut world = World::new(None, 10).await;
-    let projectors = world.start(&["projectors"]);
-    let writer = Writer::of(&world).await;
-    writer.write().await;
-    world.life.go_on(20).await;
-    world.caught_up().await;
-    projectors.kill();
+    let writer = written(&mut world).await;
     let (store, files) = objects(writer.tenant);
     let url = store.path().to_str().unwrap();
     let erase = async |point: &str| {

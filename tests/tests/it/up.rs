@@ -14,17 +14,16 @@ use crate::program::{alone, running};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
+fn started(data: &Path, environment: &[(&str, &str)]) -> Child {
+    let data = data.to_str().unwrap();
+    let args = ["up", "--data", data, "--listen", "127.0.0.1:0"];
+    alone(&args, environment)
+}
+
 /// Starts it on `data`, and returns where it listens.
 async fn up(data: &Path) -> (Child, String) {
-    let args = [
-        "up",
-        "--data",
-        data.to_str().unwrap(),
-        "--listen",
-        "127.0.0.1:0",
-    ];
     // Another server's port, as a shell may have it, is not ours.
-    let mut child = alone(&args, &[("PGPORT", "5433")]);
+    let mut child = started(data, &[("PGPORT", "5433")]);
     let line = child.line("Cinelog is up on http://", LIMIT).await;
     let base = line
         .split_whitespace()
@@ -115,14 +114,7 @@ async fn brokers_that_are_away_hold_it_up_for_a_moment_only() {
     let folder = folder();
     let data = folder.path().join("data");
     let nobody = testing::port::free().to_string();
-    let args = [
-        "up",
-        "--data",
-        data.to_str().unwrap(),
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    let mut child = alone(&args, &[("KAFKA_BROKERS", &nobody)]);
+    let mut child = started(&data, &[("KAFKA_BROKERS", &nobody)]);
     child.line("Cinelog is up on http://", LIMIT).await;
     wait::until_true(LIMIT, "it says so", async || {
         child.stderr().contains("nothing is known of the topic yet")
