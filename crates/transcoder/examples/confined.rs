@@ -26,21 +26,24 @@ mod linux {
     pub(crate) fn main() {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let [input, act, rest @ ..] = &arguments[..] else {
-            panic!("confined FD ACT [ARGUMENT]");
+            panic!("confined FD[,FD…] ACT [ARGUMENT]");
         };
-        let input: RawFd = input.parse().expect("a descriptor");
+        let inputs = input.split(',').map(|fd| fd.parse().expect("a descriptor"));
+        let inputs: Vec<RawFd> = inputs.collect();
         let argument = rest.first().map_or("", String::as_str);
-        let failed = process::confine(input, &Limits::default(), act != "own-file-unasked").1;
+        let failed = process::confine(&inputs, &Limits::default(), act != "own-file-unasked").1;
         assert!(failed.is_empty(), "{failed:?}");
-        match attempt(act, argument, input) {
+        match attempt(act, argument) {
             Ok(()) => println!("did it"),
             Err(error) => println!("refused: {error}"),
         }
     }
 
-    fn attempt(act: &str, argument: &str, input: RawFd) -> io::Result<()> {
+    fn attempt(act: &str, argument: &str) -> io::Result<()> {
         match act {
-            "input" => process::inherited(input)?.read(&mut [0; 4]).map(drop),
+            "input" => process::inherited(argument.parse().expect("a descriptor"))?
+                .read(&mut [0; 4])
+                .map(drop),
             "own-file" | "own-file-unasked" => own_file(),
             "thread" => std::thread::Builder::new()
                 .name("named".to_owned())

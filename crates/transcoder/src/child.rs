@@ -11,8 +11,8 @@ use crate::stage::{self, Desk};
 use crate::wire::{Message, Request, Task};
 
 /// Runs one request from stdin. Must be the first thing in `main`, before any thread.
-pub fn main(input_fd: RawFd) -> ExitCode {
-    let result = serve(input_fd);
+pub fn main(input_fds: &[RawFd]) -> ExitCode {
+    let result = serve(input_fds);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -23,7 +23,7 @@ pub fn main(input_fd: RawFd) -> ExitCode {
     }
 }
 
-fn serve(input_fd: RawFd) -> Result<(), JobError> {
+fn serve(input_fds: &[RawFd]) -> Result<(), JobError> {
     let mut line = String::new();
     let broken = |error: &dyn std::fmt::Display| JobError::infra("read the request", error);
     // Read byte-wise through a small buffer: what follows is the control pipe, which only ever ends.
@@ -33,7 +33,7 @@ fn serve(input_fd: RawFd) -> Result<(), JobError> {
         .read_line(&mut line)
         .map_err(|error| broken(&error))?;
     let request: Request = serde_json::from_str(&line).map_err(|error| broken(&error))?;
-    let (layers, failed) = process::confine(input_fd, &request.limits, request.task.writes());
+    let (layers, failed) = process::confine(input_fds, &request.limits, request.task.writes());
     if let (Level::Require, Some((layer, error))) = (request.sandbox, failed.first()) {
         return Err(JobError::infra(
             &format!(
@@ -43,12 +43,17 @@ fn serve(input_fd: RawFd) -> Result<(), JobError> {
         ));
     }
     say(&Message::Ready { layers });
-    let input =
-        process::inherited(input_fd).map_err(|error| JobError::infra("take the input", error))?;
+    let inputs = input_fds.iter().map(|fd| process::inherited(*fd));
+    let inputs = inputs
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(|error| JobError::infra("take the input", error))?;
+    let [input, ..] = &inputs[..] else {
+        return Err(JobError::infra("take the input", "there is none"));
+    };
     end_with_parent();
     crate::media::init()?;
     let desk = Desk {
-        input: &input,
+        input,
         request: &request,
         say: &say,
     };
@@ -56,7 +61,9 @@ fn serve(input_fd: RawFd) -> Result<(), JobError> {
         Task::Probe => Message::Probed(Box::new(stage::probe(&desk)?)),
         Task::Make(profile) => Message::Made(Box::new(stage::make(&desk, *profile)?)),
         Task::Waveform(drawing) => Message::Made(Box::new(stage::only_waveform(&desk, *drawing)?)),
-        Task::Check(expected) => stage::check(&desk, expected).map(|()| Message::Sound)?,
+        Task::Check(expected) => {
+            stage::check(&inputs, expected, &request.limits).map(|()| Message::Sound)?
+        }
         Task::Formats => Message::Formats(crate::media::formats()),
     };
     say(&answer);

@@ -61,8 +61,9 @@ pub enum Command {
     /// The confined child; started by the others.
     #[command(hide = true)]
     StageChild {
-        /// Number of the open input.
-        input_fd: i32,
+        /// Numbers of the open inputs.
+        #[arg(value_delimiter = ',')]
+        input_fds: Vec<i32>,
     },
 }
 

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let json = cli.command.json();
     match cli.command {
         // Before any thread: a child confines itself first.
-        Command::StageChild { input_fd } => transcoder::child::main(input_fd),
+        Command::StageChild { input_fds } => transcoder::child::main(&input_fds),
         Command::Worker(args) => ended(transcoder::worker::command::main(*args), json),
         Command::Reprocess(args) => ended(transcoder::reprocess::main(*args), json),
         command => ended(until_signal(command), json),

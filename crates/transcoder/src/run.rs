@@ -202,7 +202,7 @@ impl Runner {
         };
         match job
             .ask(
-                input,
+                &[input],
                 container.demuxer,
                 container.still,
                 Task::Probe,
@@ -227,7 +227,7 @@ impl Runner {
         let nothing =
             File::open("/dev/null").map_err(|error| JobError::infra("open /dev/null", error))?;
         match job
-            .ask(&nothing, "none", false, Task::Formats, &mut |_| ())?
+            .ask(&[&nothing], "none", false, Task::Formats, &mut |_| ())?
             .0
         {
             Message::Formats(names) => Ok(names),
@@ -300,7 +300,13 @@ impl Job<'_> {
         task: Task,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<(Made, Vec<Layer>), JobError> {
-        match self.ask(input, container.demuxer, container.still, task, on_progress)? {
+        match self.ask(
+            &[input],
+            container.demuxer,
+            container.still,
+            task,
+            on_progress,
+        )? {
             (Message::Made(made), layers) => Ok((*made, layers)),
             _ => Err(self.lied("no result")),
         }
@@ -309,7 +315,7 @@ impl Job<'_> {
     /// Has a child do one task.
     fn ask(
         &self,
-        input: &File,
+        inputs: &[&File],
         demuxer: &str,
         still: bool,
         task: Task,
@@ -320,10 +326,10 @@ impl Job<'_> {
             sandbox,
             limits,
         } = self.runner;
-        let bytes = input
-            .metadata()
-            .map_err(|error| JobError::infra("look at the input", error))?
-            .len();
+        let sizes = inputs.iter().map(|input| Ok(input.metadata()?.len()));
+        let bytes = sizes
+            .sum::<std::io::Result<u64>>()
+            .map_err(|error| JobError::infra("look at the input", error))?;
         let request = Request {
             task,
             demuxer: demuxer.to_owned(),
@@ -343,7 +349,7 @@ impl Job<'_> {
         };
         let errand = Errand {
             exe,
-            input,
+            inputs,
             folder,
             request: &request,
             deadline: self.deadline.saturating_duration_since(Instant::now()),

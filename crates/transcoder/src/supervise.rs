@@ -34,7 +34,7 @@ const LAST_BREATH: Duration = Duration::from_secs(10);
 /// One task for one child.
 pub(crate) struct Errand<'a> {
     pub(crate) exe: &'a Path,
-    pub(crate) input: &'a File,
+    pub(crate) inputs: &'a [&'a File],
     pub(crate) folder: &'a Path,
     pub(crate) request: &'a Request,
     pub(crate) deadline: Duration,
@@ -54,7 +54,7 @@ impl Errand<'_> {
         &self,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<(Message, Vec<Layer>), JobError> {
-        let mut child = process::start(self.exe, self.input, self.folder)
+        let mut child = process::start(self.exe, self.inputs, self.folder)
             .map_err(|error| JobError::infra("start a child", error))?;
         let mut vitals = Vitals::new(child.id());
         let heard = send(&mut child, self.request).and_then(|control| {

@@ -17,7 +17,7 @@ use crate::timeline::Rate;
 pub struct Request {
     /// The work.
     pub task: Task,
-    /// The one demuxer that may read it.
+    /// The one demuxer that may read it; made files have their own.
     pub demuxer: String,
     /// Whether it is a picture that does not move.
     pub still: bool,
@@ -36,8 +36,8 @@ pub enum Task {
     Make(Profile),
     /// Make only a waveform.
     Waveform(Drawing),
-    /// Check that a made file is what it should be.
-    Check(Expectation),
+    /// Check that made files, an input each, are what they should be.
+    Check(Vec<Expectation>),
     /// Say which decoders there are.
     Formats,
 }
@@ -72,6 +72,10 @@ pub enum Timeline {
 /// What a made file must be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expectation {
+    /// Its name, for people.
+    pub name: String,
+    /// The one demuxer that may read it.
+    pub demuxer: String,
     /// Size of its picture, if it has one.
     pub picture: Option<(u32, u32)>,
     /// Whether it has sound.
@@ -105,7 +109,7 @@ pub enum Message {
     Probed(Box<Probe>),
     /// Decoders of this build.
     Formats(Vec<String>),
-    /// The file is as expected.
+    /// The files are as expected.
     Sound,
     /// All is made.
     Made(Box<Made>),

@@ -1,20 +1,18 @@
 //! Encoders and the one container we write, in its two dialects: H.264 and AAC in MP4, DNxHR in QuickTime; and JPEG.
 
-use std::collections::VecDeque;
-
 use ffmpeg_next::codec::{Context, Flags};
 use ffmpeg_next::color;
 use ffmpeg_next::encoder;
 use ffmpeg_next::error::EAGAIN;
+use ffmpeg_next::format::Pixel;
 use ffmpeg_next::format::context::Output;
-use ffmpeg_next::format::{Pixel, Sample, sample};
-use ffmpeg_next::{ChannelLayout, Dictionary, Error, Packet, Rational, frame, picture};
+use ffmpeg_next::{Dictionary, Error, Packet, Rational, picture};
 
 use super::Still;
 use crate::error::{JobError, Kind};
 use crate::plan::{EditPlan, VideoPlan};
 use crate::probe::Colour;
-use crate::profile::{AUDIO_BIT_RATE, AUDIO_RATE, X264};
+use crate::profile::X264;
 use crate::timeline::Rate;
 
 /// An MP4 file under way.
@@ -294,11 +292,6 @@ impl VideoEncoder {
         Ok(())
     }
 
-    /// Frames shown so far.
-    pub(crate) fn frames(&self) -> i64 {
-        self.next
-    }
-
     /// Writes what the encoder holds back.
     pub(crate) fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
         self.encoder
@@ -317,129 +310,16 @@ impl VideoEncoder {
     }
 }
 
-/// The proxy's sound.
-pub(crate) struct AudioEncoder {
-    encoder: encoder::audio::Encoder,
-    stream: usize,
-    waiting: Vec<VecDeque<f32>>,
-    next: i64,
-}
-
-const AUDIO_BASE: Rational = Rational(1, AUDIO_RATE.cast_signed());
-
-impl AudioEncoder {
-    /// Opens the encoder and gives the movie its stream.
-    pub(crate) fn open(movie: &mut Movie, channels: u32) -> Result<Self, JobError> {
-        let codec = find("aac")?;
-        let mono = channels == 1;
-        let mut context = Context::new_with_codec(codec);
-        context.set_flags(Flags::GLOBAL_HEADER);
-        let mut encoder = context
-            .encoder()
-            .audio()
-            .map_err(|error| broken("set up the encoder", error))?;
-        encoder.set_rate(AUDIO_RATE.cast_signed());
-        encoder.set_format(Sample::F32(sample::Type::Planar));
-        encoder.set_channel_layout(if mono {
-            ChannelLayout::MONO
-        } else {
-            ChannelLayout::STEREO
-        });
-        encoder.set_bit_rate(AUDIO_BIT_RATE);
-        encoder.set_time_base(AUDIO_BASE);
-        let encoder = encoder
-            .open_as(codec)
-            .map_err(|error| broken("open the AAC encoder", error))?;
-        let stream = movie.add(codec, &encoder, AUDIO_BASE, &[])?;
-        Ok(Self {
-            encoder,
-            stream,
-            waiting: vec![VecDeque::new(); if mono { 1 } else { 2 }],
-            next: 0,
-        })
-    }
-
+/// A track of sound under way.
+pub(crate) trait SoundEncoder: Send {
     /// Adds silence.
-    pub(crate) fn silence(&mut self, movie: &mut Movie, mut samples: u64) -> Result<(), JobError> {
-        while samples > 0 {
-            let block = samples.min(u64::from(AUDIO_RATE));
-            for row in &mut self.waiting {
-                row.extend(std::iter::repeat_n(
-                    0.0,
-                    usize::try_from(block).unwrap_or(0),
-                ));
-            }
-            self.encode(movie, false)?;
-            samples -= block;
-        }
-        Ok(())
-    }
+    fn silence(&mut self, movie: &mut Movie, samples: u64) -> Result<(), JobError>;
 
-    /// Adds samples, without the first `skip`.
-    pub(crate) fn add(
-        &mut self,
-        movie: &mut Movie,
-        channels: &[Vec<f32>],
-        skip: u64,
-    ) -> Result<(), JobError> {
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        for (at, row) in self.waiting.iter_mut().enumerate() {
-            if let Some(channel) = channels.get(at).or(channels.first()) {
-                row.extend(
-                    channel
-                        .iter()
-                        .skip(skip)
-                        .map(|value| if value.is_finite() { *value } else { 0.0 }),
-                );
-            }
-        }
-        self.encode(movie, false)
-    }
+    /// Adds samples, a row for each channel, without the first `skip`.
+    fn add(&mut self, movie: &mut Movie, channels: &[Vec<f32>], skip: u64) -> Result<(), JobError>;
 
     /// Writes what is left.
-    pub(crate) fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
-        self.encode(movie, true)?;
-        self.encoder
-            .send_eof()
-            .map_err(|error| broken("encode sound", error))?;
-        self.write(movie)
-    }
-
-    fn encode(&mut self, movie: &mut Movie, last: bool) -> Result<(), JobError> {
-        let size = self.encoder.frame_size().max(1) as usize;
-        while self.waiting[0].len() >= size || (last && !self.waiting[0].is_empty()) {
-            let count = size.min(self.waiting[0].len());
-            let layout = if self.waiting.len() == 1 {
-                ChannelLayout::MONO
-            } else {
-                ChannelLayout::STEREO
-            };
-            let mut frame = frame::Audio::new(Sample::F32(sample::Type::Planar), count, layout);
-            frame.set_rate(AUDIO_RATE);
-            frame.set_pts(Some(self.next));
-            for (channel, row) in self.waiting.iter_mut().enumerate() {
-                let taken = row.drain(..count);
-                frame
-                    .plane_mut::<f32>(channel)
-                    .iter_mut()
-                    .zip(taken)
-                    .for_each(|(to, from)| *to = from);
-            }
-            self.next += i64::try_from(count).unwrap_or(0);
-            self.encoder
-                .send_frame(&frame)
-                .map_err(|error| broken("encode sound", error))?;
-            self.write(movie)?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, movie: &mut Movie) -> Result<(), JobError> {
-        while let Some(packet) = receive(&mut self.encoder)? {
-            movie.write(packet, self.stream, AUDIO_BASE)?;
-        }
-        Ok(())
-    }
+    fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError>;
 }
 
 pub(super) fn receive(encoder: &mut encoder::Encoder) -> Result<Option<Packet>, JobError> {

@@ -1,5 +1,6 @@
 //! The only place that touches libav. Runs in the sandboxed child; nothing of libav leaves this folder.
 
+mod aac;
 mod caption;
 mod decode;
 mod encode;
@@ -10,9 +11,10 @@ mod sound;
 mod source;
 mod still;
 
+pub(crate) use aac::AacEncoder;
 pub(crate) use caption::{CaptionDecoder, Dialogue};
 pub(crate) use decode::{AudioDecoder, Decoded, Trim, VideoDecoder};
-pub(crate) use encode::{AudioEncoder, Coding, Movie, VideoEncoder, jpeg};
+pub(crate) use encode::{Coding, Movie, SoundEncoder, VideoEncoder, jpeg};
 pub(crate) use graph::{Pipeline, Samples, Still};
 pub(crate) use pcm::PcmEncoder;
 pub(crate) use sound::{Rounding, Sound};

@@ -5,7 +5,7 @@ use ffmpeg_next::encoder;
 use ffmpeg_next::format::{Sample, sample};
 use ffmpeg_next::{ChannelLayout, Rational, frame};
 
-use super::encode::{Movie, broken, find, receive};
+use super::encode::{Movie, SoundEncoder, broken, find, receive};
 use super::ffi;
 use crate::error::JobError;
 use crate::plan::EditSound;
@@ -58,50 +58,6 @@ impl PcmEncoder {
         })
     }
 
-    /// Adds silence.
-    pub(crate) fn silence(&mut self, movie: &mut Movie, mut samples: u64) -> Result<(), JobError> {
-        while samples > 0 {
-            let block = samples.min(BLOCK as u64);
-            for row in &mut self.waiting {
-                row.resize(row.len() + usize::try_from(block).unwrap_or(BLOCK), 0.0);
-            }
-            self.encode(movie, false)?;
-            samples -= block;
-        }
-        Ok(())
-    }
-
-    /// Adds samples, without the first `skip`. A channel that is missing is silent.
-    pub(crate) fn add(
-        &mut self,
-        movie: &mut Movie,
-        channels: &[Vec<f32>],
-        skip: u64,
-    ) -> Result<(), JobError> {
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let count = channels.first().map_or(0, Vec::len).saturating_sub(skip);
-        for (at, row) in self.waiting.iter_mut().enumerate() {
-            let end = row.len() + count;
-            row.extend(
-                channels
-                    .get(at)
-                    .and_then(|channel| channel.get(skip..))
-                    .unwrap_or_default(),
-            );
-            row.resize(end, 0.0);
-        }
-        self.encode(movie, false)
-    }
-
-    /// Writes what is left.
-    pub(crate) fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
-        self.encode(movie, true)?;
-        self.encoder
-            .send_eof()
-            .map_err(|error| broken("encode sound", error))?;
-        self.write(movie)
-    }
-
     fn encode(&mut self, movie: &mut Movie, last: bool) -> Result<(), JobError> {
         let ready = self.waiting[0].len();
         let whole = if last { ready } else { ready / BLOCK * BLOCK };
@@ -135,6 +91,44 @@ impl PcmEncoder {
             movie.write(packet, self.stream, base)?;
         }
         Ok(())
+    }
+}
+
+impl SoundEncoder for PcmEncoder {
+    fn silence(&mut self, movie: &mut Movie, mut samples: u64) -> Result<(), JobError> {
+        while samples > 0 {
+            let block = samples.min(BLOCK as u64);
+            for row in &mut self.waiting {
+                row.resize(row.len() + usize::try_from(block).unwrap_or(BLOCK), 0.0);
+            }
+            self.encode(movie, false)?;
+            samples -= block;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, movie: &mut Movie, channels: &[Vec<f32>], skip: u64) -> Result<(), JobError> {
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let count = channels.first().map_or(0, Vec::len).saturating_sub(skip);
+        for (at, row) in self.waiting.iter_mut().enumerate() {
+            let end = row.len() + count;
+            row.extend(
+                channels
+                    .get(at)
+                    .and_then(|channel| channel.get(skip..))
+                    .unwrap_or_default(),
+            );
+            row.resize(end, 0.0);
+        }
+        self.encode(movie, false)
+    }
+
+    fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
+        self.encode(movie, true)?;
+        self.encoder
+            .send_eof()
+            .map_err(|error| broken("encode sound", error))?;
+        self.write(movie)
     }
 }
 

@@ -138,14 +138,23 @@ impl Job<'_> {
         if !is_measure(&made.measured) {
             return Err(self.lied("no measure"));
         }
-        made.files
-            .iter()
-            .map(|file| self.take_one(file, made))
-            .collect()
+        let mut media = Vec::new();
+        let files = made.files.iter();
+        let outputs = files
+            .map(|file| self.take_one(file, made, &mut media))
+            .collect::<Result<_, _>>()?;
+        self.plays(media)?;
+        Ok(outputs)
     }
 
-    /// Takes a made file: a regular file under a known name, read back and found whole.
-    fn take_one(&self, file: &MadeFile, made: &Made) -> Result<Output, JobError> {
+    /// Takes a made file: a regular file under a known name, read back and found whole, or left among the `media` to be
+    /// checked.
+    fn take_one(
+        &self,
+        file: &MadeFile,
+        made: &Made,
+        media: &mut Vec<(File, Expectation)>,
+    ) -> Result<Output, JobError> {
         let allowed =
             Allowed::named(&file.name).ok_or_else(|| self.lied("an unknown file name"))?;
         let opened = self.open(&file.name)?;
@@ -155,7 +164,7 @@ impl Job<'_> {
             .len();
         let sha256 = hash(&opened)?;
         match allowed.check {
-            Check::Media(demuxer) => self.plays(&opened, demuxer, file)?,
+            Check::Media(demuxer) => media.push((opened, expectation(file, demuxer))),
             Check::Peaks => drop(self.read_waveform()?),
             Check::PeaksAsJson => self.is(&file.name, &self.read_waveform()?.to_json())?,
             Check::Tiles => self.has_sheets(&self.read_tiles()?, made)?,
@@ -175,16 +184,15 @@ impl Job<'_> {
         })
     }
 
-    fn plays(&self, opened: &File, demuxer: &str, file: &MadeFile) -> Result<(), JobError> {
-        let expected = Expectation {
-            picture: file.width.zip(file.height),
-            sound: file.sound,
-            duration_ms: file.duration_ms.unwrap_or(0),
-        };
-        match self
-            .ask(opened, demuxer, false, Task::Check(expected), &mut |_| ())?
-            .0
-        {
+    /// Has media read by one child.
+    fn plays(&self, media: Vec<(File, Expectation)>) -> Result<(), JobError> {
+        if media.is_empty() {
+            return Ok(());
+        }
+        let (files, expected): (Vec<_>, Vec<_>) = media.into_iter().unzip();
+        let files: Vec<&File> = files.iter().collect();
+        let task = Task::Check(expected);
+        match self.ask(&files, "none", false, task, &mut |_| ())?.0 {
             Message::Sound => Ok(()),
             _ => Err(self.lied("no verdict")),
         }
@@ -265,6 +273,16 @@ impl Job<'_> {
                 JobError::infra(&format!("open {name}"), error)
             }
         })
+    }
+}
+
+fn expectation(file: &MadeFile, demuxer: &str) -> Expectation {
+    Expectation {
+        name: file.name.clone(),
+        demuxer: demuxer.to_owned(),
+        picture: file.width.zip(file.height),
+        sound: file.sound,
+        duration_ms: file.duration_ms.unwrap_or(0),
     }
 }
 

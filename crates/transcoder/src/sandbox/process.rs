@@ -15,43 +15,41 @@ use rustix::fs::{Mode, OFlags};
 use super::Layer;
 use crate::limits::Limits;
 
-/// Starts `exe stage-child` in `folder` with the input as a descriptor of the same number.
+/// Starts `exe stage-child` in `folder` with the inputs as descriptors of the same numbers.
 ///
 /// All children are started by one thread that never ends: the kernel sends the death signal when the starting
 /// *thread* ends, and threads of a pool do.
-pub fn start(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
-    type Order = (PathBuf, File, PathBuf, Sender<io::Result<Child>>);
+pub fn start(exe: &Path, inputs: &[&File], folder: &Path) -> io::Result<Child> {
+    type Order = (PathBuf, Vec<File>, PathBuf, Sender<io::Result<Child>>);
     static STARTER: OnceLock<Sender<Order>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
         let (orders, queue) = channel::<Order>();
         std::thread::spawn(move || {
-            for (exe, input, folder, answer) in queue {
+            for (exe, inputs, folder, answer) in queue {
                 // Nobody waits any more when the answer cannot be sent; then the child dies with its control pipe.
-                drop(answer.send(start_here(&exe, &input, &folder)));
+                drop(answer.send(start_here(&exe, &inputs, &folder)));
             }
         });
         orders
     });
     let (answer, result) = channel();
     let gone = |_| io::Error::other("the starting thread is gone");
+    let inputs = inputs.iter().map(|input| input.try_clone());
+    let inputs = inputs.collect::<io::Result<_>>()?;
     starter
-        .send((
-            exe.to_owned(),
-            input.try_clone()?,
-            folder.to_owned(),
-            answer,
-        ))
+        .send((exe.to_owned(), inputs, folder.to_owned(), answer))
         .map_err(|_| io::ErrorKind::BrokenPipe)?;
     result.recv().map_err(gone)?
 }
 
 #[expect(unsafe_code, reason = "a closure between fork and exec")]
-fn start_here(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
-    let fd = input.as_raw_fd();
+fn start_here(exe: &Path, inputs: &[File], folder: &Path) -> io::Result<Child> {
+    let fds: Vec<RawFd> = inputs.iter().map(File::as_raw_fd).collect();
+    let numbers: Vec<String> = fds.iter().map(RawFd::to_string).collect();
     let mut command = Command::new(exe);
     command
         .arg("stage-child")
-        .arg(fd.to_string())
+        .arg(numbers.join(","))
         .current_dir(folder)
         .env_clear()
         // libav brings a numeric library that would start threads before `main`, which no layer would reach.
@@ -61,13 +59,14 @@ fn start_here(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // SAFETY: both calls are async-signal-safe and touch nothing of the parent's memory.
+    // SAFETY: the calls are async-signal-safe and change nothing of the parent's memory.
     unsafe {
         command.pre_exec(move || {
             // Elsewhere the end of its control pipe is all that tells a child of its parent's.
             #[cfg(target_os = "linux")]
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            check(libc::fcntl(fd, libc::F_SETFD, 0))
+            fds.iter()
+                .try_for_each(|fd| check(libc::fcntl(*fd, libc::F_SETFD, 0)))
         });
     }
     command.spawn()
@@ -76,7 +75,7 @@ fn start_here(exe: &Path, input: &File, folder: &Path) -> io::Result<Child> {
 /// Gives up rights: the first thing a child does, before any thread. `writes` says whether it makes files in its working
 /// directory; else it may not touch that either. Returns the layers that hold and those that failed.
 pub fn confine(
-    input: RawFd,
+    inputs: &[RawFd],
     limits: &Limits,
     writes: bool,
 ) -> (Vec<Layer>, Vec<(Layer, io::Error)>) {
@@ -91,7 +90,7 @@ pub fn confine(
                 | Layer::OwnFilesOnly
                 | Layer::FewSystemCalls,
             ) => Err(io::Error::other(error.to_string())),
-            _ => apply(layer, input, limits, writes),
+            _ => apply(layer, inputs, limits, writes),
         };
         match applied {
             Ok(()) => held.push(layer),
@@ -102,10 +101,10 @@ pub fn confine(
 }
 
 #[cfg(target_os = "linux")]
-fn apply(layer: Layer, input: RawFd, limits: &Limits, writes: bool) -> io::Result<()> {
+fn apply(layer: Layer, inputs: &[RawFd], limits: &Limits, writes: bool) -> io::Result<()> {
     match layer {
         Layer::FirstToGo => std::fs::write("/proc/self/oom_score_adj", "1000"),
-        Layer::ClosedDescriptors => close_others(input),
+        Layer::ClosedDescriptors => close_others(inputs),
         Layer::ResourceLimits => set_limits(limits),
         Layer::NoNewPrivileges => no_new_privileges(),
         Layer::OtherUser => become_nobody(),
@@ -117,14 +116,14 @@ fn apply(layer: Layer, input: RawFd, limits: &Limits, writes: bool) -> io::Resul
 
 /// The other layers are calls of Linux.
 #[cfg(not(target_os = "linux"))]
-fn apply(layer: Layer, _: RawFd, limits: &Limits, _: bool) -> io::Result<()> {
+fn apply(layer: Layer, _: &[RawFd], limits: &Limits, _: bool) -> io::Result<()> {
     match layer {
         Layer::ResourceLimits => set_limits(limits),
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
-/// The input that the parent left open for this process.
+/// An input that the parent left open for this process.
 ///
 /// # Errors
 /// If nothing is open under that number.
@@ -284,14 +283,20 @@ fn set_limits(limits: &Limits) -> io::Result<()> {
 
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "closes descriptors by number")]
-fn close_others(input: RawFd) -> io::Result<()> {
-    let input = u32::try_from(input).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let ranges = [(3, input.saturating_sub(1)), (input.max(2) + 1, u32::MAX)];
-    for (first, last) in ranges {
+fn close_others(inputs: &[RawFd]) -> io::Result<()> {
+    let inputs = inputs.iter().map(|input| u32::try_from(*input));
+    let mut inputs = inputs
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| io::ErrorKind::InvalidInput)?;
+    inputs.sort_unstable();
+    let mut first = 3;
+    for end in inputs.into_iter().map(Some).chain([None]) {
+        let last = end.map_or(u32::MAX, |input| input.saturating_sub(1));
         if first <= last {
             // SAFETY: called before anything in this process opened a descriptor of its own.
             check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
+        first = first.max(last.saturating_add(2));
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
-//! Checks a made file by reading it again, in a child of its own: an output is whole, or it is not there.
+//! Checks made files by reading them again, in a child of its own: an output is whole, or it is not there.
 
-use super::Desk;
+use std::fs::File;
+
 use crate::error::{JobError, Kind};
+use crate::limits::Limits;
 use crate::media::{AudioDecoder, Packet, Source, VideoDecoder};
 use crate::wire::Expectation;
 
@@ -11,33 +13,42 @@ const SLACK_MS: u64 = 150;
 const LAST_SOUND: usize = 4;
 
 /// Streams, sizes, duration, and that the end decodes.
-pub(crate) fn check(desk: &Desk<'_>, expected: &Expectation) -> Result<(), JobError> {
-    is_whole(desk, expected).map_err(wrong)
+pub(crate) fn check(
+    files: &[File],
+    expected: &[Expectation],
+    limits: &Limits,
+) -> Result<(), JobError> {
+    if files.len() != expected.len() {
+        return Err(JobError::infra("check outputs", "some are not there"));
+    }
+    for (file, expected) in files.iter().zip(expected) {
+        is_whole(file, expected, limits).map_err(|error| wrong(&expected.name, &error))?;
+    }
+    Ok(())
 }
 
-fn is_whole(desk: &Desk<'_>, expected: &Expectation) -> Result<(), JobError> {
-    let mut source = desk.open()?;
+fn is_whole(file: &File, expected: &Expectation, limits: &Limits) -> Result<(), JobError> {
+    let mut source = Source::open(file, &expected.demuxer, limits)?;
     let facts = source.facts();
     let picture = facts
         .picture()
         .map(|picture| (picture.width, picture.height));
     if picture != expected.picture || facts.audio.is_some() != expected.sound {
-        return Err(JobError::infra(
-            "keep an output",
-            format!("it has picture {picture:?}, not {:?}", expected.picture),
-        ));
+        return Err(JobError::input(format!(
+            "it has picture {picture:?}, not {:?}",
+            expected.picture
+        )));
     }
     let stream = |at: Option<usize>| at.map(|at| facts.tracks[at].index);
     let (video, audio) = (stream(facts.video), stream(facts.audio));
     let tail = read_through(&mut source, video, audio)?;
     let ms = tail.end_ns.max(0).unsigned_abs() / 1_000_000;
     if expected.duration_ms > 0 && ms.abs_diff(expected.duration_ms) > SLACK_MS {
-        return Err(JobError::infra(
-            "keep an output",
-            format!("it lasts {ms} ms, not {}", expected.duration_ms),
-        ));
+        return Err(JobError::input(format!(
+            "it lasts {ms} ms, not {}",
+            expected.duration_ms
+        )));
     }
-    let limits = &desk.request.limits;
     if let Some(stream) = video {
         let mut decoder = VideoDecoder::video(&source, stream, 1, limits)?;
         for packet in tail.pictures.iter().map(Some).chain([None]) {
@@ -91,19 +102,16 @@ fn read_through(
 
 fn decodes(what: &str, frames: u64, errors: u64) -> Result<(), JobError> {
     if frames == 0 || errors > 0 {
-        return Err(JobError::infra(
-            "keep an output",
-            format!("the last {what} does not decode"),
-        ));
+        return Err(JobError::input(format!("the last {what} does not decode")));
     }
     Ok(())
 }
 
 /// A bad output is our fault, not the input's.
-fn wrong(error: JobError) -> JobError {
-    if error.kind == Kind::Input {
-        JobError::infra("keep an output", error.message)
-    } else {
-        error
-    }
+fn wrong(name: &str, error: &JobError) -> JobError {
+    let kind = match error.kind {
+        Kind::Input => Kind::Infra,
+        kind => kind,
+    };
+    JobError::new(kind, format!("could not keep {name}: {}", error.message))
 }

@@ -1,14 +1,15 @@
 //! A film for editing: the source's frames, one for one, and its sound, track for track.
 
+use super::press::{Press, Queue};
+use super::track::SoundTrack;
 use super::{Desk, Meter, file, note_errors};
 use crate::error::JobError;
 use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{
-    AudioDecoder, Coding, Movie, Packet, PcmEncoder, Pipeline, Samples, Source, Still,
-    VideoDecoder, VideoEncoder,
+    Coding, Movie, Packet, PcmEncoder, Pipeline, Source, Still, VideoDecoder, VideoEncoder,
 };
-use crate::plan::{EditPlan, EditSound};
-use crate::timeline::{Cadence, Row};
+use crate::plan::EditPlan;
+use crate::timeline::Cadence;
 use crate::wire::{Made, Warning};
 
 /// Of so many frames one may be missing in the source; it is held. More is a rate that varies.
@@ -28,42 +29,27 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
     let mut source = desk.open()?;
     let sounds = plan.sounds.iter().map(|sound| sound.stream);
     source.keep(&sounds.chain([plan.stream]).collect::<Vec<_>>());
-    let mut movie = Movie::create("edit.mov", "mov")?;
+    let mut press = Press::new(Movie::create("edit.mov", "mov")?);
+    let mut pictures = Pictures::open(&source, &plan, made.plan.origin_ns, limits)?;
     let coding = Coding::edit(&plan, timecode.as_deref());
-    let mut pictures = Pictures::open(
-        &source,
-        &mut movie,
-        &plan,
-        &coding,
-        made.plan.origin_ns,
-        limits,
-    )?;
+    press.pictures = Some(VideoEncoder::open(&mut press.movie, &coding)?);
     let mut tracks = Vec::with_capacity(plan.sounds.len());
-    let channels: u64 = plan
-        .sounds
-        .iter()
-        .map(|sound| u64::from(sound.channels))
-        .sum();
+    let channels = plan.sounds.iter().map(|sound| u64::from(sound.channels));
+    let most = limits.max_output_bytes / (SAMPLE_BYTES * channels.sum::<u64>().max(1));
     for sound in &plan.sounds {
-        let most = limits.max_output_bytes / (SAMPLE_BYTES * channels.max(1));
-        tracks.push(Track::open(
-            &source,
-            &mut movie,
-            sound,
-            made.plan.origin_ns,
-            limits,
-            most,
-        )?);
+        let place = (sound.stream, tracks.len());
+        // Where a track changes its rate it keeps the one it began with.
+        let filters = format!("aresample={}:osf=fltp,aformat=sample_fmts=fltp", sound.rate);
+        let pipeline = Pipeline::audio(move |_, _| filters.clone(), limits);
+        let origin_ns = made.plan.origin_ns;
+        let track = SoundTrack::open(&source, place, pipeline, sound.rate, origin_ns, limits)?;
+        tracks.push(track.at_most(most));
+        let encoder = PcmEncoder::open(&mut press.movie, sound)?;
+        press.sounds.push(Box::new(encoder));
     }
-    movie.start()?;
-    pump(
-        desk.meter("edit", made),
-        &mut source,
-        &mut movie,
-        &mut pictures,
-        &mut tracks,
-    )?;
-    movie.finish()?;
+    let meter = desk.meter("edit", made);
+    press.run(|queue| pump(meter, &mut source, &mut pictures, &mut tracks, queue))?;
+    press.finish()?;
     report(made, &plan, &pictures, &tracks, source.bad_packets);
     Ok(())
 }
@@ -71,25 +57,24 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
 fn pump(
     mut meter: Meter<'_>,
     source: &mut Source,
-    movie: &mut Movie,
     pictures: &mut Pictures,
-    tracks: &mut [Track],
+    tracks: &mut [SoundTrack],
+    queue: &Queue,
 ) -> Result<(), JobError> {
     while let Some(packet) = source.next()? {
         if packet.stream() == pictures.stream {
-            pictures.feed(Some(&packet), movie)?;
+            pictures.feed(Some(&packet), queue)?;
         } else if let Some(track) = tracks
             .iter_mut()
             .find(|track| track.stream == packet.stream())
         {
-            track.feed(Some(&packet), movie)?;
+            track.feed(Some(&packet), queue)?;
         }
         meter.packet(source, &packet);
     }
-    pictures.finish(movie)?;
+    pictures.finish(queue)?;
     for track in tracks {
-        track.feed(None, movie)?;
-        track.encoder.finish(movie)?;
+        track.feed(None, queue)?;
     }
     Ok(())
 }
@@ -98,13 +83,13 @@ fn report(
     made: &mut Made,
     plan: &EditPlan,
     pictures: &Pictures,
-    tracks: &[Track],
+    tracks: &[SoundTrack],
     bad_packets: u64,
 ) {
     let mut file = file("edit.mov");
     (file.width, file.height, file.rate) = (Some(plan.width), Some(plan.height), Some(plan.rate));
     file.sound = !tracks.is_empty();
-    let frames = pictures.encoder.frames();
+    let frames = pictures.frames.cast_signed();
     made.measured.video_frames = Some(pictures.decoder.frames);
     made.measured.video_ms = Some(plan.rate.ns(frames).unsigned_abs() / 1_000_000);
     made.measured.audio_ms = tracks.iter().map(|track| track.row.ms()).max();
@@ -136,12 +121,13 @@ struct Pictures {
     stream: usize,
     decoder: VideoDecoder,
     pipeline: Pipeline,
-    encoder: VideoEncoder,
     cadence: Cadence,
     held: Option<Still>,
     origin_ns: i64,
     end_ns: i64,
     frame_ns: i64,
+    /// Frames of the film.
+    frames: u64,
     max_frames: u64,
     /// Pictures with no frame of their own, and frames without a picture.
     odd: u64,
@@ -150,9 +136,7 @@ struct Pictures {
 impl Pictures {
     fn open(
         source: &Source,
-        movie: &mut Movie,
         plan: &EditPlan,
-        coding: &Coding<'_>,
         origin_ns: i64,
         limits: &Limits,
     ) -> Result<Self, JobError> {
@@ -160,12 +144,12 @@ impl Pictures {
             stream: plan.stream,
             decoder: VideoDecoder::video(source, plan.stream, DECODER_THREADS, limits)?,
             pipeline: Pipeline::video(plan.filters(), limits),
-            encoder: VideoEncoder::open(movie, coding)?,
             cadence: Cadence::new(plan.rate),
             held: None,
             origin_ns,
             end_ns: origin_ns,
             frame_ns: plan.rate.ns(1),
+            frames: 0,
             max_frames: limits
                 .max_seconds
                 .saturating_mul(u64::from(plan.rate.gop().max(1))),
@@ -173,16 +157,16 @@ impl Pictures {
         })
     }
 
-    fn feed(&mut self, packet: Option<&Packet>, movie: &mut Movie) -> Result<(), JobError> {
+    fn feed(&mut self, packet: Option<&Packet>, queue: &Queue) -> Result<(), JobError> {
         let Self {
             decoder,
             pipeline,
-            encoder,
             cadence,
             held,
             origin_ns,
             end_ns,
             frame_ns,
+            frames,
             max_frames,
             odd,
             ..
@@ -190,18 +174,18 @@ impl Pictures {
         let mut show = |still: Still, ns: Option<i64>| {
             let at = ns.unwrap_or(*origin_ns).saturating_sub(*origin_ns);
             let repeats = cadence.show(at);
-            if let Some(before) = held {
-                *odd += repeats.abs_diff(1);
-                let frames = encoder.frames().unsigned_abs();
-                if *odd > 2 + frames / MISSING {
-                    return Err(JobError::input(VARIES));
-                }
-                if frames + repeats > *max_frames {
-                    return Err(JobError::limit("too many pictures"));
-                }
-                encoder.show(movie, before, repeats)?;
+            let Some(before) = held.replace(still) else {
+                return Ok(());
+            };
+            *odd += repeats.abs_diff(1);
+            steady(*odd, *frames)?;
+            *frames += repeats;
+            if *frames > *max_frames {
+                return Err(JobError::limit("too many pictures"));
             }
-            *held = Some(still);
+            if repeats > 0 {
+                queue.picture(before, repeats)?;
+            }
             Ok(())
         };
         decoder.feed(packet, &mut |mut decoded| {
@@ -216,83 +200,25 @@ impl Pictures {
         Ok(())
     }
 
-    fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
-        self.feed(None, movie)?;
+    fn finish(&mut self, queue: &Queue) -> Result<(), JobError> {
+        self.feed(None, queue)?;
         let repeats = self.cadence.end(self.end_ns.saturating_sub(self.origin_ns));
         self.odd += repeats.saturating_sub(1);
-        let frames = self.encoder.frames().unsigned_abs();
-        if self.odd > 2 + frames / MISSING {
-            return Err(JobError::input(VARIES));
+        steady(self.odd, self.frames)?;
+        self.frames += repeats;
+        match self.held.take() {
+            Some(last) => queue.picture(last, repeats),
+            None => Err(JobError::input("no picture in it decodes")),
         }
-        match &mut self.held {
-            Some(last) => self.encoder.show(movie, last, repeats)?,
-            None => return Err(JobError::input("no picture in it decodes")),
-        }
-        self.encoder.finish(movie)
     }
 }
 
-struct Track {
-    stream: usize,
-    decoder: AudioDecoder,
-    pipeline: Pipeline,
-    encoder: PcmEncoder,
-    row: Row,
-    origin_ns: i64,
-    max_samples: u64,
-}
-
-impl Track {
-    fn open(
-        source: &Source,
-        movie: &mut Movie,
-        plan: &EditSound,
-        origin_ns: i64,
-        limits: &Limits,
-        most: u64,
-    ) -> Result<Self, JobError> {
-        // Where a track changes its rate it keeps the one it began with.
-        let filters = format!("aresample={}:osf=fltp,aformat=sample_fmts=fltp", plan.rate);
-        Ok(Self {
-            stream: plan.stream,
-            decoder: AudioDecoder::audio(source, plan.stream, limits)?,
-            pipeline: Pipeline::audio(move |_, _| filters.clone(), limits),
-            encoder: PcmEncoder::open(movie, plan)?,
-            row: Row::new(plan.rate),
-            origin_ns,
-            max_samples: limits
-                .max_seconds
-                .saturating_mul(u64::from(plan.rate))
-                .min(most),
-        })
+/// Whether the rate is one, by what was odd in so many frames.
+fn steady(odd: u64, frames: u64) -> Result<(), JobError> {
+    if odd > 2 + frames / MISSING {
+        return Err(JobError::input(VARIES));
     }
-
-    fn feed(&mut self, packet: Option<&Packet>, movie: &mut Movie) -> Result<(), JobError> {
-        let Self {
-            decoder,
-            pipeline,
-            encoder,
-            row,
-            origin_ns,
-            max_samples,
-            ..
-        } = self;
-        let mut add = |samples: Samples| {
-            let at = samples.start_ns.map(|ns| ns.saturating_sub(*origin_ns));
-            let count = samples.channels.first().map_or(0, Vec::len) as u64;
-            let placement = row.place(at, count);
-            if row.len > *max_samples {
-                return Err(JobError::limit("too much sound"));
-            }
-            encoder.silence(movie, placement.silence)?;
-            encoder.add(movie, &samples.channels, placement.skip)
-        };
-        decoder.feed(packet, &mut |decoded| pipeline.sound(decoded, &mut add))?;
-        if packet.is_none() {
-            pipeline.end_sound(&mut add)?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 #[cfg(test)]

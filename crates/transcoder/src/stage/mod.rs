@@ -4,9 +4,11 @@ mod captions;
 mod check;
 mod edit;
 mod poster;
+mod press;
 mod proxy;
 mod sprite;
 mod survey;
+mod track;
 mod waveform;
 
 use std::fs::File;

@@ -1,18 +1,19 @@
-//! The proxy: one decode, pictures and sound encoded as they come; captions, and sprites where keyframes do not suffice,
-//! on the way.
+//! The proxy: one decode, pictures and sound encoded as they come, on another thread; captions, and sprites where keyframes
+//! do not suffice, on the way.
 
 use super::captions::Captions;
+use super::press::{Press, Queue};
 use super::sprite::Copies;
+use super::track::SoundTrack;
 use super::{Desk, Meter, file, note_errors};
 use crate::error::{JobError, Kind};
 use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{
-    AudioDecoder, AudioEncoder, Coding, Movie, Packet, Pipeline, Source, Still, VideoDecoder,
-    VideoEncoder,
+    AacEncoder, Coding, Movie, Packet, Pipeline, Source, Still, VideoDecoder, VideoEncoder,
 };
 use crate::plan::{AudioPlan, Plan, Target, VideoPlan};
 use crate::profile::AUDIO_RATE;
-use crate::timeline::{Cadence, Rate, Row};
+use crate::timeline::{Cadence, Rate};
 use crate::wire::{Made, Warning};
 
 /// Makes `proxy.mp4` and what comes with it. A track that gives nothing is left out, and then the file is made again without it: MP4 wants all
@@ -62,40 +63,33 @@ fn attempt(desk: &Desk<'_>, made: &mut Made, plan: &Plan) -> Result<Missing, Job
     ];
     let streams = streams.into_iter().flatten().chain(captions.streams());
     source.keep(&streams.collect::<Vec<_>>());
-    let mut movie = Movie::create("proxy.mp4", "mp4")?;
-    let mut video = None;
+    let mut press = Press::new(Movie::create("proxy.mp4", "mp4")?);
+    let (mut video, mut audio) = (None, None);
     if let Some(part) = &plan.video {
-        match VideoTrack::open(&source, &mut movie, part, plan.origin_ns, limits) {
+        match VideoTrack::open(&source, part, plan.origin_ns, limits) {
             Ok(track) => video = Some(track),
             Err(error) if error.kind == Kind::Input => return Ok(Missing::Video(error.message)),
             Err(error) => return Err(error),
         }
+        press.pictures = Some(VideoEncoder::open(&mut press.movie, &Coding::proxy(part))?);
     }
-    let mut audio = None;
     if let Some(part) = &plan.audio {
-        match AudioTrack::open(&source, &mut movie, part, plan.origin_ns, limits) {
+        match sound(&source, part, plan.origin_ns, limits) {
             Ok(track) => audio = Some(track),
             Err(error) if error.kind == Kind::Input => return Ok(Missing::Audio(error.message)),
             Err(error) => return Err(error),
         }
+        let encoder = AacEncoder::open(&mut press.movie, part.channels)?;
+        press.sounds.push(Box::new(encoder));
     }
-    movie.start()?;
     let mut tracks = Tracks {
         video,
         audio,
         captions,
     };
-    pump(
-        desk.meter("proxy", made),
-        &mut source,
-        &mut movie,
-        &mut tracks,
-    )?;
-    if tracks
-        .video
-        .as_ref()
-        .is_some_and(|video| video.encoder.frames() == 0)
-    {
+    let meter = desk.meter("proxy", made);
+    press.run(|queue| pump(meter, &mut source, &mut tracks, queue))?;
+    if tracks.video.as_ref().is_some_and(|video| video.frames == 0) {
         return Ok(Missing::Video("none decodes".to_owned()));
     }
     if tracks
@@ -105,7 +99,7 @@ fn attempt(desk: &Desk<'_>, made: &mut Made, plan: &Plan) -> Result<Missing, Job
     {
         return Ok(Missing::Audio("none decodes".to_owned()));
     }
-    movie.finish()?;
+    press.finish()?;
     report(made, &tracks, source.bad_packets);
     if let Some(video) = tracks.video {
         video.copies.tiles.finish(made)?;
@@ -116,15 +110,15 @@ fn attempt(desk: &Desk<'_>, made: &mut Made, plan: &Plan) -> Result<Missing, Job
 
 struct Tracks {
     video: Option<VideoTrack>,
-    audio: Option<AudioTrack>,
+    audio: Option<SoundTrack>,
     captions: Captions,
 }
 
 fn pump(
     mut meter: Meter<'_>,
     source: &mut Source,
-    movie: &mut Movie,
     tracks: &mut Tracks,
+    queue: &Queue,
 ) -> Result<(), JobError> {
     while let Some(packet) = source.next()? {
         if let Some(video) = tracks
@@ -133,23 +127,23 @@ fn pump(
             .filter(|video| video.stream == packet.stream())
         {
             video.copies.tiles.packet(source, &packet);
-            video.feed(Some(&packet), movie)?;
+            video.feed(Some(&packet), queue)?;
         } else if let Some(audio) = tracks
             .audio
             .as_mut()
             .filter(|audio| audio.stream == packet.stream())
         {
-            audio.feed(Some(&packet), movie)?;
+            audio.feed(Some(&packet), queue)?;
         } else {
             tracks.captions.packet(&packet);
         }
         meter.packet(source, &packet);
     }
     if let Some(video) = &mut tracks.video {
-        video.finish(movie)?;
+        video.finish(queue)?;
     }
     if let Some(audio) = &mut tracks.audio {
-        audio.finish(movie)?;
+        audio.feed(None, queue)?;
     }
     Ok(())
 }
@@ -164,8 +158,14 @@ fn report(made: &mut Made, tracks: &Tracks, bad_packets: u64) {
             Some(video.plan.rate),
         );
         made.measured.video_frames = Some(video.decoder.frames);
-        made.measured.video_ms =
-            Some(video.plan.rate.ns(video.encoder.frames()).unsigned_abs() / 1_000_000);
+        made.measured.video_ms = Some(
+            video
+                .plan
+                .rate
+                .ns(video.frames.cast_signed())
+                .unsigned_abs()
+                / 1_000_000,
+        );
         errors += video.decoder.errors;
     }
     if let Some(audio) = &tracks.audio {
@@ -196,11 +196,12 @@ struct VideoTrack {
     stream: usize,
     decoder: VideoDecoder,
     pipeline: Pipeline,
-    encoder: VideoEncoder,
     cadence: Cadence,
     held: Option<Still>,
     copies: Copies,
     clock: VideoClock,
+    /// Frames of the proxy.
+    frames: u64,
     max_seconds: u64,
 }
 
@@ -214,7 +215,6 @@ struct VideoClock {
 impl VideoTrack {
     fn open(
         source: &Source,
-        movie: &mut Movie,
         plan: &VideoPlan,
         origin_ns: i64,
         limits: &Limits,
@@ -224,7 +224,6 @@ impl VideoTrack {
             stream: plan.stream,
             decoder: VideoDecoder::video(source, plan.stream, DECODER_THREADS, limits)?,
             pipeline: Pipeline::video(plan.filters(Target::Video), limits),
-            encoder: VideoEncoder::open(movie, &Coding::proxy(plan))?,
             cadence: Cadence::new(plan.rate),
             held: None,
             copies: Copies::new(plan, origin_ns, limits),
@@ -233,20 +232,21 @@ impl VideoTrack {
                 frame: plan.rate.ns(1),
                 end: origin_ns,
             },
+            frames: 0,
             max_seconds: limits.max_seconds,
         })
     }
 
-    fn feed(&mut self, packet: Option<&Packet>, movie: &mut Movie) -> Result<(), JobError> {
+    fn feed(&mut self, packet: Option<&Packet>, queue: &Queue) -> Result<(), JobError> {
         let Self {
             decoder,
             pipeline,
-            encoder,
             cadence,
             held,
             copies,
             clock,
             plan,
+            frames,
             max_seconds,
             ..
         } = self;
@@ -254,12 +254,11 @@ impl VideoTrack {
         let mut show = |still: Still, ns: Option<i64>| {
             let at = ns.unwrap_or(origin_ns).saturating_sub(origin_ns);
             let repeats = cadence.show(at);
-            bounded(encoder, repeats, plan.rate, *max_seconds)?;
-            if let Some(before) = held {
-                encoder.show(movie, before, repeats)?;
-            }
+            *frames = bounded(*frames, repeats, plan.rate, *max_seconds)?;
             copies.copy(&still, ns.unwrap_or(origin_ns))?;
-            *held = Some(still);
+            if let Some(before) = held.replace(still).filter(|_| repeats > 0) {
+                queue.picture(before, repeats)?;
+            }
             Ok(())
         };
         decoder.feed(packet, &mut |mut decoded| {
@@ -279,98 +278,47 @@ impl VideoTrack {
         Ok(())
     }
 
-    fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
-        self.feed(None, movie)?;
+    fn finish(&mut self, queue: &Queue) -> Result<(), JobError> {
+        self.feed(None, queue)?;
         let repeats = self
             .cadence
             .end(self.clock.end.saturating_sub(self.clock.origin));
-        bounded(&self.encoder, repeats, self.plan.rate, self.max_seconds)?;
-        if let Some(last) = &mut self.held {
-            self.encoder.show(movie, last, repeats)?;
+        self.frames = bounded(self.frames, repeats, self.plan.rate, self.max_seconds)?;
+        match self.held.take() {
+            Some(last) => queue.picture(last, repeats),
+            None => Ok(()),
         }
-        self.encoder.finish(movie)
     }
 }
 
-fn bounded(
-    encoder: &VideoEncoder,
-    more: u64,
-    rate: Rate,
-    max_seconds: u64,
-) -> Result<(), JobError> {
-    let frames = encoder.frames().unsigned_abs().saturating_add(more);
+/// Frames with these added, within bounds.
+fn bounded(frames: u64, more: u64, rate: Rate, max_seconds: u64) -> Result<u64, JobError> {
+    let frames = frames.saturating_add(more);
     if frames / u64::from(rate.gop().max(1)) > max_seconds {
         return Err(JobError::limit(format!(
             "more than {max_seconds} seconds of pictures"
         )));
     }
-    Ok(())
+    Ok(frames)
 }
 
-struct AudioTrack {
-    stream: usize,
-    decoder: AudioDecoder,
-    pipeline: Pipeline,
-    encoder: AudioEncoder,
-    row: Row,
+fn sound(
+    source: &Source,
+    plan: &AudioPlan,
     origin_ns: i64,
-    max_seconds: u64,
-}
-
-impl AudioTrack {
-    fn open(
-        source: &Source,
-        movie: &mut Movie,
-        plan: &AudioPlan,
-        origin_ns: i64,
-        limits: &Limits,
-    ) -> Result<Self, JobError> {
-        let filters = plan.clone();
-        Ok(Self {
-            stream: plan.stream,
-            decoder: AudioDecoder::audio(source, plan.stream, limits)?,
-            pipeline: Pipeline::audio(
-                move |channels, known| filters.filters(channels, known),
-                limits,
-            ),
-            encoder: AudioEncoder::open(movie, plan.channels)?,
-            row: Row::new(AUDIO_RATE),
-            origin_ns,
-            max_seconds: limits.max_seconds,
-        })
-    }
-
-    fn feed(&mut self, packet: Option<&Packet>, movie: &mut Movie) -> Result<(), JobError> {
-        let Self {
-            decoder,
-            pipeline,
-            encoder,
-            row,
-            origin_ns,
-            max_seconds,
-            ..
-        } = self;
-        let mut add = |samples: crate::media::Samples| {
-            let at = samples.start_ns.map(|ns| ns.saturating_sub(*origin_ns));
-            let count = samples.channels.first().map_or(0, Vec::len) as u64;
-            let placement = row.place(at, count);
-            if row.len / u64::from(AUDIO_RATE) > *max_seconds {
-                return Err(JobError::limit(format!(
-                    "more than {max_seconds} seconds of sound"
-                )));
-            }
-            encoder.silence(movie, placement.silence)?;
-            encoder.add(movie, &samples.channels, placement.skip)
-        };
-        decoder.feed(packet, &mut |decoded| pipeline.sound(decoded, &mut add))?;
-        if packet.is_none() {
-            pipeline.end_sound(&mut add)?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
-        self.feed(None, movie)?;
-        self.encoder.finish(movie)
-    }
+    limits: &Limits,
+) -> Result<SoundTrack, JobError> {
+    let filters = plan.clone();
+    let pipeline = Pipeline::audio(
+        move |channels, known| filters.filters(channels, known),
+        limits,
+    );
+    SoundTrack::open(
+        source,
+        (plan.stream, 0),
+        pipeline,
+        AUDIO_RATE,
+        origin_ns,
+        limits,
+    )
 }

@@ -37,18 +37,28 @@ impl Place {
         self.outer.path().join(name).to_str().unwrap().to_owned()
     }
 
-    #[expect(unsafe_code, reason = "a closure between fork and exec")]
     fn attempt(&self, act: &[&str]) -> Output {
+        self.attempt_with(&[&self.input], &[], act)
+    }
+
+    /// The same with these inputs, while others are left open too.
+    #[expect(unsafe_code, reason = "a closure between fork and exec")]
+    fn attempt_with(&self, inputs: &[&File], others: &[&File], act: &[&str]) -> Output {
         let own = self.outer.path().join("own");
         transcoder::sandbox::process::give(&own).unwrap();
-        let fd = self.input.as_raw_fd();
+        let numbers: Vec<String> = inputs.iter().map(|input| number(input)).collect();
+        let left = inputs.iter().chain(others).map(|file| file.as_raw_fd());
+        let left: Vec<_> = left.collect();
         let mut command = Command::new(confined());
-        command.arg(fd.to_string()).args(act).current_dir(own);
-        // SAFETY: one async-signal-safe call.
+        command.arg(numbers.join(",")).args(act).current_dir(own);
+        // SAFETY: async-signal-safe calls.
         unsafe {
-            command.pre_exec(move || match libc::fcntl(fd, libc::F_SETFD, 0) {
-                -1 => Err(io::Error::last_os_error()),
-                _ => Ok(()),
+            command.pre_exec(move || {
+                left.iter()
+                    .try_for_each(|fd| match libc::fcntl(*fd, libc::F_SETFD, 0) {
+                        -1 => Err(io::Error::last_os_error()),
+                        _ => Ok(()),
+                    })
             });
         }
         command.output().unwrap()
@@ -80,11 +90,37 @@ impl Place {
     }
 }
 
+fn number(file: &File) -> String {
+    file.as_raw_fd().to_string()
+}
+
 #[test]
 fn a_confined_child_does_its_work() {
     let place = Place::new();
-    for act in ["input", "own-file", "thread"] {
+    place.can(&["input", &number(&place.input)]);
+    for act in ["own-file", "thread"] {
         place.can(&[act]);
+    }
+}
+
+#[test]
+fn of_the_descriptors_that_were_left_open_a_confined_child_has_its_inputs() {
+    let place = Place::new();
+    let open = || File::open(place.path(SECRET)).unwrap();
+    let files: Vec<File> = (0..6).map(|_| open()).collect();
+    let [before, one, between, other, next, after] = &files[..] else {
+        panic!("six were opened");
+    };
+    let attempt = |file: &File| {
+        let act = ["input", &number(file)];
+        let tried = place.attempt_with(&[other, one, next], &[before, between, after], &act);
+        String::from_utf8_lossy(&tried.stdout).into_owned()
+    };
+    for input in [one, other, next] {
+        assert_eq!(attempt(input), "did it\n");
+    }
+    for closed in [before, between, after] {
+        assert!(attempt(closed).starts_with("refused: "));
     }
 }
 
