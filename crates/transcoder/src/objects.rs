@@ -24,6 +24,10 @@ const ORIGINAL: &str = "";
 /// How long taking one object away may take, and how long after its mark it is begun at the latest.
 const DELETE: Duration = Duration::from_mins(1);
 const BEGIN: TimeDelta = TimeDelta::minutes(5);
+/// A database whose objects were not looked through for so long may be a restored one …
+const PAUSE: Duration = Duration::from_hours(2);
+/// … and so long nothing is taken away, so that what it lacks can be imported.
+const IMPORT: Duration = Duration::from_hours(2);
 /// What was marked so long ago and is still there is tried again.
 const AGAIN: Duration = Duration::from_mins(15);
 /// Names may be so far behind at most, however long nameless objects are spared.
@@ -91,36 +95,32 @@ async fn doom(pool: &PgPool, spare: Duration) -> sqlx::Result<Vec<String>> {
     let mut tx = pool
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
         .await?;
-    let last: Option<bool> = sqlx::query_scalar(
-        "SELECT at < now() - interval '2 hours' FROM jobs.sweeps FOR UPDATE SKIP LOCKED",
+    let spared: Option<bool> = sqlx::query_scalar(
+        "WITH mine AS MATERIALIZED (SELECT FROM jobs.sweeps FOR UPDATE SKIP LOCKED)
+         UPDATE jobs.sweeps s SET
+             at = clock_timestamp(),
+             spared_until = CASE WHEN s.at < now() - $1::float8 * interval '1 s'
+                                 THEN now() + $2::float8 * interval '1 s' ELSE s.spared_until END
+         FROM mine RETURNING s.spared_until > now()",
     )
+    .bind(PAUSE.as_secs_f64())
+    .bind(IMPORT.min(spare).as_secs_f64())
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(long_ago) = last else {
+    let Some(spared) = spared else {
         return Ok(vec![]);
     };
-    if !is_level(&mut tx, spare).await? {
-        tracing::info!("nothing is taken away while facts wait to be folded");
+    if spared || !is_level(&mut tx, spare).await? {
+        tx.commit().await?;
+        tracing::info!("nothing is taken away after a pause, nor while facts wait to be folded");
         return Ok(vec![]);
     }
-    if long_ago {
-        // The database may be a restored one, which lacks what names them.
-        sqlx::query(
-            "UPDATE jobs.objects SET since = greatest(since, now())
-             WHERE names = '{}' AND NOT gone AND doomed_at IS NULL",
-        )
-        .execute(&mut *tx)
-        .await?;
-    }
-    sqlx::query("UPDATE jobs.sweeps SET at = clock_timestamp()")
-        .execute(&mut *tx)
-        .await?;
     let doomed = sqlx::query_scalar(
         "WITH mine AS MATERIALIZED (
              SELECT storage_key FROM jobs.objects
              WHERE names = '{}' AND NOT gone AND since <= now() - $1::float8 * interval '1 s'
                  AND (doomed_at IS NULL OR doomed_at < now() - $2::float8 * interval '1 s')
-             ORDER BY since LIMIT $3 FOR UPDATE SKIP LOCKED)
+             ORDER BY doomed_at NULLS FIRST, since LIMIT $3 FOR UPDATE SKIP LOCKED)
          UPDATE jobs.objects o SET doomed_at = clock_timestamp() FROM mine WHERE o.storage_key = mine.storage_key
          RETURNING o.storage_key",
     )
@@ -182,9 +182,11 @@ async fn note_gone(pool: &PgPool, gone: &[String], spare: Duration) -> sqlx::Res
              ORDER BY storage_key COLLATE \"C\" FOR UPDATE),
          old AS (
              DELETE FROM jobs.objects WHERE storage_key IN (
-                 SELECT storage_key FROM jobs.objects WHERE gone AND doomed_at < now() - $2::float8 * interval '1 s'
+                 SELECT storage_key FROM jobs.objects
+                 WHERE gone AND names = '{}' AND doomed_at < now() - $2::float8 * interval '1 s'
                  ORDER BY doomed_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
-         UPDATE jobs.objects o SET gone = true FROM mine WHERE o.storage_key = mine.storage_key",
+         UPDATE jobs.objects o SET gone = true FROM mine
+         WHERE o.storage_key = mine.storage_key AND o.doomed_at IS NOT NULL AND o.names = '{}'",
     )
     .bind(gone)
     .bind(spare.max(2 * AGAIN).as_secs_f64())
@@ -361,7 +363,8 @@ impl Names {
              SELECT storage_key, tenant, asset, ARRAY(SELECT jsonb_array_elements_text(names)), since
              FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::jsonb[], $5::timestamptz[])
                  AS u(storage_key, tenant, asset, names, since)
-             ON CONFLICT (storage_key) DO UPDATE SET names = excluded.names, since = greatest(o.since, excluded.since)",
+             ON CONFLICT (storage_key) DO UPDATE SET names = excluded.names, since = greatest(o.since, excluded.since),
+                 gone = o.gone AND excluded.names = '{}'",
         )
         .bind(changed().map(|(key, _)| key.as_str()).collect::<Vec<_>>())
         .bind(objects.iter().map(|object| object.tenant).collect::<Vec<_>>())

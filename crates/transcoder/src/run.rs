@@ -126,7 +126,7 @@ impl Runner {
         })
     }
 
-    /// Makes a profile's outputs in an empty folder and checks each in a child of its own.
+    /// Makes a profile's outputs in an empty folder and checks them in a child of its own.
     ///
     /// Blocks until the job has ended; `cancel` kills it. On an error the folder may hold unfinished files. What its children
     /// take is added to `spent`, however they end.

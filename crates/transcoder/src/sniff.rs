@@ -112,6 +112,18 @@ pub fn id3_bytes(head: &[u8]) -> Option<u64> {
     Some(10 + size + if flags & FOOTER == 0 { 0 } else { 10 })
 }
 
+/// Who coded an MP3 file, in four letters: its first frame may hold a tag (`Xing`, `Info`) in place of sound, which says so, at a
+/// place that depends on version and channels.
+pub fn mp3_coder(frame: &[u8]) -> Option<[u8; 4]> {
+    const TAG_AT: [usize; 3] = [4 + 9, 4 + 17, 4 + 32];
+    const CODER_BEHIND: usize = 4 + 116;
+    let letters = |at: usize| frame.get(at..)?.first_chunk::<4>().copied();
+    let tag = TAG_AT
+        .into_iter()
+        .find(|at| matches!(letters(*at).as_ref(), Some(b"Xing" | b"Info")))?;
+    letters(tag + CODER_BEHIND)
+}
+
 /// What a file is taken for that shows nothing but a tag.
 pub fn tagged() -> Option<&'static Container> {
     CONTAINERS

@@ -1,6 +1,6 @@
 //! What a child may not do.
 //!
-//! It reads from one descriptor and writes into one folder, or nowhere. The layers hold one another up: a fault in the kernel's
+//! It reads from the descriptors that it is given and writes into one folder, or nowhere. The layers hold one another up: a fault in the kernel's
 //! file rules still meets the filter of system calls, and both still meet a user who owns nothing. A layer is named in
 //! [`Layer`] when it is there, never before, and every manifest lists the layers that held.
 
@@ -28,7 +28,7 @@ pub enum Level {
 pub enum Layer {
     /// The kernel takes this process first.
     FirstToGo,
-    /// Nothing is open but the input and three pipes.
+    /// Nothing is open but the inputs and three pipes.
     ClosedDescriptors,
     /// Memory, CPU, file size, descriptors, core dumps.
     ResourceLimits,

@@ -12,7 +12,7 @@ mod track;
 mod waveform;
 
 use std::fs::File;
-use std::thread::{self, ScopedJoinHandle};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 pub(crate) use check::check;
 pub(crate) use survey::probe;
@@ -109,11 +109,12 @@ fn fast(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
     let (mut heard, mut shown) = (blank(), blank());
     let (waveform, poster, tiles) = thread::scope(|threads| {
         let listening =
-            (sound && moves).then(|| threads.spawn(|| waveform::make(desk, &mut heard)));
-        let looking = picture.then(|| threads.spawn(|| poster::make(desk, &mut shown)));
+            (sound && moves).then(|| spawned(threads, || waveform::make(desk, &mut heard)));
+        let looking = picture.then(|| spawned(threads, || poster::make(desk, &mut shown)));
         let moving = made.plan.video.as_ref().filter(|_| moves);
         let tiles = moving.map(|video| sprite::collect(desk, video, made));
-        (listening.map(joined), looking.map(joined), tiles)
+        let result = |thread: Result<_, _>| thread.and_then(joined);
+        (listening.map(result), looking.map(result), tiles)
     });
     for part in [heard, shown] {
         let errors = made.measured.decode_errors + part.measured.decode_errors;
@@ -130,6 +131,16 @@ fn fast(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
         ("sprite", sprite),
     ];
     settle(made, results)
+}
+
+/// Starts a thread; that there can be no more of them is not the input's fault.
+fn spawned<'scope, T: Send + 'scope>(
+    threads: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, JobError> {
+    thread::Builder::new()
+        .spawn_scoped(threads, work)
+        .map_err(|error| JobError::new(Kind::Resource, format!("start a thread: {error}")))
 }
 
 fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {

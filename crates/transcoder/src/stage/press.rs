@@ -6,7 +6,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use super::joined;
+use super::{joined, spawned};
 use crate::error::JobError;
 use crate::media::{Movie, SoundEncoder, Still, VideoEncoder};
 
@@ -75,7 +75,7 @@ impl Press {
         self.movie.start()?;
         thread::scope(|threads| {
             let (queue, work) = sync_channel(WAITING);
-            let pressing = threads.spawn(|| self.press(work));
+            let pressing = spawned(threads, || self.press(work))?;
             let queue = Queue(queue);
             let result = read(&queue);
             drop(queue);

@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use super::{Desk, file, joined, write};
+use super::{Desk, file, joined, spawned, write};
 use crate::error::JobError;
 use crate::format::sprite::{Density, Storyboard, Strip, interval_ns, place, tile_size};
 use crate::limits::{DECODER_THREADS, Limits};
@@ -239,9 +239,10 @@ fn work(tiles: &mut Tiles, hands: &mut [Hand], places: &mut Vec<Place>) -> Resul
     let made: Vec<_> = thread::scope(|threads| {
         let work = hands.iter_mut().zip(places.iter());
         let work: Vec<_> = work
-            .map(|(hand, place)| threads.spawn(|| hand.make(place)))
+            .map(|(hand, place)| spawned(threads, || hand.make(place)))
             .collect();
-        work.into_iter().map(joined).collect()
+        let made = work.into_iter().map(|thread| thread.and_then(joined));
+        made.collect()
     });
     places.clear();
     for tile in made {

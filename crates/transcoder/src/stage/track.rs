@@ -35,7 +35,12 @@ impl SoundTrack {
             place,
             pipeline,
             origin_ns,
-            max_samples: limits.max_seconds.saturating_mul(u64::from(rate)),
+            // The second that has begun is whole.
+            max_samples: limits
+                .max_seconds
+                .saturating_add(1)
+                .saturating_mul(u64::from(rate))
+                .saturating_sub(1),
         })
     }
 

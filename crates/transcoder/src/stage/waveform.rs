@@ -1,5 +1,8 @@
 //! The waveform and how loud it is: the sound alone, with everything else left unread.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use super::{Desk, file, note_errors, write};
 use crate::error::{JobError, Kind};
 use crate::format::loudness::Meter;
@@ -10,6 +13,7 @@ use crate::format::waveform::Waveform;
 use crate::media::{AudioDecoder, Decoded, Rounding, Sound, Trim};
 use crate::plan::AudioPlan;
 use crate::profile::WAVEFORM;
+use crate::sniff::{HEAD_BYTES, id3_bytes, mp3_coder};
 use crate::timeline::Row;
 use crate::wire::{Drawing, Made, Timeline, Warning};
 
@@ -95,6 +99,23 @@ fn draw(
         .ok_or_else(|| JobError::input("no sound in it decodes"))
 }
 
+/// Coders of MP3 that audiowaveform believes how many samples they put before the sound.
+const KNOWN: [[u8; 4]; 2] = [*b"LAME", *b"Lavc"];
+
+/// Who coded an MP3, as its first frame has it, behind whatever tags.
+fn coder(input: &File) -> Option<[u8; 4]> {
+    const MAX_TAGS: usize = 8;
+    let (mut head, mut at) = (vec![0; HEAD_BYTES], 0);
+    for _ in 0..=MAX_TAGS {
+        let count = input.read_at(&mut head, at).ok()?;
+        match id3_bytes(&head[..count]) {
+            Some(bytes) => at += bytes,
+            None => return mp3_coder(&head[..count]),
+        }
+    }
+    None
+}
+
 /// A waveform as its sound is heard.
 struct Sketch<'a> {
     desk: &'a Desk<'a>,
@@ -113,7 +134,8 @@ struct Sketch<'a> {
     measures: bool,
     floats: Vec<f32>,
     meter: Option<Meter>,
-    /// Samples that are still to be left out.
+    /// Whether what an MP3's coder put before the sound is left out, and how many samples of it still are.
+    skips: bool,
     skip: u64,
     changed: bool,
     errors: u64,
@@ -140,6 +162,7 @@ impl<'a> Sketch<'a> {
             measures: false,
             floats: Vec::new(),
             meter: None,
+            skips: false,
             skip: 0,
             changed: false,
             errors: 0,
@@ -155,6 +178,8 @@ impl<'a> Sketch<'a> {
             Timeline::Audiowaveform if self.codec == "mp3" => Trim::Told,
             _ => Trim::Done,
         };
+        self.skips =
+            trim == Trim::Told && coder(self.desk.input).is_some_and(|c| KNOWN.contains(&c));
         let mut decoder = AudioDecoder::trimmed(&source, plan.stream, trim, limits)?;
         while let Some(packet) = source.next()? {
             if packet.stream() == plan.stream {
@@ -179,7 +204,9 @@ impl<'a> Sketch<'a> {
         let Some(peaks) = self.peaks.as_mut().filter(|_| !self.changed) else {
             return Ok(());
         };
-        self.skip += decoded.skip();
+        if self.skips {
+            self.skip += decoded.skip();
+        }
         let left_out = self.skip.min(decoded.count());
         self.skip -= left_out;
         let at_ns = match self.drawing.timeline {

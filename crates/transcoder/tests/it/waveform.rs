@@ -154,16 +154,27 @@ fn a_stretch_can_be_cut_out() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
-/// A coder puts silence before and behind the sound: the proxy has neither, audiowaveform keeps the latter.
+/// A coder puts silence before and behind the sound: the proxy has neither, audiowaveform keeps the latter, and the former too
+/// where it does not know the coder.
 #[test]
-fn an_mp3_ends_where_its_timeline_says() {
-    let clip = noise("mp3");
+fn an_mp3_begins_and_ends_where_its_timeline_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (unknown, clip) = (noise("mp3"), folder.path().join("lame.mp3"));
+    let mut bytes = std::fs::read(&unknown).unwrap();
+    let coder = bytes.windows(4).position(|four| four == b"Lavf").unwrap();
+    bytes[coder..coder + 4].copy_from_slice(b"LAME");
+    std::fs::write(&clip, bytes).unwrap();
     let here = made(&clip, &["--zoom", "64"]);
     let there = made(&clip, &["--zoom", "64", "--timeline", "audiowaveform"]);
     assert_eq!(here.len(), (3 * RATE as usize).div_ceil(64));
     assert!(there.len() > here.len(), "{} points", there.len());
     let whole = 2 * (here.len() - 1);
     assert_eq!(here.data[..whole], there.data[..whole]);
+    let all = made(&unknown, &["--zoom", "64", "--timeline", "audiowaveform"]);
+    // The coder's delay, and the decoder's of 529 samples.
+    let (delay, more) = (576 + 529_usize, all.len() - there.len());
+    assert!((delay / 64..=delay.div_ceil(64)).contains(&more), "{more}");
+    assert_eq!(made(&unknown, &["--zoom", "64"]), here);
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use events::decide::asset::{abort_upload, delete, request_rendition, request_upload};
+use events::decide::asset::{
+    abort_upload, complete_upload, delete, request_rendition, request_upload,
+};
 use events::fact::Fact;
-use events::fact::asset::UploadRequested;
+use events::fact::asset::{UploadCompleted, UploadRequested};
 use events::id::AssetId;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -191,6 +193,53 @@ async fn an_upload_that_never_completed_is_taken_away_after_its_time() {
     // Whoever gave it up may still be sending.
     assert_eq!(world.stored(), [key(open), key(given_up)].into());
     assert!(!world.stored().contains(&key(over)));
+    assert!(fold.finish(LIMIT).await);
+}
+
+/// As where a backup was restored that lacks what names them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_pause_nothing_is_taken_away_at_once() {
+    let world = World::new().await;
+    let fold = world.fold();
+    let long_ago = Clock::System.now() - TimeDelta::days(2);
+    world.request(long_ago).await;
+    let marked = world.request(long_ago).await;
+    world.folded().await;
+    let run = async |sql: &'static str| {
+        sqlx::raw_sql(sql).execute(&world.pool).await.unwrap();
+    };
+    let key = Key::original(world.tenant.0, marked.0);
+    sqlx::query(
+        "UPDATE jobs.objects SET doomed_at = now() - interval '1 day' WHERE storage_key = $1",
+    )
+    .bind(key.as_str())
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    run("UPDATE jobs.sweeps SET at = now() - interval '3 hours'").await;
+    for _ in 0..2 {
+        assert_eq!(world.swept(DAY).await, 0);
+    }
+    // What is imported meanwhile brings even a marked object back to life.
+    let completed = UploadCompleted {
+        asset: marked,
+        owner: owner(),
+        storage_key: key.as_str().to_owned(),
+        bytes: 4,
+        sha256: Checksum::of(b"gato").to_string(),
+        etag: None,
+        media_type: "video/mp4".to_owned(),
+        profiles: vec![],
+    };
+    world
+        .execute("complete", marked, |state| {
+            complete_upload(state, completed.clone(), long_ago)
+        })
+        .await;
+    world.folded().await;
+    run("UPDATE jobs.sweeps SET spared_until = now()").await;
+    assert_eq!(world.swept(DAY).await, 1);
+    assert_eq!(world.stored(), [key.as_str().to_owned()].into());
     assert!(fold.finish(LIMIT).await);
 }
 
