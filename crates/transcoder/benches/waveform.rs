@@ -8,7 +8,7 @@ mod support;
 #[path = "support/table.rs"]
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use testing::bench::publish;
 use testing::{clip, environment};
@@ -62,10 +62,12 @@ fn main() {
         let Some(peer) = &peer else { continue };
         println!("{name}: {}", agree(folder.path(), &file, peer, most));
         if name == "mp3" {
-            let file = by_lame(&file, folder.path());
+            // Of LAME audiowaveform takes that it puts silence before the sound.
+            let lame = folder.path().join("lame.mp3");
+            clip::by_lame(&file, &lame);
             println!(
                 "{name} by LAME: {}",
-                agree(folder.path(), &file, peer, most)
+                agree(folder.path(), &lame, peer, most)
             );
         }
     }
@@ -95,16 +97,6 @@ fn main() {
         ));
     }
     println!("{}", publish("waveform", &table).unwrap());
-}
-
-/// The same as if LAME had coded it, of which audiowaveform takes that it puts silence before the sound.
-fn by_lame(file: &Path, folder: &Path) -> PathBuf {
-    let mut bytes = std::fs::read(file).unwrap();
-    let coder = bytes.windows(4).position(|four| four == b"Lavf").unwrap();
-    bytes[coder..coder + 4].copy_from_slice(b"LAME");
-    let to = folder.join("lame.mp3");
-    std::fs::write(&to, bytes).unwrap();
-    to
 }
 
 /// Draws one file in every way by both, and tells how far they agree; more than `most` of the values may not differ, and none by

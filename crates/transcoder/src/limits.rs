@@ -56,8 +56,8 @@ impl Limits {
 
 /// Threads of the decoder; the encoder's are pinned in the profile. The same on every machine, so that a job's memory is.
 pub const DECODER_THREADS: usize = 4;
-/// Threads of a chain of filters, which has one thread of the job's for itself: on two cores four more took 3 to 10 % more CPU
-/// time, and none saved.
+/// Threads of a chain of filters, which has one thread of the job's for itself: on two cores four took 3 to 10 % more CPU
+/// time, and saved none of the wall's.
 pub const FILTER_THREADS: i32 = 1;
 
 const GIB: u64 = 1 << 30;

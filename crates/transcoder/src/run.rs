@@ -21,7 +21,7 @@ use crate::probe::{Facts, Measured, Probe};
 use crate::profile::Profile;
 use crate::sandbox::{Layer, Level, process};
 use crate::size;
-use crate::sniff::{Container, HEAD_BYTES, id3_bytes, sniff, tagged};
+use crate::sniff::{Container, behind_tags, sniff, tagged};
 use crate::supervise::Errand;
 use crate::timeline::Rate;
 use crate::wire::{Drawing, Made, Message, Request, Task, Warning};
@@ -106,8 +106,6 @@ pub struct JobOutcome {
     pub sandbox: Vec<Layer>,
 }
 
-/// Tags in front of a file that are skipped to see what it is.
-const MAX_TAGS: u32 = 8;
 /// The demuxers of what may follow a tag.
 const TAGGED: [&str; 3] = ["mp3", "aac", "flac"];
 
@@ -254,18 +252,9 @@ fn recognise(input: &File, limits: &Limits) -> Result<&'static Container, JobErr
             limits.max_input_bytes
         )));
     }
-    let mut head = vec![0; HEAD_BYTES];
-    let (mut at, mut tags) = (0, 0);
-    let found = loop {
-        let count = input
-            .read_at(&mut head, at)
-            .map_err(|error| JobError::infra("read the input", error))?;
-        match id3_bytes(&head[..count]) {
-            Some(bytes) if tags < MAX_TAGS => (at, tags) = (at + bytes, tags + 1),
-            _ => break sniff(&head[..count]),
-        }
-    };
-    let found = found.or_else(|| tagged().filter(|_| tags > 0));
+    let (head, tags) = behind_tags(&mut |buffer, at| input.read_at(buffer, at))
+        .map_err(|error| JobError::infra("read the input", error))?;
+    let found = sniff(&head).or_else(|| tagged().filter(|_| tags > 0));
     let found = found.filter(|container| tags == 0 || TAGGED.contains(&container.demuxer));
     let found = found.ok_or_else(|| {
         JobError::input("not media: its first bytes belong to no container that we read")

@@ -3,6 +3,8 @@
 //! Playlists and other formats that open further files (HLS, DASH, concat, SDP) are not in the table, so a file cannot
 //! make libav open anything else.
 
+use std::io;
+
 use serde::Serialize;
 
 /// Bytes of the head that [`sniff`] wants to see.
@@ -110,6 +112,27 @@ pub fn id3_bytes(head: &[u8]) -> Option<u64> {
     }
     let size = (size.iter()).fold(0, |size, byte| size << 7 | u64::from(*byte));
     Some(10 + size + if flags & FOOTER == 0 { 0 } else { 10 })
+}
+
+/// Tags in front of a file that are skipped to see what it is.
+const MAX_TAGS: u32 = 8;
+
+/// The first bytes of a file behind its tags, and how many tags there are. `read` fills a buffer from a place of the file.
+pub fn behind_tags(
+    read: &mut dyn FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<(Vec<u8>, u32)> {
+    let mut head = vec![0; HEAD_BYTES];
+    let (mut at, mut tags) = (0, 0);
+    loop {
+        let count = read(&mut head, at)?;
+        match id3_bytes(&head[..count]) {
+            Some(bytes) if tags < MAX_TAGS => (at, tags) = (at + bytes, tags + 1),
+            _ => {
+                head.truncate(count);
+                return Ok((head, tags));
+            }
+        }
+    }
 }
 
 /// Who coded an MP3 file, in four letters: its first frame may hold a tag (`Xing`, `Info`) in place of sound, which says so, at a

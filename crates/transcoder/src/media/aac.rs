@@ -7,7 +7,7 @@ use ffmpeg_next::encoder;
 use ffmpeg_next::format::{Sample, sample};
 use ffmpeg_next::{ChannelLayout, Rational, frame};
 
-use super::encode::{Movie, SoundEncoder, broken, find, receive};
+use super::encode::{Movie, SoundEncoder, broken, find, send};
 use crate::error::JobError;
 use crate::profile::{AUDIO_BIT_RATE, AUDIO_RATE};
 
@@ -74,19 +74,14 @@ impl AacEncoder {
                     .for_each(|(to, from)| *to = from);
             }
             self.next += i64::try_from(count).unwrap_or(0);
-            self.encoder
-                .send_frame(&frame)
-                .map_err(|error| broken("encode sound", error))?;
-            self.write(movie)?;
+            self.send(Some(&frame), movie)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, movie: &mut Movie) -> Result<(), JobError> {
-        while let Some(packet) = receive(&mut self.encoder)? {
-            movie.write(packet, self.stream, AUDIO_BASE)?;
-        }
-        Ok(())
+    fn send(&mut self, samples: Option<&frame::Audio>, movie: &mut Movie) -> Result<(), JobError> {
+        let place = (self.stream, AUDIO_BASE);
+        send(&mut self.encoder, samples, movie, place)
     }
 }
 
@@ -123,9 +118,6 @@ impl SoundEncoder for AacEncoder {
 
     fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
         self.encode(movie, true)?;
-        self.encoder
-            .send_eof()
-            .map_err(|error| broken("encode sound", error))?;
-        self.write(movie)
+        self.send(None, movie)
     }
 }

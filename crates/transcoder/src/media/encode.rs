@@ -6,7 +6,7 @@ use ffmpeg_next::encoder;
 use ffmpeg_next::error::EAGAIN;
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::format::context::Output;
-use ffmpeg_next::{Dictionary, Error, Packet, Rational, picture};
+use ffmpeg_next::{Dictionary, Error, Packet, Rational, frame, picture};
 
 use super::Still;
 use crate::error::{JobError, Kind};
@@ -320,6 +320,24 @@ pub(crate) trait SoundEncoder: Send {
 
     /// Writes what is left.
     fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError>;
+}
+
+/// Gives samples to an encoder of sound (none: there are no more) and writes what comes of it.
+pub(super) fn send(
+    encoder: &mut encoder::audio::Encoder,
+    samples: Option<&frame::Audio>,
+    movie: &mut Movie,
+    (stream, base): (usize, Rational),
+) -> Result<(), JobError> {
+    let sent = match samples {
+        Some(samples) => encoder.send_frame(samples),
+        None => encoder.send_eof(),
+    };
+    sent.map_err(|error| broken("encode sound", error))?;
+    while let Some(packet) = receive(encoder)? {
+        movie.write(packet, stream, base)?;
+    }
+    Ok(())
 }
 
 pub(super) fn receive(encoder: &mut encoder::Encoder) -> Result<Option<Packet>, JobError> {

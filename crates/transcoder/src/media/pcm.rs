@@ -5,7 +5,7 @@ use ffmpeg_next::encoder;
 use ffmpeg_next::format::{Sample, sample};
 use ffmpeg_next::{ChannelLayout, Rational, frame};
 
-use super::encode::{Movie, SoundEncoder, broken, find, receive};
+use super::encode::{Movie, SoundEncoder, broken, find, send};
 use super::ffi;
 use crate::error::JobError;
 use crate::plan::EditSound;
@@ -74,10 +74,7 @@ impl PcmEncoder {
                 }
             }
             self.next += i64::try_from(end - start).unwrap_or(0);
-            self.encoder
-                .send_frame(&frame)
-                .map_err(|error| broken("encode sound", error))?;
-            self.write(movie)?;
+            self.send(Some(&frame), movie)?;
         }
         for row in &mut self.waiting {
             row.drain(..whole);
@@ -85,12 +82,9 @@ impl PcmEncoder {
         Ok(())
     }
 
-    fn write(&mut self, movie: &mut Movie) -> Result<(), JobError> {
-        let base = Rational::new(1, self.rate.cast_signed());
-        while let Some(packet) = receive(&mut self.encoder)? {
-            movie.write(packet, self.stream, base)?;
-        }
-        Ok(())
+    fn send(&mut self, samples: Option<&frame::Audio>, movie: &mut Movie) -> Result<(), JobError> {
+        let place = (self.stream, Rational::new(1, self.rate.cast_signed()));
+        send(&mut self.encoder, samples, movie, place)
     }
 }
 
@@ -125,10 +119,7 @@ impl SoundEncoder for PcmEncoder {
 
     fn finish(&mut self, movie: &mut Movie) -> Result<(), JobError> {
         self.encode(movie, true)?;
-        self.encoder
-            .send_eof()
-            .map_err(|error| broken("encode sound", error))?;
-        self.write(movie)
+        self.send(None, movie)
     }
 }
 

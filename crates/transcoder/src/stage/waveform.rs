@@ -13,7 +13,7 @@ use crate::format::waveform::Waveform;
 use crate::media::{AudioDecoder, Decoded, Rounding, Sound, Trim};
 use crate::plan::AudioPlan;
 use crate::profile::WAVEFORM;
-use crate::sniff::{HEAD_BYTES, id3_bytes, mp3_coder};
+use crate::sniff::{behind_tags, mp3_coder};
 use crate::timeline::Row;
 use crate::wire::{Drawing, Made, Timeline, Warning};
 
@@ -104,16 +104,8 @@ const KNOWN: [[u8; 4]; 2] = [*b"LAME", *b"Lavc"];
 
 /// Who coded an MP3, as its first frame has it, behind whatever tags.
 fn coder(input: &File) -> Option<[u8; 4]> {
-    const MAX_TAGS: usize = 8;
-    let (mut head, mut at) = (vec![0; HEAD_BYTES], 0);
-    for _ in 0..=MAX_TAGS {
-        let count = input.read_at(&mut head, at).ok()?;
-        match id3_bytes(&head[..count]) {
-            Some(bytes) => at += bytes,
-            None => return mp3_coder(&head[..count]),
-        }
-    }
-    None
+    let (head, _) = behind_tags(&mut |buffer, at| input.read_at(buffer, at)).ok()?;
+    mp3_coder(&head)
 }
 
 /// A waveform as its sound is heard.
