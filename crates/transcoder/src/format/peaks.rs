@@ -47,14 +47,24 @@ impl Peaks {
             let room = (self.waveform.samples_per_pixel - self.filled) as usize;
             let take = room.min(samples.len() / width);
             let (now, later) = samples.split_at(take * width);
-            if self.point.len() == width {
-                for (channel, peak) in self.point.iter_mut().enumerate() {
-                    let mine = now[channel..].iter().step_by(width).copied();
-                    *peak = mine.fold(*peak, widened);
+            let apart = self.point.len() == width;
+            match width {
+                1 => self.widen(now.iter().copied(), 0),
+                2 if !apart => {
+                    let (moments, _) = now.as_chunks();
+                    self.widen(moments.iter().map(|[one, other]| one.midpoint(*other)), 0);
                 }
-            } else {
-                let mixed = now.chunks_exact(width).map(mix);
-                self.point[0] = mixed.fold(self.point[0], widened);
+                2 => {
+                    let (moments, _) = now.as_chunks();
+                    self.widen(moments.iter().map(|[one, _]| *one), 0);
+                    self.widen(moments.iter().map(|[_, other]| *other), 1);
+                }
+                _ if !apart => self.widen(now.chunks_exact(width).map(mix), 0),
+                _ => {
+                    for channel in 0..width {
+                        self.widen(now[channel..].iter().step_by(width).copied(), channel);
+                    }
+                }
             }
             samples = later;
             self.filled += u32::try_from(take).unwrap_or(u32::MAX);
@@ -86,6 +96,10 @@ impl Peaks {
             self.emit();
         }
         self.waveform
+    }
+
+    fn widen(&mut self, samples: impl Iterator<Item = i16>, channel: usize) {
+        self.point[channel] = samples.fold(self.point[channel], widened);
     }
 
     fn emit(&mut self) {

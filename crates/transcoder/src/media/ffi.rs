@@ -35,6 +35,11 @@ pub(super) fn open(
         "max_streams",
         &limits.max_streams.saturating_add(1).to_string(),
     );
+    if matches!(demuxer, "wav" | "w64") {
+        // 64 KiB at a time in place of four; the first 128, as ever, may turn out to be coded sound.
+        options.set("max_size", "65536");
+        options.set("max_probe_packets", "2");
+    }
     // SAFETY: every pointer handed to libav lives until the call returns; on failure avformat_open_input frees the
     // context but not the custom I/O, which `io` owns; on success both move into `Input`.
     unsafe {

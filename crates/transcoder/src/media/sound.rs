@@ -98,11 +98,23 @@ impl Decoded<Sound> {
         }
         for plane in 0..planes {
             let (samples, _) = ffi::samples(&self.frame, plane, each * WIDTH).as_chunks();
-            let places = out[plane..].iter_mut().step_by(planes);
-            for (place, sample) in places.zip(samples) {
-                *place = read(*sample);
+            // One by one and two by two, the processor takes many at once.
+            let read = samples.iter().map(|sample| read(*sample));
+            match planes {
+                1 => put(out.iter_mut(), read),
+                2 => {
+                    let (moments, _) = out.as_chunks_mut::<2>();
+                    put(moments.iter_mut().map(|moment| &mut moment[plane]), read);
+                }
+                _ => put(out[plane..].iter_mut().step_by(planes), read),
             }
         }
+    }
+}
+
+fn put<'a, T: 'a>(places: impl Iterator<Item = &'a mut T>, samples: impl Iterator<Item = T>) {
+    for (place, sample) in places.zip(samples) {
+        *place = sample;
     }
 }
 
