@@ -1,9 +1,11 @@
 //! How many jobs a second are claimed from a queue of a thousand and from one of a million, and how many are claimed and
 //! finished with their facts.
 //!
-//! `claim`: four sessions claim at once; half of the jobs belong to one of a hundred owners. The ceiling is the plainest queue
-//! that there can be, first in, first out, in a table like ours and as long. `finish`: ten thousand jobs whose child does nothing;
-//! each of four workers has a pool of its own. The ceiling is what four sessions commit that do nothing but write a row.
+//! Four workers have eight slots each, as on sixteen cores. `claim`: each claims for all its slots at once, or (`singly`) for one;
+//! half of the jobs belong to one of a hundred owners. The ceiling is the plainest queue that there can be, first in, first out,
+//! in a table like ours and as long, of which as many are taken at once. `finish`: ten thousand jobs whose child does nothing, so
+//! that those of all slots end together; each worker has a pool of its own. The ceiling is what four sessions commit that do
+//! nothing but write a row.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
@@ -36,24 +38,32 @@ use uuid::Uuid;
 
 const ROUNDS: usize = 5;
 const WORKERS: usize = 4;
-/// Claims in a round.
-const CLAIMS: usize = 500;
+/// Jobs that a worker does at once.
+const SLOTS: usize = 8;
+/// Jobs that are claimed in a round.
+const CLAIMS: usize = 512;
 /// Jobs to finish in a round.
 const JOBS: usize = 10_000;
 
 #[tokio::main]
 async fn main() {
     let (few, many) = (Queue::of(1_000).await, Queue::of(1_000_000).await);
-    let mut sides = [(vec![], vec![]), (vec![], vec![])];
+    let cases = [
+        ("claim 1k", &few, SLOTS),
+        ("claim 1m", &many, SLOTS),
+        ("claim 1k singly", &few, 1),
+        ("claim 1m singly", &many, 1),
+    ];
+    let mut sides = cases.map(|_| (vec![], vec![]));
     for _ in 0..ROUNDS {
-        for (queue, (ours, bare)) in [&few, &many].into_iter().zip(&mut sides) {
-            ours.push(queue.claim().await);
-            bare.push(queue.claim_bare().await);
+        for ((_, queue, most), (ours, bare)) in cases.iter().zip(&mut sides) {
+            ours.push(queue.claim(*most).await);
+            bare.push(queue.claim_bare(*most).await);
         }
     }
     println!("{}", many.explained());
     let mut rows = vec![];
-    for (case, (ours, bare)) in ["claim 1k", "claim 1m"].into_iter().zip(sides) {
+    for ((case, ..), (ours, bare)) in cases.into_iter().zip(sides) {
         rows.push(row(case, ours, ("first in, first out", bare)));
     }
     let (mut ours, mut bare) = (vec![], vec![]);
@@ -77,16 +87,17 @@ fn row(case: &str, ours: Vec<f64>, (name, bare): (&'static str, Vec<f64>)) -> Ro
     }
 }
 
-/// `each` on `WORKERS` tasks at once, until they have done it `times` together; how often a second.
+/// `each` on `WORKERS` tasks at once, which does `most` each time, until `times` are done together; how many a second.
 async fn rate<F: Future<Output = ()> + Send + 'static>(
     times: usize,
+    most: usize,
     each: impl Fn(usize) -> F + Clone + Send + 'static,
 ) -> f64 {
     let begun = Instant::now();
     let workers = (0..WORKERS).map(|worker| {
         let each = each.clone();
         async move {
-            for _ in 0..times / WORKERS {
+            for _ in 0..(times / WORKERS).div_ceil(most) {
                 each(worker).await;
             }
         }
@@ -142,13 +153,13 @@ impl Queue {
         Self { database, pool }
     }
 
-    async fn claim(&self) -> f64 {
+    async fn claim(&self, most: usize) -> f64 {
         let jobs = Jobs::new(self.pool.clone());
         jobs.present(Uuid::nil(), CLAIMS * 2).await.unwrap();
         let each = jobs.clone();
-        let claims = rate(CLAIMS, move |_| {
+        let claims = rate(CLAIMS, most, move |_| {
             let jobs = each.clone();
-            async move { assert!(jobs.claim(None).await.unwrap().is_some()) }
+            async move { assert_eq!(jobs.claim(None, most).await.unwrap().len(), most) }
         })
         .await;
         self.restore(
@@ -161,23 +172,24 @@ impl Queue {
         claims
     }
 
-    async fn claim_bare(&self) -> f64 {
+    async fn claim_bare(&self, most: usize) -> f64 {
         let pool = self.pool.clone();
-        let claims = rate(CLAIMS, move |_| {
+        let claims = rate(CLAIMS, most, move |_| {
             let pool = pool.clone();
             async move {
                 let claimed = sqlx::query(
                     "UPDATE jobs.bare
                      SET state = 'running', token = gen_random_uuid(), attempts = attempts + 1,
                          lease_until = clock_timestamp() + interval '30 s'
-                     WHERE job_id = (
+                     WHERE job_id = ANY (ARRAY(
                          SELECT job_id FROM jobs.bare WHERE state = 'queued'
-                         ORDER BY asked_at LIMIT 1 FOR UPDATE SKIP LOCKED)",
+                         ORDER BY asked_at LIMIT $1 FOR UPDATE SKIP LOCKED))",
                 )
+                .bind(i32::try_from(most).unwrap())
                 .execute(&pool)
                 .await
                 .unwrap();
-                assert_eq!(claimed.rows_affected(), 1);
+                assert_eq!(claimed.rows_affected(), most as u64);
             }
         })
         .await;
@@ -195,7 +207,7 @@ impl Queue {
         let script = "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0;
             SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on;
             SET client_min_messages = log;
-            SELECT job_id FROM jobs.claim(NULL, '{fast@1,proxy720@1}', '30 s', '1 h');
+            SELECT job_id FROM jobs.claim(NULL, '{fast@1,proxy720@1}', 8, '30 s', '1 h');
             ROLLBACK";
         let told = Program::new("psql")
             .args(["-X", "-q", "-c", "BEGIN", "-c", script])
@@ -259,23 +271,15 @@ impl World {
     /// Jobs a second that are claimed and finished, while the fold reads of their ends.
     async fn finish(&self) -> f64 {
         let workers = self.workers.clone();
-        rate(JOBS, move |worker| {
+        rate(JOBS, SLOTS, move |worker| {
             let workers = workers.clone();
             async move {
                 let (jobs, log) = &workers[worker];
-                let job = jobs.claim(None).await.unwrap().unwrap();
-                let made = Rendered {
-                    made: vec![made(&job)],
-                    ..Rendered::default()
-                };
-                let decide =
-                    |state: &AssetState| finish_job(state, job.asset, job.id, made.clone());
-                let ending = Ending {
-                    end: End::Done,
-                    error: None,
-                    keys: BTreeSet::new(),
-                };
-                assert!(record(jobs, log, &job, ending, decide).await.unwrap());
+                let claimed = jobs.claim(None, SLOTS).await.unwrap();
+                let endings: Vec<_> = claimed.into_iter().map(ending).collect();
+                for recorded in record(jobs, log, &endings).await {
+                    assert!(recorded.unwrap());
+                }
             }
         })
         .await
@@ -283,7 +287,7 @@ impl World {
 
     async fn commit(&self) -> f64 {
         let workers = self.workers.clone();
-        rate(JOBS / 5, move |worker| {
+        rate(JOBS / 5, 1, move |worker| {
             let workers = workers.clone();
             async move {
                 let pool = workers[worker].0.pool();
@@ -344,6 +348,21 @@ async fn upload(log: &Log, tenant: TenantId, n: usize) {
         facts: vec![requested.into(), completed.into()],
     };
     log.append(&command, vec![append]).await.unwrap();
+}
+
+fn ending(job: Job) -> Ending {
+    let (asset, id) = (job.asset, job.id);
+    let rendered = Rendered {
+        made: vec![made(&job)],
+        ..Rendered::default()
+    };
+    Ending {
+        job,
+        end: End::Done,
+        error: None,
+        keys: BTreeSet::new(),
+        decide: Box::new(move |state: &AssetState| finish_job(state, asset, id, rendered.clone())),
+    }
 }
 
 fn made(job: &Job) -> RenditionCompleted {

@@ -136,18 +136,20 @@ impl Jobs {
         &self.pool
     }
 
-    /// Takes the next job of a class (none: of any): first one whose worker went silent, else the oldest of the owner whose
-    /// turn it is in the most urgent class. Jobs of profiles that this build does not know are left for a newer one.
-    pub async fn claim(&self, class: Option<Class>) -> sqlx::Result<Option<Job>> {
+    /// Takes the next jobs of a class (none: of any), at most so many: first those whose worker went silent, then the oldest of
+    /// each owner whose turn it is in the most urgent class. Jobs of profiles that this build does not know are left for a
+    /// newer one.
+    pub async fn claim(&self, class: Option<Class>, most: usize) -> sqlx::Result<Vec<Job>> {
         let claimed = sqlx::query_as(
             "SELECT job_id, tenant, asset, profile, source_key, source_bytes, source_sha256, attempts, cpu_ms, token
-             FROM jobs.claim($1, $2, $3::float8 * interval '1 s', $4::float8 * interval '1 s')",
+             FROM jobs.claim($1, $2, $3, $4::float8 * interval '1 s', $5::float8 * interval '1 s')",
         )
         .bind(class.map(Class::number))
         .bind(known())
+        .bind(i32::try_from(most).unwrap_or(i32::MAX))
         .bind(LEASE.as_secs_f64())
         .bind(AGE.as_secs_f64())
-        .fetch_optional(&self.pool);
+        .fetch_all(&self.pool);
         patiently(claimed).await
     }
 

@@ -33,6 +33,17 @@ pub struct Command {
     pub cause: Option<Uuid>,
 }
 
+/// A command, the streams that it is decided over, and how.
+#[derive(Debug)]
+pub struct Undecided<'a, D> {
+    /// The command.
+    pub command: &'a Command,
+    /// The streams.
+    pub streams: &'a [StreamKey],
+    /// What it does to them.
+    pub decide: D,
+}
+
 /// A fact that a decider wants in a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Emit {
@@ -262,52 +273,57 @@ impl Log {
         Err(ExecuteError::Contended)
     }
 
-    /// Like [`Log::execute`], but inside the caller's transaction, which it commits: the facts are in the log if and
-    /// only if the caller's rows are. Holds the log's lock until the commit, so keep it to cold paths. A conflict with
-    /// another writer is [`ExecuteError::Contended`], and the transaction is rolled back.
+    /// Like [`Log::execute`] for each of `commands`, but inside the caller's transaction, which it commits: their facts are in
+    /// the log if and only if the caller's rows are. Holds the log's lock until the commit, so keep it to cold paths. A
+    /// conflict with another writer, or between two of the commands, is [`ExecuteError::Contended`]; after any error the
+    /// transaction is rolled back.
     pub async fn append_in<D>(
         &self,
         mut tx: Transaction<'static, Postgres>,
-        command: &Command,
-        streams: &[StreamKey],
-        decide: D,
-    ) -> Result<Accepted, ExecuteError>
+        commands: Vec<Undecided<'_, D>>,
+    ) -> Result<(), ExecuteError>
     where
         D: FnOnce(&Streams) -> Result<Vec<Emit>, Refusal> + Send,
     {
         let epoch = self.known.epoch();
-        let (known, accepted) = look(&mut tx, &command.id, streams, epoch).await?;
-        if let Some((first, last, hash)) = accepted {
-            if hash != command.body_hash {
-                return Err(ExecuteError::KeyReused);
+        let mut prepared = Vec::with_capacity(commands.len());
+        for Undecided {
+            command,
+            streams,
+            decide,
+        } in commands
+        {
+            let (known, accepted) = look(&mut tx, &command.id, streams, epoch).await?;
+            match accepted {
+                Some((_, _, hash)) if hash == command.body_hash => continue,
+                Some(_) => return Err(ExecuteError::KeyReused),
+                None => {}
             }
-            tx.commit().await?;
-            return self.accepted_before(command, first, last, &hash).await;
-        }
-        let emits = decide(&known)?;
-        if emits.is_empty() {
-            tx.commit().await?;
-            return Ok(Accepted::nothing());
-        }
-        let (tenant, actor) = (command.id.tenant, command.id.actor);
-        let key = if personal(&emits) {
-            Some(self.keys.for_writing(&mut tx, tenant, actor).await?)
-        } else {
-            None
-        };
-        let draft = Draft::new(command, &known, emits, key.as_ref())?;
-        let prepared = std::slice::from_ref(&draft.prepared);
-        let mut heads = Heads::default();
-        let verdicts = batch::append(&mut tx, prepared, epoch, &mut heads, Position::START).await;
-        match verdicts.map_err(again)?[..] {
-            [Verdict::Accepted { first, at }] => {
-                tx.commit().await?;
-                Ok(draft.recorded(first, at))
+            let emits = decide(&known)?;
+            if emits.is_empty() {
+                continue;
             }
-            [Verdict::KeyReused] => Err(ExecuteError::KeyReused),
-            // Judged against what another writer committed meanwhile: the caller's rows must be thought over too.
-            _ => Err(ExecuteError::Contended),
+            let (tenant, actor) = (command.id.tenant, command.id.actor);
+            let key = if personal(&emits) {
+                Some(self.keys.for_writing(&mut tx, tenant, actor).await?)
+            } else {
+                None
+            };
+            prepared.push(Draft::new(command, &known, emits, key.as_ref())?.prepared);
         }
+        if !prepared.is_empty() {
+            let mut heads = Heads::default();
+            let verdicts = batch::append(&mut tx, &prepared, epoch, &mut heads, Position::START);
+            for verdict in verdicts.await.map_err(again)? {
+                match verdict {
+                    Verdict::Accepted { .. } => {}
+                    Verdict::KeyReused => return Err(ExecuteError::KeyReused),
+                    // Judged against what another committed meanwhile: the caller's rows must be thought over too.
+                    _ => return Err(ExecuteError::Contended),
+                }
+            }
+        }
+        Ok(tx.commit().await?)
     }
 
     /// Hands a draft to the writer.

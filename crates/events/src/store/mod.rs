@@ -23,7 +23,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use append::{Expected, MAX_ENVELOPE_BYTES};
-pub use execute::{Accepted, Append, Command, Emit, Streams};
+pub use execute::{Accepted, Append, Command, Emit, Streams, Undecided};
 pub use keys::{Config as KeysConfig, Keys, MasterKeys, Rotated, rotate};
 pub use queue::MAX_BATCH;
 pub use read::{Bounds, Filter, Limits, Page, Reader, Tail, bounds, page, page_back};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use events::fact::Fact;
 use events::fact::post::{PostPublished, ReactionAdded, Visibility};
 use events::id::{Position, StreamKey};
-use events::store::{Accepted, Append, Emit, ExecuteError, Expected, Log};
+use events::store::{Accepted, Append, Emit, ExecuteError, Expected, Log, Streams, Undecided};
 use events::verify;
 use service::db::Role;
 use testing::wait;
@@ -356,7 +356,14 @@ async fn a_key_that_was_never_stored_seals_nothing() {
     let streams = std::slice::from_ref(&stream);
     let failed = world
         .log
-        .append_in(tx, &command, streams, |_| Ok(emits.clone()))
+        .append_in(
+            tx,
+            vec![Undecided {
+                command: &command,
+                streams,
+                decide: |_: &Streams| Ok(emits.clone()),
+            }],
+        )
         .await;
     assert!(failed.is_err(), "{failed:?}");
     sqlx::query("DROP TRIGGER no ON log.commands")

@@ -3,7 +3,7 @@
 use events::decide::Refusal;
 use events::fact::post::{PostPublished, ReactionAdded, Visibility};
 use events::id::{AssetId, Position, StreamKey};
-use events::store::{Emit, ExecuteError, LogError};
+use events::store::{Emit, ExecuteError, LogError, Streams, Undecided};
 use service::db::Role;
 use uuid::Uuid;
 
@@ -173,39 +173,45 @@ async fn facts_and_the_callers_rows_commit_together() {
         .await
         .unwrap();
     let pool = world.database.pool(Role::Api).await;
-    let stream = StreamKey::post_reaction(post(1), user(1));
-    let like = ReactionAdded {
-        post: post(1),
-        comment: None,
-        user: user(1),
-        kind: "like".to_owned(),
-    };
-    for (n, refuse) in [(1, false), (2, true)] {
+    let streams = &[1, 2].map(|n| StreamKey::post_reaction(post(1), user(n)));
+    // Two people each: the second is refused, or gets in the first one's way.
+    for (n, (second, refuse), good) in [
+        (1, (1, false), true),
+        (2, (1, true), false),
+        (3, (0, false), false),
+    ] {
         let mut tx = pool.begin().await.unwrap();
         sqlx::query("INSERT INTO public.mine VALUES ($1)")
             .bind(n)
             .execute(&mut *tx)
             .await
             .unwrap();
-        let command = world.command(user(1), "react", &format!("k{n}"));
-        let decide = |_: &events::store::Streams| {
-            if refuse {
-                Err(Refusal::NotFound("x"))
-            } else {
-                Ok(Emit::all(&stream, vec![like.clone().into()]))
-            }
-        };
-        let outcome = world
-            .log
-            .append_in(tx, &command, std::slice::from_ref(&stream), decide)
-            .await;
-        assert_eq!(outcome.is_err(), refuse);
+        let commands = [0, 1].map(|of| world.command(user(1), "react", &format!("k{n} {of}")));
+        let commands = commands.iter().zip([(0, false), (second, refuse)]);
+        let commands = commands.map(|(command, (stream, refuse))| Undecided {
+            command,
+            streams: std::slice::from_ref(&streams[stream]),
+            decide: move |_: &Streams| {
+                if refuse {
+                    return Err(Refusal::NotFound("x"));
+                }
+                let like = ReactionAdded {
+                    post: post(1),
+                    comment: None,
+                    user: user(1),
+                    kind: "like".to_owned(),
+                };
+                Ok(Emit::all(&streams[stream], vec![like.into()]))
+            },
+        });
+        let outcome = world.log.append_in(tx, commands.collect()).await;
+        assert_eq!(outcome.is_ok(), good, "{outcome:?}");
     }
     let kept: Vec<i32> = sqlx::query_scalar("SELECT n FROM public.mine")
         .fetch_all(&owner)
         .await
         .unwrap();
-    assert_eq!((kept, world.head().await), (vec![1], 1));
+    assert_eq!((kept, world.head().await), (vec![1], 2));
 }
 
 #[tokio::test]

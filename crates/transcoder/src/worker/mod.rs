@@ -27,6 +27,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use storage::Store;
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -39,6 +40,7 @@ use crate::run::Runner;
 use crate::subscription::JobFold;
 use attempt::Attempt;
 use progress::Meter;
+use record::Recorder;
 pub(crate) use record::transcoder;
 pub use record::{Ending, record};
 use slots::Slots;
@@ -100,7 +102,16 @@ pub struct Worker {
     log: Log,
     store: Store,
     runner: Runner,
+    recorder: Recorder,
     config: Config,
+}
+
+/// A worker that silently has fewer slots is worse than one that is started again.
+fn unbroken(ended: Result<(), JoinError>, shutdown: &Shutdown) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a slot broke");
+        shutdown.fail(format_args!("a slot broke: {error}"));
+    }
 }
 
 /// Why an attempt was ended from outside.
@@ -121,6 +132,7 @@ impl Worker {
             log,
             store,
             runner,
+            recorder: Recorder::default(),
             config,
         }
     }
@@ -129,23 +141,15 @@ impl Worker {
     /// gives it back.
     pub async fn run(self, shutdown: &Shutdown) {
         let worker = Arc::new(self);
-        let news = worker.listen(shutdown);
         shutdown.spawn(worker.clone().attend(shutdown.clone()));
         shutdown.spawn(worker.clone().sweep(shutdown.clone()));
-        let slots: Vec<_> = (0..worker.slots.all())
-            .map(|n| shutdown.spawn(worker.clone().slot(n, news.clone(), shutdown.clone())))
-            .collect();
-        if worker.config.exit_when_idle {
-            worker.until_idle(shutdown).await;
-            shutdown.cancel();
-        }
-        for slot in slots {
-            if let Err(error) = slot.await {
-                // A worker that silently has fewer slots is worse than one that is started again.
-                tracing::error!(%error, "a slot broke");
-                shutdown.fail(format_args!("a slot broke: {error}"));
+        let idle = async {
+            if worker.config.exit_when_idle {
+                worker.until_idle(shutdown).await;
+                shutdown.cancel();
             }
-        }
+        };
+        tokio::join!(worker.clone().serve(shutdown), idle);
     }
 
     /// Lets the others know of our slots for as long as we take jobs.
@@ -187,33 +191,56 @@ impl Worker {
         }
     }
 
-    /// The `n`th slot, from 0.
-    async fn slot(self: Arc<Self>, n: usize, mut news: watch::Receiver<u64>, shutdown: Shutdown) {
+    /// Takes a job for each slot that is free, until the end; then waits for those that run.
+    async fn serve(self: Arc<Self>, shutdown: &Shutdown) {
+        let mut news = self.listen(shutdown);
+        let mut running = JoinSet::new();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         while !shutdown.is_cancelled() {
-            if n >= self.slots.open(Instant::now()) {
-                shutdown.sleep(POLL).await;
-                continue;
-            }
-            match self.jobs.claim(self.config.class).await {
-                Ok(Some(job)) => {
+            let free = self
+                .slots
+                .open(Instant::now())
+                .saturating_sub(running.len());
+            match self.claim(free).await {
+                Ok(jobs) => {
                     backoff.reset();
-                    let span = tracing::info_span!("job", job_id = %job.id, profile = job.profile, attempt = job.attempts);
-                    gauge!(SLOTS_BUSY).increment(1.0);
-                    Box::pin(self.work(&job, &shutdown)).instrument(span).await;
-                    gauge!(SLOTS_BUSY).decrement(1.0);
+                    for job in jobs {
+                        running.spawn(self.clone().serve_one(job, shutdown.clone()));
+                    }
                 }
-                Ok(None) => tokio::select! {
-                    () = shutdown.cancelled() => {}
-                    // Both a notice and its loss are a reason to look.
-                    _ = tokio::time::timeout(POLL, news.changed()) => {}
-                },
                 Err(error) => {
                     tracing::warn!(%error, "the queue does not answer");
                     shutdown.sleep(backoff.next_wait()).await;
+                    continue;
                 }
             }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                Some(ended) = running.join_next() => unbroken(ended, shutdown),
+                // Both a notice and its loss are a reason to look.
+                _ = tokio::time::timeout(POLL, news.changed()) => {}
+            }
+            while let Some(ended) = running.try_join_next() {
+                unbroken(ended, shutdown);
+            }
         }
+        while let Some(ended) = running.join_next().await {
+            unbroken(ended, shutdown);
+        }
+    }
+
+    async fn claim(&self, free: usize) -> sqlx::Result<Vec<Job>> {
+        match free {
+            0 => Ok(vec![]),
+            free => self.jobs.claim(self.config.class, free).await,
+        }
+    }
+
+    async fn serve_one(self: Arc<Self>, job: Job, shutdown: Shutdown) {
+        let span = tracing::info_span!("job", job_id = %job.id, profile = job.profile, attempt = job.attempts);
+        gauge!(SLOTS_BUSY).increment(1.0);
+        self.work(&job, &shutdown).instrument(span).await;
+        gauge!(SLOTS_BUSY).decrement(1.0);
     }
 
     /// One attempt, from claim to whatever becomes of it.

@@ -1,7 +1,9 @@
 //! Telling the log how a job ended.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{fmt, mem};
 
 use events::decide::asset::{
     AssetState, Outcome, Phase, Rendered, fail_job, finish_job, quarantine,
@@ -10,8 +12,9 @@ use events::decide::{Decision, Refusal};
 use events::fact::asset::{MediaError, RenditionFailed};
 use events::failpoint;
 use events::id::{CommandId, StreamKey, UserId};
-use events::store::{Command, Emit, ExecuteError, Log, LogError, Streams};
+use events::store::{Command, Emit, ExecuteError, Log, LogError, Streams, Undecided};
 use service::retry::{Backoff, Retry};
+use tokio::sync::oneshot;
 
 use super::policy::RECORD;
 use super::{Worker, policy, result};
@@ -55,7 +58,10 @@ impl Worker {
 
     /// Records the outputs of a job.
     pub(super) async fn finish(&self, job: &Job, rendered: Rendered) -> &'static str {
-        let decide = |state: &AssetState| {
+        let keys = rendered.made.iter().map(|made| made.storage_key.clone());
+        let keys = keys.collect();
+        let (asset, id) = (job.asset, job.id);
+        let decide = move |state: &AssetState| {
             // The first job to end says what the original is. The others saw the same bytes, and only say what more they measured.
             let probed = state
                 .jobs
@@ -65,15 +71,16 @@ impl Worker {
             rendered.media = rendered
                 .media
                 .filter(|media| !probed || media.loudness.is_some() || media.thumbhash.is_some());
-            finish_job(state, job.asset, job.id, rendered)
+            finish_job(state, asset, id, rendered)
         };
-        let keys = rendered.made.iter().map(|made| made.storage_key.as_str());
         let ending = Ending {
+            job: job.clone(),
             end: End::Done,
             error: None,
-            keys: keys.collect(),
+            keys,
+            decide: Box::new(decide),
         };
-        match record(&self.jobs, &self.log, job, ending, decide).await {
+        match self.recorder.record(&self.jobs, &self.log, ending).await {
             Ok(true) => "done",
             Ok(false) => "lost",
             Err(error) => {
@@ -140,13 +147,14 @@ impl Worker {
             error: told.clone(),
             cpu_ms: Some(job.cpu_total_ms()),
         };
-        let decide = |state: &AssetState| decide(state, failed.clone());
         let ending = Ending {
+            job: job.clone(),
             end: End::Failed,
-            error: Some(&told),
+            error: Some(told),
             keys: BTreeSet::new(),
+            decide: Box::new(move |state: &AssetState| decide(state, failed.clone())),
         };
-        match record(&self.jobs, &self.log, job, ending, decide).await {
+        match self.recorder.record(&self.jobs, &self.log, ending).await {
             Ok(true) => "failed",
             Ok(false) => "lost",
             Err(error) => {
@@ -157,49 +165,75 @@ impl Worker {
     }
 }
 
-/// How a job ends.
-#[derive(Debug)]
-pub struct Ending<'a> {
+/// How a job ends, and what the log is told of it.
+pub struct Ending {
+    /// The job.
+    pub job: Job,
     /// Well or badly.
     pub end: End,
     /// Why badly.
-    pub error: Option<&'a MediaError>,
+    pub error: Option<MediaError>,
     /// Where its outputs lie.
-    pub keys: BTreeSet<&'a str>,
+    pub keys: BTreeSet<String>,
+    /// Its facts.
+    pub decide: Box<dyn Fn(&AssetState) -> Decision + Send + Sync>,
 }
 
-/// Ends the job and appends what `decide` wants, together or not at all; false: the job is not ours, or has ended.
-pub async fn record(
-    jobs: &Jobs,
-    log: &Log,
-    job: &Job,
-    ending: Ending<'_>,
-    decide: impl Fn(&AssetState) -> Decision + Send + Sync,
-) -> Result<bool, ExecuteError> {
-    let (stream, command) = (StreamKey::asset(job.asset), command(job));
-    let decide = |streams: &Streams| match decide(&streams.get(&stream))? {
-        // Refused, so that the table is not changed either: the fold will say how it ended.
-        facts if facts.is_empty() => Err(Refusal::WrongState("the job has ended")),
-        facts => Ok(Emit::all(&stream, facts)),
-    };
+impl fmt::Debug for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = f.debug_struct("Ending");
+        told.field("job", &self.job.id).field("end", &self.end);
+        told.finish_non_exhaustive()
+    }
+}
+
+/// Records endings: those that come while others are being recorded go together, in one transaction.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    waiting: Mutex<Vec<(Ending, Answer)>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+type Recorded = Result<bool, ExecuteError>;
+type Answer = oneshot::Sender<Recorded>;
+
+impl Recorder {
+    /// See [`record`].
+    async fn record(&self, jobs: &Jobs, log: &Log, ending: Ending) -> Recorded {
+        let (answer, told) = oneshot::channel();
+        let waiting = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting().push((ending, answer));
+        let turn = self.turn.lock().await;
+        // None, where whoever had the turn before took ours along.
+        let (endings, answers): (Vec<_>, Vec<_>) = mem::take(&mut *waiting()).into_iter().unzip();
+        for (answer, recorded) in answers.into_iter().zip(record(jobs, log, &endings).await) {
+            // Whoever does not wait any more knows by its token.
+            drop(answer.send(recorded));
+        }
+        drop(turn);
+        told.await
+            .unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)))
+    }
+}
+
+/// Ends jobs and appends what they want to tell, together or not at all; of each, false: it is not ours, or has ended.
+pub async fn record(jobs: &Jobs, log: &Log, endings: &[Ending]) -> Vec<Recorded> {
+    if endings.len() > 1 && matches!(attempt(jobs, log, endings).await, Ok(true)) {
+        return endings.iter().map(|_| Ok(true)).collect();
+    }
+    // One of them is not ours, or its asset is another's just now: that is not the others' fault.
+    let mut recorded = vec![];
+    for ending in endings {
+        recorded.push(persistently(jobs, log, ending).await);
+    }
+    recorded
+}
+
+/// Ends one job, however busy others are.
+async fn persistently(jobs: &Jobs, log: &Log, ending: &Ending) -> Recorded {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
     for tries_left in (0..RECORD.tries).rev() {
-        let mut tx = jobs.begin().await?;
-        if !job::end(&mut tx, job, ending.end, ending.error).await? {
-            return Ok(false);
-        }
-        if !objects::confirm(&mut tx, &ending.keys).await? {
-            // An output was announced so long ago that it passed for nobody's: it is made again.
-            return Err(ExecuteError::Contended);
-        }
-        failpoint::hit("worker.before_append");
-        let append = log.append_in(tx, &command, std::slice::from_ref(&stream), decide);
-        let appended = tokio::time::timeout(RECORD.limit, append)
-            .await
-            .unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut)));
-        failpoint::hit("worker.after_append");
-        match appended {
-            Ok(_) => return Ok(true),
+        match attempt(jobs, log, std::slice::from_ref(ending)).await {
             Err(ExecuteError::Refused(refusal)) => {
                 tracing::info!(%refusal, "the log refuses the job's end");
                 return Ok(false);
@@ -208,10 +242,47 @@ pub async fn record(
             Err(error) if error.retry() == Retry::Later && tries_left > 0 => {
                 tokio::time::sleep(backoff.next_wait()).await;
             }
-            Err(error) => return Err(error),
+            recorded => return recorded,
         }
     }
     Err(ExecuteError::Contended)
+}
+
+/// One transaction for all: false, and nothing has changed, where one of them is not ours.
+async fn attempt(jobs: &Jobs, log: &Log, endings: &[Ending]) -> Recorded {
+    let mut tx = jobs.begin().await?;
+    for ending in endings {
+        if !job::end(&mut tx, &ending.job, ending.end, ending.error.as_ref()).await? {
+            return Ok(false);
+        }
+    }
+    let keys = endings.iter().flat_map(|ending| &ending.keys);
+    if !objects::confirm(&mut tx, &keys.map(String::as_str).collect()).await? {
+        // An output was announced so long ago that it passed for nobody's: it is made again.
+        return Err(ExecuteError::Contended);
+    }
+    failpoint::hit("worker.before_append");
+    let commands: Vec<_> = endings.iter().map(|ending| command(&ending.job)).collect();
+    let streams: Vec<_> = endings
+        .iter()
+        .map(|ending| StreamKey::asset(ending.job.asset))
+        .collect();
+    let undecided = endings.iter().zip(&commands).zip(&streams);
+    let undecided = undecided.map(|((ending, command), stream)| Undecided {
+        command,
+        streams: std::slice::from_ref(stream),
+        decide: move |streams: &Streams| match (ending.decide)(&streams.get(stream))? {
+            // Refused, so that the table is not changed either: the fold will say how it ended.
+            facts if facts.is_empty() => Err(Refusal::WrongState("the job has ended")),
+            facts => Ok(Emit::all(stream, facts)),
+        },
+    });
+    let append = log.append_in(tx, undecided.collect());
+    let appended = tokio::time::timeout(RECORD.limit, append).await;
+    failpoint::hit("worker.after_append");
+    appended
+        .unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut)))
+        .map(|()| true)
 }
 
 /// The command that ends a job: whoever ends it, in whatever way, it is accepted once.

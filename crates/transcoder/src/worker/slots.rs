@@ -25,11 +25,6 @@ impl Slots {
         }
     }
 
-    /// How many there are, open or not.
-    pub(super) fn all(&self) -> usize {
-        self.all
-    }
-
     /// How many may have a job now.
     pub(super) fn open(&self, now: Instant) -> usize {
         let lowered = *self.lowered.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,7 @@ use service::db::Role;
 use testing::{clip, wait};
 use transcoder::job::{Class, Jobs};
 
-use super::world::{LIMIT, World, owner, read};
+use super::world::{LIMIT, World, claim, owner, read};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_queue_folded_again_from_nothing_is_the_same() {
@@ -102,12 +102,9 @@ async fn claims_are_exclusive_and_the_urgent_come_first() {
     let fold = world.fold();
     world.folded().await;
     let jobs = Jobs::new(world.pool.clone());
-    let claims = (0..20).map(|_| jobs.claim(None));
-    let claimed: Vec<_> = futures::future::join_all(claims)
-        .await
-        .into_iter()
-        .filter_map(Result::unwrap)
-        .collect();
+    let claims = (0..20).map(|n| jobs.claim(None, n % 3 + 1));
+    let claimed = futures::future::join_all(claims).await;
+    let claimed: Vec<_> = claimed.into_iter().flat_map(Result::unwrap).collect();
     let mut ids: Vec<_> = claimed.iter().map(|job| job.id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -125,13 +122,13 @@ async fn claims_are_exclusive_and_the_urgent_come_first() {
         !jobs.hold(&claimed[0]).await.unwrap(),
         "given back is not ours"
     );
-    assert!(jobs.claim(Some(Class::Bulk)).await.unwrap().is_none());
-    let again = jobs.claim(None).await.unwrap().unwrap();
+    assert!(claim(&jobs, Some(Class::Bulk)).await.is_none());
+    let again = claim(&jobs, None).await.unwrap();
     assert_eq!((again.id, again.attempts), (claimed[0].id, 2));
     jobs.give_back(&again, Duration::from_hours(1), true)
         .await
         .unwrap();
-    assert!(jobs.claim(None).await.unwrap().is_none(), "it waits first");
+    assert!(claim(&jobs, None).await.is_none(), "it waits first");
 
     let held = &claimed[1];
     assert!(jobs.hold(held).await.unwrap());

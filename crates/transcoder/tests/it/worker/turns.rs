@@ -15,7 +15,7 @@ use testing::wait;
 use transcoder::job::{self, Class, End, Job, Jobs};
 use uuid::Uuid;
 
-use super::world::{LIMIT, World};
+use super::world::{LIMIT, World, claim};
 
 fn user(name: &str) -> UserId {
     UserId::of("test", name)
@@ -61,7 +61,7 @@ async fn done(pool: &PgPool, job: &Job) {
 async fn order(world: &World, jobs: &Jobs, number: usize) -> Vec<UserId> {
     let mut owners = vec![];
     for _ in 0..number {
-        let job = jobs.claim(None).await.unwrap().unwrap();
+        let job = claim(jobs, None).await.unwrap();
         owners.push(whose(&world.pool, &job).await);
         done(&world.pool, &job).await;
     }
@@ -77,10 +77,11 @@ async fn shares(world: &World, claimed: &[Job]) -> BTreeMap<UserId, usize> {
     shares
 }
 
-async fn claim(jobs: &Jobs, number: usize) -> Vec<Job> {
-    let claims = (0..number).map(|_| jobs.claim(None));
+/// So many jobs, at most `most` with one claim.
+async fn claims(jobs: &Jobs, number: usize, most: usize) -> Vec<Job> {
+    let claims = (0..number / most).map(|_| jobs.claim(None, most));
     let claimed = futures::future::join_all(claims).await;
-    claimed.into_iter().filter_map(Result::unwrap).collect()
+    claimed.into_iter().flat_map(Result::unwrap).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,9 +110,15 @@ async fn an_owner_with_two_jobs_does_not_wait_for_one_with_fifty() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_has_more_than_half_of_the_slots_while_another_waits() {
+    for most in [1, 3] {
+        nobody_has_more_than_half(most).await;
+    }
+}
+
+async fn nobody_has_more_than_half(most: usize) {
     let (world, jobs) = with_jobs(&[("ana", 20), ("bo", 3)], 6).await;
     let (ana, bo) = (user("ana"), user("bo"));
-    let claimed = claim(&jobs, 6).await;
+    let claimed = claims(&jobs, 6, most).await;
     assert_eq!(
         shares(&world, &claimed).await,
         BTreeMap::from([(ana, 3), (bo, 3)])
@@ -122,7 +129,7 @@ async fn nobody_has_more_than_half_of_the_slots_while_another_waits() {
             done(&world.pool, job).await;
         }
     }
-    let more = claim(&jobs, 3).await;
+    let more = claims(&jobs, 3, most).await;
     assert_eq!(shares(&world, &more).await, BTreeMap::from([(ana, 3)]));
 
     // Cy comes, and Ana has more than her share: she gets nothing until Cy has what he wants.
@@ -136,7 +143,7 @@ async fn nobody_has_more_than_half_of_the_slots_while_another_waits() {
     for job in &more {
         done(&world.pool, job).await;
     }
-    let next = claim(&jobs, 3).await;
+    let next = claims(&jobs, 3, most).await;
     assert_eq!(
         shares(&world, &next).await,
         BTreeMap::from([(ana, 1), (user("cy"), 2)])
@@ -173,7 +180,7 @@ async fn jobs_of_a_lower_class_wait_for_the_others_and_not_for_ever() {
     .unwrap();
     // Bo is in front of the class that the old job comes into; the young one comes last.
     assert_eq!(order(&world, &jobs, 4).await, [bo, ana, bo, ana]);
-    assert!(jobs.claim(None).await.unwrap().is_none());
+    assert!(claim(&jobs, None).await.is_none());
     assert!(fold.finish(LIMIT).await);
 }
 
@@ -184,10 +191,10 @@ async fn a_worker_of_one_class_takes_no_other_s_jobs() {
     let fold = world.fold();
     world.upload(b"x".to_vec()).await;
     world.folded().await;
-    assert!(jobs.claim(Some(Class::Bulk)).await.unwrap().is_none());
-    let job = jobs.claim(Some(Class::Default)).await.unwrap().unwrap();
+    assert!(claim(&jobs, Some(Class::Bulk)).await.is_none());
+    let job = claim(&jobs, Some(Class::Default)).await.unwrap();
     assert_eq!(job.profile, "proxy720@1");
-    assert!(jobs.claim(Some(Class::Default)).await.unwrap().is_none());
+    assert!(claim(&jobs, Some(Class::Default)).await.is_none());
     assert!(!jobs.is_empty(Some(Class::Default)).await.unwrap());
     done(&world.pool, &job).await;
     assert!(jobs.is_empty(Some(Class::Default)).await.unwrap());
@@ -209,7 +216,7 @@ async fn a_place_whose_jobs_are_gone_is_in_nobody_s_way() {
         .await;
     world.folded().await;
     assert_eq!(order(&world, &jobs, 1).await, [user("bo")]);
-    assert!(jobs.claim(None).await.unwrap().is_none());
+    assert!(claim(&jobs, None).await.is_none());
     let places: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs.turns")
         .fetch_one(&world.pool)
         .await
@@ -238,7 +245,7 @@ async fn no_job_is_left_behind_where_claims_and_the_fold_meet() {
     // Each finds a place whose last job it takes while the fold adds to it.
     let claims = (0..4).map(async |_| {
         wait::until_true(LIMIT, "all jobs have ended", async || {
-            while let Some(job) = jobs.claim(None).await.unwrap() {
+            while let Some(job) = claim(jobs, None).await {
                 done(&world.pool, &job).await;
                 ended.fetch_add(1, Ordering::Relaxed);
             }
@@ -259,8 +266,8 @@ async fn no_job_is_left_behind_where_claims_and_the_fold_meet() {
 enum Act {
     /// An owner asks for so many.
     Ask(u8, usize),
-    /// A job is claimed and done.
-    Claim,
+    /// So many are claimed at once and done.
+    Claim(usize),
     /// One is claimed, given back, and claimed again by the next.
     GiveBack,
 }
@@ -268,7 +275,7 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         2 => (0..5_u8, 1..4_usize).prop_map(|(owner, jobs)| Act::Ask(owner, jobs)),
-        5 => Just(Act::Claim),
+        5 => (1..5_usize).prop_map(Act::Claim),
         1 => Just(Act::GiveBack),
     ]
 }
@@ -318,14 +325,14 @@ impl Queue {
                     self.ask(owner).await;
                 }
             }
-            Act::Claim => {
-                if let Some(job) = self.claim().await {
+            Act::Claim(most) => {
+                for job in self.claim(most).await {
                     done(&self.pool, &job).await;
                 }
             }
             Act::GiveBack => {
                 let expected = self.line.next();
-                let job = self.jobs.claim(None).await.unwrap();
+                let job = claim(&self.jobs, None).await;
                 assert_eq!(job.is_some(), expected.is_some());
                 if let (Some(job), Some((owner, number))) = (job, expected) {
                     self.jobs
@@ -366,19 +373,22 @@ impl Queue {
         tx.commit().await.unwrap();
     }
 
-    /// Claims one, which must be the one that the line says.
-    async fn claim(&mut self) -> Option<Job> {
-        let job = self.jobs.claim(None).await.unwrap();
-        let number: Option<i64> = match &job {
-            Some(job) => sqlx::query_scalar("SELECT asked_at FROM jobs.jobs WHERE job_id = $1")
-                .bind(job.id)
-                .fetch_optional(&self.pool)
-                .await
-                .unwrap(),
-            None => None,
-        };
-        assert_eq!(number, self.line.next().map(|(_, job)| job));
-        job
+    /// Claims so many, which must be those that the line says.
+    async fn claim(&mut self, most: usize) -> Vec<Job> {
+        let claimed = self.jobs.claim(None, most).await.unwrap();
+        let ids: Vec<_> = claimed.iter().map(|job| job.id).collect();
+        let numbers: Vec<i64> = sqlx::query_scalar(
+            "SELECT asked_at FROM jobs.jobs WHERE job_id = ANY ($1) ORDER BY asked_at",
+        )
+        .bind(ids)
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        let expected: BTreeSet<_> = (0..most).map_while(|_| self.line.next()).collect();
+        let mut expected: Vec<_> = expected.into_iter().map(|(_, job)| job).collect();
+        expected.sort_unstable();
+        assert_eq!(numbers, expected);
+        claimed
     }
 }
 
@@ -412,7 +422,7 @@ fn owners_take_turns_whatever_happens() {
             for act in acts {
                 queue.act(act).await;
             }
-            while queue.claim().await.is_some() {}
+            while !queue.claim(1).await.is_empty() {}
         });
         Ok(())
     });

@@ -23,6 +23,7 @@ use testing::db::Database;
 use testing::process::Child;
 use testing::s3::S3Server;
 use testing::wait;
+use transcoder::job::{Class, Job, Jobs};
 use transcoder::limits::Limits;
 use transcoder::objects::ObjectFold;
 use transcoder::run::Runner;
@@ -371,4 +372,11 @@ pub(super) fn assert_whole(facts: &[Fact]) {
         outline.remove(0);
     }
     assert_eq!(outline, WHOLE);
+}
+
+/// The next job, if there is one.
+pub(super) async fn claim(jobs: &Jobs, class: Option<Class>) -> Option<Job> {
+    let mut claimed = jobs.claim(class, 1).await.unwrap();
+    assert!(claimed.len() <= 1);
+    claimed.pop()
 }
