@@ -40,8 +40,8 @@ const ROUNDS: usize = 5;
 const WORKERS: usize = 4;
 /// Jobs that a worker does at once.
 const SLOTS: usize = 8;
-/// Jobs that are claimed in a round.
-const CLAIMS: usize = 512;
+/// Jobs that are claimed in a round: so few that no owner of the short queue is left alone.
+const CLAIMS: usize = 256;
 /// Jobs to finish in a round.
 const JOBS: usize = 10_000;
 

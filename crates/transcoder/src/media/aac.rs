@@ -19,6 +19,8 @@ pub(crate) struct AacEncoder {
     next: i64,
 }
 
+/// 36 dB above full scale: far beyond it libav's encoder gives up.
+const LOUDEST: f32 = 64.0;
 const AUDIO_BASE: Rational = Rational(1, AUDIO_RATE.cast_signed());
 
 impl AacEncoder {
@@ -105,12 +107,13 @@ impl SoundEncoder for AacEncoder {
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         for (at, row) in self.waiting.iter_mut().enumerate() {
             if let Some(channel) = channels.get(at).or(channels.first()) {
-                row.extend(
-                    channel
-                        .iter()
-                        .skip(skip)
-                        .map(|value| if value.is_finite() { *value } else { 0.0 }),
-                );
+                row.extend(channel.iter().skip(skip).map(|value| {
+                    if value.is_finite() {
+                        value.clamp(-LOUDEST, LOUDEST)
+                    } else {
+                        0.0
+                    }
+                }));
             }
         }
         self.encode(movie, false)

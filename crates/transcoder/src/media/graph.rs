@@ -151,15 +151,20 @@ impl Pipeline {
                 JobError::limit("its pictures or its sound change their shape too often")
             })?;
         }
-        let (filters, sink) = match &self.spec {
-            Spec::Video(filters) => (filters.clone(), "buffersink"),
-            Spec::Audio(filters) => (filters(channels, known_layout), "abuffersink"),
+        let (filters, sink, takes) = match &self.spec {
+            Spec::Video(filters) => (filters.clone(), "buffersink", ""),
+            // Also as many as no layout has.
+            Spec::Audio(filters) => (
+                filters(channels, known_layout),
+                "abuffersink",
+                "all_channel_counts=1",
+            ),
         };
         let mut graph = ffi::graph(FILTER_THREADS);
         let built = (|| {
             let find = |name| ffmpeg_next::filter::find(name).ok_or(Error::FilterNotFound);
             graph.add(&find(source)?, "in", &shape)?;
-            graph.add(&find(sink)?, "out", "")?;
+            graph.add(&find(sink)?, "out", takes)?;
             graph.output("in", 0)?.input("out", 0)?.parse(&filters)?;
             graph.validate()
         })();

@@ -2,6 +2,7 @@
 
 mod aac;
 mod caption;
+mod clock;
 mod decode;
 mod encode;
 mod ffi;
@@ -51,4 +52,11 @@ fn to_ns(ts: i64, base: ffmpeg_next::Rational) -> Option<i64> {
     (den > 0)
         .then(|| i128::from(ts) * 1_000_000_000 * num / den)
         .and_then(|ns| i64::try_from(ns).ok())
+}
+
+/// The timestamp of nanoseconds, rounded down; zero where the clock does not run.
+fn from_ns(ns: i64, base: ffmpeg_next::Rational) -> i64 {
+    let unit = 1_000_000_000 * i128::from(base.numerator());
+    let ts = (i128::from(ns) * i128::from(base.denominator())).checked_div_euclid(unit);
+    ts.and_then(|ts| i64::try_from(ts).ok()).unwrap_or(0)
 }

@@ -12,7 +12,8 @@ use ffmpeg_next::format::context::{Input, StreamIo};
 use ffmpeg_next::format::stream::{Disposition, Stream};
 use ffmpeg_next::{Error, media};
 
-use super::{fault, ffi, to_ns};
+use super::clock::Clock;
+use super::{fault, ffi, from_ns, to_ns};
 use crate::error::JobError;
 use crate::limits::Limits;
 use crate::probe::{Colour, Facts, Picture, Sound, Track, choose};
@@ -26,6 +27,9 @@ pub(super) const DECODERS: &str = "h264,hevc,libdav1d,libaom-av1,av1,vp8,vp9,lib
     pcm_f32be,pcm_f64le,pcm_f64be,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,\
     subrip,srt,ass,ssa,mov_text,webvtt,text";
 
+/// Containers whose clock may begin anew in the middle.
+const JUMPY: [&str; 2] = ["mpegts", "mpeg"];
+
 /// Packets in a row that may fail to parse before the rest is given up.
 const MAX_BAD_PACKETS: u32 = 1000;
 
@@ -35,6 +39,8 @@ pub(crate) type Packet = ffmpeg_next::Packet;
 /// An open input.
 pub(crate) struct Source {
     pub(super) input: Input,
+    /// Where the container's own clock may begin anew.
+    clock: Option<Clock>,
     read_to: Arc<AtomicU64>,
     bytes: u64,
     /// Packets the demuxer could not read.
@@ -75,6 +81,7 @@ impl Source {
             )));
         }
         Ok(Self {
+            clock: JUMPY.contains(&demuxer).then(Clock::default),
             input,
             read_to,
             bytes,
@@ -134,7 +141,10 @@ impl Source {
         let mut packet = Packet::empty();
         for _ in 0..MAX_BAD_PACKETS {
             match packet.read(&mut self.input) {
-                Ok(()) => return Ok(Some(packet)),
+                Ok(()) => {
+                    self.place(&mut packet);
+                    return Ok(Some(packet));
+                }
                 Err(Error::Eof) => return Ok(None),
                 Err(
                     error @ Error::Other {
@@ -154,6 +164,37 @@ impl Source {
         Ok(None)
     }
 
+    /// Puts a packet of a part that begins anew behind those before it.
+    fn place(&mut self, packet: &mut Packet) {
+        let stream = self.input.stream(packet.stream());
+        let (Some(clock), Some(stream)) = (&mut self.clock, stream) else {
+            return;
+        };
+        let base = stream.time_base();
+        let flows = matches!(
+            stream.parameters().medium(),
+            media::Type::Video | media::Type::Audio
+        );
+        let at = packet.dts().or(packet.pts());
+        let offset = match at.and_then(|ts| to_ns(ts, base)).filter(|_| flows) {
+            Some(at) => {
+                let lasts = to_ns(packet.duration().max(0), base).unwrap_or(0);
+                clock.offset(packet.stream(), at, lasts)
+            }
+            None => clock.now(),
+        };
+        if offset != 0 {
+            let moved = |ts: i64| ts.saturating_add(from_ns(offset, base));
+            packet.set_pts(packet.pts().map(moved));
+            packet.set_dts(packet.dts().map(moved));
+        }
+    }
+
+    /// How often the container's clock began anew or jumped; what comes after was put behind what came before.
+    pub(crate) fn jumps(&self) -> u64 {
+        self.clock.as_ref().map_or(0, |clock| clock.jumps)
+    }
+
     /// Whether a packet is decoded but not shown: an edit list cuts it off.
     pub(crate) fn discarded(packet: &Packet) -> bool {
         ffi::discarded(packet)
@@ -161,6 +202,9 @@ impl Source {
 
     /// Goes to the last keyframe at or before a time on the container's clock; whether it could.
     pub(crate) fn seek(&mut self, ns: i64) -> bool {
+        if let Some(clock) = &mut self.clock {
+            clock.forget();
+        }
         self.input.seek(ns / 1000, ..ns / 1000).is_ok()
     }
 

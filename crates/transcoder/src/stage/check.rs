@@ -34,9 +34,10 @@ fn is_whole(file: &File, expected: &Expectation, limits: &Limits) -> Result<(), 
         .picture()
         .map(|picture| (picture.width, picture.height));
     if picture != expected.picture || facts.audio.is_some() != expected.sound {
+        let found = (picture, facts.audio.is_some());
+        let wanted = (expected.picture, expected.sound);
         return Err(JobError::input(format!(
-            "it has picture {picture:?}, not {:?}",
-            expected.picture
+            "its picture and whether it has sound are {found:?}, not {wanted:?}"
         )));
     }
     let stream = |at: Option<usize>| at.map(|at| facts.tracks[at].index);

@@ -2,7 +2,7 @@
 
 use super::press::{Press, Queue};
 use super::track::SoundTrack;
-use super::{Desk, Meter, file, note_errors};
+use super::{Desk, Meter, file, note_errors, note_jumps, warn_about_length};
 use crate::error::JobError;
 use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{
@@ -49,8 +49,21 @@ pub(super) fn make(desk: &Desk<'_>, made: &mut Made) -> Result<(), JobError> {
     }
     let meter = desk.meter("edit", made);
     press.run(|queue| pump(meter, &mut source, &mut pictures, &mut tracks, queue))?;
+    for (track, sound) in tracks.iter().zip(&mut press.sounds) {
+        if track.row.len == 0 {
+            // A track without a sample would not be there, and those behind it would not be where they were.
+            sound.silence(&mut press.movie, 1)?;
+            let why = format!(
+                "no sound of stream {} in the edit: none decodes",
+                track.stream
+            );
+            made.warnings.push(Warning::new("missing", why));
+        }
+    }
     press.finish()?;
     report(made, &plan, &pictures, &tracks, source.bad_packets);
+    note_jumps(made, source.jumps());
+    warn_about_length(made);
     Ok(())
 }
 

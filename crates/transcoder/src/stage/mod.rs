@@ -232,6 +232,32 @@ fn write(name: &str, bytes: &[u8]) -> Result<(), JobError> {
     std::fs::write(name, bytes).map_err(|error| JobError::infra(&format!("write {name}"), error))
 }
 
+/// The header's duration is a claim: say so when decoding found much less from where the film begins.
+fn warn_about_length(made: &mut Made) {
+    let starts = made.facts.tracks.iter().filter_map(|track| track.start_ns);
+    let before = starts
+        .min()
+        .map_or(0, |first| made.plan.origin_ns.saturating_sub(first));
+    let claimed = made.facts.duration_ms.unwrap_or(0);
+    let claimed = claimed.saturating_sub(before.max(0).unsigned_abs() / 1_000_000);
+    let found = made.measured.duration_ms();
+    if claimed > found + 1000 + found / 50 {
+        let message = format!("the header claims {claimed} ms, {found} ms decode");
+        made.warnings
+            .push(Warning::new("shorter_than_claimed", message));
+    }
+}
+
+/// Says so where the source's clock began anew, or jumped.
+fn note_jumps(made: &mut Made, jumps: u64) {
+    if jumps > 0 {
+        let message = format!(
+            "the clock begins anew or jumps {jumps} times: what comes after was put behind what came before"
+        );
+        made.warnings.push(Warning::new("clock_jumps", message));
+    }
+}
+
 /// Warns about what did not decode.
 fn note_errors(made: &mut Made, stage: &str, errors: u64) {
     made.measured.decode_errors += errors;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use super::{joined, spawned};
-use crate::error::JobError;
+use crate::error::{JobError, Kind};
 use crate::media::{Movie, SoundEncoder, Still, VideoEncoder};
 
 /// Pieces of work that wait at most. Each may be a picture as large as the film's.
@@ -79,7 +79,11 @@ impl Press {
             let queue = Queue(queue);
             let result = read(&queue);
             drop(queue);
-            joined(pressing).and(result)
+            match (joined(pressing), result) {
+                // What is wrong with the source is so whatever became of the writing.
+                (Err(_), Err(error)) if error.kind != Kind::Infra => Err(error),
+                (pressed, result) => pressed.and(result),
+            }
         })
     }
 

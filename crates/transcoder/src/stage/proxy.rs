@@ -5,7 +5,7 @@ use super::captions::Captions;
 use super::press::{Press, Queue};
 use super::sprite::Copies;
 use super::track::SoundTrack;
-use super::{Desk, Meter, file, note_errors};
+use super::{Desk, Meter, file, note_errors, note_jumps, warn_about_length};
 use crate::error::{JobError, Kind};
 use crate::limits::{DECODER_THREADS, Limits};
 use crate::media::{
@@ -92,15 +92,18 @@ fn attempt(desk: &Desk<'_>, made: &mut Made, plan: &Plan) -> Result<Missing, Job
     if tracks.video.as_ref().is_some_and(|video| video.frames == 0) {
         return Ok(Missing::Video("none decodes".to_owned()));
     }
-    if tracks
-        .audio
-        .as_ref()
-        .is_some_and(|audio| audio.row.len == 0)
-    {
-        return Ok(Missing::Audio("none decodes".to_owned()));
+    if let Some(audio) = tracks.audio.as_ref().filter(|audio| audio.row.ms() == 0) {
+        // Nor would a reader find less than a millisecond of AAC.
+        let why = if audio.row.len == 0 {
+            "none decodes"
+        } else {
+            "it is over at once"
+        };
+        return Ok(Missing::Audio(why.to_owned()));
     }
     press.finish()?;
     report(made, &tracks, source.bad_packets);
+    note_jumps(made, source.jumps());
     if let Some(video) = tracks.video {
         video.copies.tiles.finish(made)?;
     }
@@ -176,19 +179,6 @@ fn report(made: &mut Made, tracks: &Tracks, bad_packets: u64) {
     file.duration_ms = Some(made.measured.duration_ms());
     made.files.push(file);
     note_errors(made, "proxy", errors);
-}
-
-/// The header's duration is a claim: say so when decoding found much less.
-fn warn_about_length(made: &mut Made) {
-    let (claimed, found) = (
-        made.facts.duration_ms.unwrap_or(0),
-        made.measured.duration_ms(),
-    );
-    if claimed > found + 1000 + found / 50 {
-        let message = format!("the header claims {claimed} ms, {found} ms decode");
-        made.warnings
-            .push(Warning::new("shorter_than_claimed", message));
-    }
 }
 
 struct VideoTrack {

@@ -85,6 +85,40 @@ fn a_header_with_nothing_behind_it_is_refused() {
     );
 }
 
+/// A WAV of one channel of floats at 48 kHz.
+fn floats(samples: &[f32]) -> tempfile::NamedTempFile {
+    let bytes: Vec<u8> = samples
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let size = u32::try_from(bytes.len()).unwrap();
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((size + 36).to_le_bytes());
+    wav.extend(b"WAVEfmt \x10\0\0\0\x03\0\x01\0");
+    wav.extend(48_000_u32.to_le_bytes());
+    wav.extend(192_000_u32.to_le_bytes());
+    wav.extend(b"\x04\0\x20\0data");
+    wav.extend(size.to_le_bytes());
+    file_of(&[wav, bytes].concat(), ".wav")
+}
+
+#[test]
+fn samples_far_beyond_full_scale_are_no_fault_of_ours() {
+    let mut samples = vec![0.1; 96_000];
+    (samples[40_000], samples[60_000]) = (1e30, -f32::INFINITY);
+    let run = Run::of(floats(&samples).path()).done();
+    assert_eq!(run.stream("audio")["codec_name"], "aac");
+}
+
+#[test]
+fn sound_that_is_over_at_once_is_refused() {
+    let short = Run::with(floats(&[0.5; 20]).path(), &["--profile", "proxy720@1"]);
+    assert_eq!(short.output.status.code(), Some(3), "{:?}", short.output);
+    assert!(short.files().is_empty());
+    let run = Run::of(floats(&[0.5; 480]).path()).done();
+    assert_eq!(run.stream("audio")["codec_name"], "aac");
+}
+
 #[test]
 fn half_a_clip_is_made_as_far_as_it_goes_and_says_so() {
     let whole = std::fs::read(clip::make(
@@ -102,6 +136,15 @@ fn half_a_clip_is_made_as_far_as_it_goes_and_says_so() {
         run.warnings().contains(&"shorter_than_claimed".to_owned()),
         "{:?}",
         run.warnings()
+    );
+    let edit = Run::with(
+        file_of(&whole[..whole.len() / 2], ".mkv").path(),
+        &["--profile", "edit@1"],
+    );
+    assert!(
+        edit.done()
+            .warnings()
+            .contains(&"shorter_than_claimed".to_owned())
     );
     let frames: u32 = run.stream("video")["nb_read_frames"]
         .as_str()

@@ -129,3 +129,58 @@ fn a_rate_that_varies_becomes_constant() {
     let run = check_in(&clip, 0.0, &["proxy.mp4"]);
     assert_eq!(run.stream("video")["avg_frame_rate"], "25/1");
 }
+
+/// When the flashes of a proxy begin, and its beeps, in seconds.
+#[expect(clippy::cast_precision_loss, reason = "counts of a short clip")]
+fn beginnings(file: &Path) -> (Vec<f64>, Vec<f64>) {
+    let frames = brightness(file);
+    let flashes = frames.windows(2).enumerate();
+    let flashes = flashes.filter(|(_, pair)| pair[0] <= 128 && pair[1] > 128);
+    let sound = samples(file, "48000");
+    // Blocks of 5 ms, louder than what a coder leaves of silence.
+    let loud: Vec<bool> = sound
+        .chunks(240)
+        .map(|block| block.iter().any(|value| value.unsigned_abs() > 6000))
+        .collect();
+    let beeps = loud.windows(2).enumerate();
+    let beeps = beeps.filter(|(_, pair)| !pair[0] && pair[1]);
+    (
+        flashes.map(|(at, _)| (at + 1) as f64 / 25.0).collect(),
+        beeps.map(|(at, _)| (at + 1) as f64 / 200.0).collect(),
+    )
+}
+
+#[test]
+fn parts_of_a_stream_follow_one_another_wherever_their_clocks_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    let joined = folder.path().join("joined.ts");
+    let parts = ["0", "0", "120"].map(|offset| {
+        let part = flash_and_beep("ts", offset, offset, &USUAL);
+        std::fs::read(part).unwrap()
+    });
+    std::fs::write(&joined, parts.concat()).unwrap();
+    let run = Run::with(&joined, &["--profile", "fast@1,proxy720@1,edit@1"]).done();
+    assert!(
+        run.warnings().contains(&"clock_jumps".to_owned()),
+        "{:?}",
+        run.warnings()
+    );
+    for output in ["proxy.mp4", "edit.mov"] {
+        let (flashes, beeps) = beginnings(&run.out.join(output));
+        for (at, expected) in [1.0, 4.0, 7.0].into_iter().enumerate() {
+            assert!(
+                (flashes[at] - expected).abs() < 0.09,
+                "{output}: {flashes:?}"
+            );
+            // A block of 5 ms, and 5 ms that may be between them.
+            assert!(
+                (beeps[at] - flashes[at]).abs() <= 0.01,
+                "{output}: {flashes:?} {beeps:?}"
+            );
+        }
+        assert_eq!((flashes.len(), beeps.len()), (3, 3));
+    }
+    let waveform = std::fs::read(run.out.join("waveform.dat")).unwrap();
+    let seconds = Waveform::from_dat(&waveform).unwrap().len() * 256 / 48_000;
+    assert_eq!(seconds, 9);
+}

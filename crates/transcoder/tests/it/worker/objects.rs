@@ -196,6 +196,32 @@ async fn an_upload_that_never_completed_is_taken_away_after_its_time() {
     assert!(fold.finish(LIMIT).await);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_log_is_closed_nothing_is_taken_away_nor_soon_after() {
+    let world = World::new().await;
+    let fold = world.fold();
+    world
+        .request(Clock::System.now() - TimeDelta::days(2))
+        .await;
+    world.folded().await;
+    let owner = world.database.pool(Role::Owner).await;
+    for change in ["REVOKE", "GRANT"] {
+        let to = if change == "GRANT" { "TO" } else { "FROM" };
+        let sql = format!("{change} EXECUTE ON FUNCTION log.append {to} cinelog_transcoder");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&owner)
+            .await
+            .unwrap();
+        assert_eq!(world.swept(DAY).await, 0, "{change}");
+    }
+    sqlx::raw_sql("UPDATE jobs.sweeps SET spared_until = now()")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(world.swept(DAY).await, 1);
+    assert!(fold.finish(LIMIT).await);
+}
+
 /// As where a backup was restored that lacks what names them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_pause_nothing_is_taken_away_at_once() {
