@@ -33,7 +33,7 @@ use testing::db::Database;
 use testing::wait;
 use transcoder::job::{End, Job, Jobs};
 use transcoder::subscription::JobFold;
-use transcoder::worker::{Ending, record};
+use transcoder::worker::{Ending, Recorder};
 use uuid::Uuid;
 
 const ROUNDS: usize = 5;
@@ -224,7 +224,7 @@ struct World {
     _database: Database,
     shutdown: Shutdown,
     /// One for each worker, as a process has them.
-    workers: Arc<Vec<(Jobs, Log)>>,
+    workers: Arc<Vec<(Jobs, Log, Recorder)>>,
 }
 
 impl World {
@@ -235,10 +235,10 @@ impl World {
         let workers = join_all((0..WORKERS).map(async |_| {
             let pool = database.pool(Role::Transcoder).await;
             let log = Log::open(pool.clone(), keys.clone(), &shutdown).await;
-            (Jobs::new(pool), log.unwrap())
+            (Jobs::new(pool), log.unwrap(), Recorder::default())
         }))
         .await;
-        let (jobs, log) = &workers[0];
+        let (jobs, log, _) = &workers[0];
         let tenant = log.default_tenant().await.unwrap();
         stream::iter(0..JOBS)
             .for_each_concurrent(64, |n| upload(log, tenant, n))
@@ -274,10 +274,12 @@ impl World {
         rate(JOBS, SLOTS, move |worker| {
             let workers = workers.clone();
             async move {
-                let (jobs, log) = &workers[worker];
+                let (jobs, log, recorder) = &workers[worker];
                 let claimed = jobs.claim(None, SLOTS).await.unwrap();
-                let endings: Vec<_> = claimed.into_iter().map(ending).collect();
-                for recorded in record(jobs, log, &endings).await {
+                let ends = claimed
+                    .into_iter()
+                    .map(|job| recorder.record(jobs, log, ending(job)));
+                for recorded in join_all(ends).await {
                     assert!(recorded.unwrap());
                 }
             }

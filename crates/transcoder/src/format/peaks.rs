@@ -48,6 +48,7 @@ impl Peaks {
             let take = room.min(samples.len() / width);
             let (now, later) = samples.split_at(take * width);
             let apart = self.point.len() == width;
+            // Where the width is a constant, the processor takes many samples at once.
             match width {
                 1 => self.widen(now.iter().copied(), 0),
                 2 if !apart => {
@@ -149,6 +150,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn two_channels_mix_as_any_number_does(moment in any::<[i16; 2]>()) {
+            prop_assert_eq!(moment[0].midpoint(moment[1]), mix(&moment));
+        }
+
+        #[test]
+        fn channels_that_stay_apart_have_the_peaks_that_each_has_alone(
+            samples in prop::collection::vec(any::<i16>(), 0..100), width in 1_usize..4, zoom in 2_u32..9,
+        ) {
+            let moments = samples.len() / width;
+            let mut together = Peaks::new(48_000, zoom, u32::try_from(width).unwrap());
+            together.push(&samples[..moments * width], width);
+            let together = together.finish().data;
+            for channel in 0..width {
+                let mine: Vec<i16> = samples[..moments * width].iter().skip(channel).step_by(width).copied().collect();
+                let expected: Vec<i16> = mine
+                    .chunks(zoom as usize)
+                    .flat_map(|point| [*point.iter().min().unwrap(), *point.iter().max().unwrap()])
+                    .collect();
+                let pairs = together.chunks(2 * width).flat_map(|point| point[2 * channel..][..2].to_vec());
+                prop_assert_eq!(pairs.collect::<Vec<_>>(), expected);
+            }
+        }
+
         #[test]
         fn peaks_do_not_depend_on_how_samples_come(
             samples in prop::collection::vec(any::<i16>(), 0..300), width in 1_usize..4, zoom in 2_u32..9,

@@ -41,6 +41,10 @@ pub(crate) struct Source {
     pub(super) input: Input,
     /// Where the container's own clock may begin anew.
     clock: Option<Clock>,
+    /// The picture and the sound that make that clock.
+    clocks: [Option<usize>; 2],
+    /// The streams that are asked for; none: all.
+    kept: Option<Vec<usize>>,
     read_to: Arc<AtomicU64>,
     bytes: u64,
     /// Packets the demuxer could not read.
@@ -80,8 +84,17 @@ impl Source {
                 limits.max_streams
             )));
         }
+        let clocks = if JUMPY.contains(&demuxer) {
+            chosen(&input)
+        } else {
+            [None; 2]
+        };
+        let clock = clocks.iter().any(Option::is_some);
+        let clock = clock.then(|| Clock::new(clocks[0]));
         Ok(Self {
-            clock: JUMPY.contains(&demuxer).then(Clock::default),
+            clock,
+            clocks,
+            kept: None,
             input,
             read_to,
             bytes,
@@ -118,26 +131,42 @@ impl Source {
         told.next()
     }
 
-    /// Reads only these streams.
+    /// Reads only these streams. Where the container's clock may begin anew, sound and picture are read on: they make one
+    /// clock, the same for whoever reads.
     pub(crate) fn keep(&mut self, streams: &[usize]) {
         for index in 0..self.input.nb_streams() as usize {
-            let discard = if streams.contains(&index) {
+            let discard = if streams.contains(&index) || self.clocks.contains(&Some(index)) {
                 AVDiscard::AVDISCARD_DEFAULT
             } else {
                 AVDiscard::AVDISCARD_ALL
             };
             ffi::set_discard(&mut self.input, index, discard);
         }
+        self.kept = Some(streams.to_vec());
     }
 
-    /// Reads only keyframes of one stream.
+    /// Reads only keyframes of one stream, by the container's own clock.
     pub(crate) fn keep_keyframes(&mut self, stream: usize) {
+        (self.clock, self.clocks) = (None, [None; 2]);
         self.keep(&[stream]);
         ffi::set_discard(&mut self.input, stream, AVDiscard::AVDISCARD_NONKEY);
     }
 
     /// The next packet, or none at the end of what is readable.
     pub(crate) fn next(&mut self) -> Result<Option<Packet>, JobError> {
+        loop {
+            let packet = self.read_on()?;
+            let asked = |packet: &Packet| {
+                let kept = self.kept.as_ref();
+                kept.is_none_or(|kept| kept.contains(&packet.stream()))
+            };
+            if packet.as_ref().is_none_or(asked) {
+                return Ok(packet);
+            }
+        }
+    }
+
+    fn read_on(&mut self) -> Result<Option<Packet>, JobError> {
         let mut packet = Packet::empty();
         for _ in 0..MAX_BAD_PACKETS {
             match packet.read(&mut self.input) {
@@ -171,17 +200,13 @@ impl Source {
             return;
         };
         let base = stream.time_base();
-        let flows = matches!(
-            stream.parameters().medium(),
-            media::Type::Video | media::Type::Audio
-        );
         let at = packet.dts().or(packet.pts());
-        let offset = match at.and_then(|ts| to_ns(ts, base)).filter(|_| flows) {
-            Some(at) => {
+        let offset = match at.and_then(|ts| to_ns(ts, base)) {
+            Some(at) if self.clocks.contains(&Some(packet.stream())) => {
                 let lasts = to_ns(packet.duration().max(0), base).unwrap_or(0);
-                clock.offset(packet.stream(), at, lasts)
+                clock.place(packet.stream(), at, lasts)
             }
-            None => clock.now(),
+            _ => clock.offset(),
         };
         if offset != 0 {
             let moved = |ts: i64| ts.saturating_add(from_ns(offset, base));
@@ -202,9 +227,6 @@ impl Source {
 
     /// Goes to the last keyframe at or before a time on the container's clock; whether it could.
     pub(crate) fn seek(&mut self, ns: i64) -> bool {
-        if let Some(clock) = &mut self.clock {
-            clock.forget();
-        }
         self.input.seek(ns / 1000, ..ns / 1000).is_ok()
     }
 
@@ -234,6 +256,13 @@ impl Source {
     pub(crate) fn read(&self) -> (u64, u64) {
         (self.read_to.load(Ordering::Relaxed), self.bytes)
     }
+}
+
+/// The picture and the sound that a job is about.
+fn chosen(input: &Input) -> [Option<usize>; 2] {
+    let tracks: Vec<_> = input.streams().map(|stream| track(&stream)).collect();
+    let (video, audio) = choose(&tracks);
+    [video, audio].map(|at| Some(tracks[at?].index))
 }
 
 /// The descriptor with a position of its own: the parent and other sources share the file's.

@@ -63,7 +63,9 @@ struct Meter<'a> {
 impl Meter<'_> {
     /// A packet has been worked on: how far by its time, or by its place where the header tells no length.
     fn packet(&mut self, source: &Source, packet: &Packet) {
-        let (done, total) = match source.time_ns(packet).filter(|_| self.duration_ms > 0) {
+        // What a header says of a clock that begins anew is not how long it runs.
+        let told = self.duration_ms > 0 && source.jumps() == 0;
+        let (done, total) = match source.time_ns(packet).filter(|_| told) {
             Some(ns) => {
                 let passed = ns.saturating_sub(self.origin_ns).max(0).unsigned_abs();
                 (passed / 1_000_000, self.duration_ms)

@@ -81,7 +81,11 @@ impl Press {
             drop(queue);
             match (joined(pressing), result) {
                 // What is wrong with the source is so whatever became of the writing.
-                (Err(_), Err(error)) if error.kind != Kind::Infra => Err(error),
+                (Err(pressed), Err(error))
+                    if pressed.kind == Kind::Infra && error.kind != Kind::Infra =>
+                {
+                    Err(error)
+                }
                 (pressed, result) => pressed.and(result),
             }
         })

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::{Desk, file, note_errors, write};
+use super::{Desk, file, note_errors, note_jumps, write};
 use crate::error::{JobError, Kind};
 use crate::format::loudness::Meter;
 use crate::format::peaks::Peaks;
@@ -84,6 +84,7 @@ fn draw(
     let sketch = sketch.heard(&plan)?;
     let duration = sketch.row.ms();
     note_errors(made, "waveform", sketch.errors);
+    note_jumps(made, sketch.jumps);
     if sketch.changed {
         made.warnings.push(Warning::new(
             "sound_changed",
@@ -131,6 +132,8 @@ struct Sketch<'a> {
     skip: u64,
     changed: bool,
     errors: u64,
+    /// How often the container's clock began anew.
+    jumps: u64,
     progress: super::Meter<'a>,
 }
 
@@ -158,6 +161,7 @@ impl<'a> Sketch<'a> {
             skip: 0,
             changed: false,
             errors: 0,
+            jumps: 0,
             progress: desk.meter("waveform", made),
         }
     }
@@ -181,6 +185,7 @@ impl<'a> Sketch<'a> {
         }
         decoder.feed(None, &mut |decoded| self.add(&decoded))?;
         self.errors = decoder.errors + source.bad_packets;
+        self.jumps = source.jumps();
         Ok(self)
     }
 

@@ -1,7 +1,7 @@
 //! Takes jobs from the queue, runs them, and tells the log what came of them.
 //!
-//! A result is one transaction: the job's token is checked, its facts are appended, the job is ended. So however many
-//! workers believed that a job was theirs, the log hears of it once.
+//! A result is one transaction: the job's token is checked, its facts are appended, the job is ended; those that end together may
+//! share it. So however many workers believed that a job was theirs, the log hears of it once.
 
 mod attempt;
 pub mod command;
@@ -40,9 +40,8 @@ use crate::run::Runner;
 use crate::subscription::JobFold;
 use attempt::Attempt;
 use progress::Meter;
-use record::Recorder;
 pub(crate) use record::transcoder;
-pub use record::{Ending, record};
+pub use record::{Ending, Recorder};
 use slots::Slots;
 
 /// Idle slots look by themselves this often, should a notice be lost.
@@ -191,7 +190,8 @@ impl Worker {
         }
     }
 
-    /// Takes a job for each slot that is free, until the end; then waits for those that run.
+    /// Takes a job for each slot that is free, until the end; then waits for those that run. They are tasks of its own, which
+    /// `shutdown` need not know.
     async fn serve(self: Arc<Self>, shutdown: &Shutdown) {
         let mut news = self.listen(shutdown);
         let mut running = JoinSet::new();

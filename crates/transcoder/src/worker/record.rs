@@ -1,7 +1,7 @@
 //! Telling the log how a job ended.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, mem};
 
@@ -14,6 +14,7 @@ use events::failpoint;
 use events::id::{CommandId, StreamKey, UserId};
 use events::store::{Command, Emit, ExecuteError, Log, LogError, Streams, Undecided};
 use service::retry::{Backoff, Retry};
+use sqlx::{Postgres, Transaction};
 use tokio::sync::oneshot;
 
 use super::policy::RECORD;
@@ -189,51 +190,90 @@ impl fmt::Debug for Ending {
 
 /// Records endings: those that come while others are being recorded go together, in one transaction.
 #[derive(Debug, Default)]
-pub(super) struct Recorder {
+pub struct Recorder {
     waiting: Mutex<Vec<(Ending, Answer)>>,
     turn: tokio::sync::Mutex<()>,
 }
 
-type Recorded = Result<bool, ExecuteError>;
-type Answer = oneshot::Sender<Recorded>;
+/// What became of an ending that others could take along: nothing where it is given back.
+type Answer = oneshot::Sender<Option<Ending>>;
 
 impl Recorder {
-    /// See [`record`].
-    async fn record(&self, jobs: &Jobs, log: &Log, ending: Ending) -> Recorded {
-        let (answer, told) = oneshot::channel();
-        let waiting = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting().push((ending, answer));
-        let turn = self.turn.lock().await;
-        // None, where whoever had the turn before took ours along.
-        let (endings, answers): (Vec<_>, Vec<_>) = mem::take(&mut *waiting()).into_iter().unzip();
-        for (answer, recorded) in answers.into_iter().zip(record(jobs, log, &endings).await) {
-            // Whoever does not wait any more knows by its token.
-            drop(answer.send(recorded));
+    /// Ends a job and appends what it wants to tell, together or not at all; false: it is not ours, or has ended.
+    pub async fn record(
+        &self,
+        jobs: &Jobs,
+        log: &Log,
+        ending: Ending,
+    ) -> Result<bool, ExecuteError> {
+        let (answer, mut told) = oneshot::channel();
+        self.waiting().push((ending, answer));
+        let told = tokio::select! {
+            biased;
+            told = &mut told => told,
+            _turn = self.turn.lock() => {
+                // None is there where whoever had the turn before took it along.
+                let waiting = mem::take(&mut *self.waiting());
+                together(jobs, log, waiting).await;
+                told.await
+            }
+        };
+        match told {
+            Ok(None) => Ok(true),
+            Ok(Some(ending)) => alone(jobs, log, &ending).await,
+            Err(_) => Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)),
         }
-        drop(turn);
-        told.await
-            .unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<(Ending, Answer)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Ends jobs and appends what they want to tell, together or not at all; of each, false: it is not ours, or has ended.
-pub async fn record(jobs: &Jobs, log: &Log, endings: &[Ending]) -> Vec<Recorded> {
-    if endings.len() > 1 && matches!(attempt(jobs, log, endings).await, Ok(true)) {
-        return endings.iter().map(|_| Ok(true)).collect();
+/// Records all in one transaction, or gives all back: one of them may not be ours, or others change its asset just now, and that
+/// is not the others' fault.
+async fn together(jobs: &Jobs, log: &Log, mut waiting: Vec<(Ending, Answer)>) {
+    // In the order in which the fold ends jobs, and of an asset one: two would be in each other's way.
+    waiting.sort_by_key(|(ending, _)| ending.job.id);
+    let mut assets = HashSet::new();
+    let (joint, rest): (Vec<_>, Vec<_>) = waiting
+        .into_iter()
+        .partition(|(ending, _)| assets.insert(ending.job.asset));
+    let (endings, answers): (Vec<_>, Vec<_>) = joint.into_iter().unzip();
+    let recorded = endings.len() > 1
+        && once(jobs, log, &endings).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, jobs = endings.len(), "ends were not recorded together; each goes alone");
+            false
+        });
+    let answered = endings
+        .into_iter()
+        .map(|ending| (!recorded).then_some(ending));
+    let rest = rest
+        .into_iter()
+        .map(|(ending, answer)| (Some(ending), answer));
+    for (given_back, answer) in answered.zip(answers).chain(rest) {
+        // Whoever does not wait any more knows by its token.
+        drop(answer.send(given_back));
     }
-    // One of them is not ours, or its asset is another's just now: that is not the others' fault.
-    let mut recorded = vec![];
-    for ending in endings {
-        recorded.push(persistently(jobs, log, ending).await);
+}
+
+async fn once(jobs: &Jobs, log: &Log, endings: &[Ending]) -> Result<bool, ExecuteError> {
+    match end(jobs, endings).await? {
+        Some(tx) => append(log, tx, endings).await.map(|()| true),
+        None => Ok(false),
     }
-    recorded
 }
 
 /// Ends one job, however busy others are.
-async fn persistently(jobs: &Jobs, log: &Log, ending: &Ending) -> Recorded {
+async fn alone(jobs: &Jobs, log: &Log, ending: &Ending) -> Result<bool, ExecuteError> {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    let ending = std::slice::from_ref(ending);
     for tries_left in (0..RECORD.tries).rev() {
-        match attempt(jobs, log, std::slice::from_ref(ending)).await {
+        let Some(tx) = end(jobs, ending).await? else {
+            return Ok(false);
+        };
+        match append(log, tx, ending).await {
+            Ok(()) => return Ok(true),
             Err(ExecuteError::Refused(refusal)) => {
                 tracing::info!(%refusal, "the log refuses the job's end");
                 return Ok(false);
@@ -242,18 +282,21 @@ async fn persistently(jobs: &Jobs, log: &Log, ending: &Ending) -> Recorded {
             Err(error) if error.retry() == Retry::Later && tries_left > 0 => {
                 tokio::time::sleep(backoff.next_wait()).await;
             }
-            recorded => return recorded,
+            Err(error) => return Err(error),
         }
     }
     Err(ExecuteError::Contended)
 }
 
-/// One transaction for all: false, and nothing has changed, where one of them is not ours.
-async fn attempt(jobs: &Jobs, log: &Log, endings: &[Ending]) -> Recorded {
+/// The transaction in which these jobs have ended; none where one of them is not ours.
+async fn end(
+    jobs: &Jobs,
+    endings: &[Ending],
+) -> Result<Option<Transaction<'static, Postgres>>, ExecuteError> {
     let mut tx = jobs.begin().await?;
     for ending in endings {
         if !job::end(&mut tx, &ending.job, ending.end, ending.error.as_ref()).await? {
-            return Ok(false);
+            return Ok(None);
         }
     }
     let keys = endings.iter().flat_map(|ending| &ending.keys);
@@ -261,28 +304,35 @@ async fn attempt(jobs: &Jobs, log: &Log, endings: &[Ending]) -> Recorded {
         // An output was announced so long ago that it passed for nobody's: it is made again.
         return Err(ExecuteError::Contended);
     }
+    Ok(Some(tx))
+}
+
+async fn append(
+    log: &Log,
+    tx: Transaction<'static, Postgres>,
+    endings: &[Ending],
+) -> Result<(), ExecuteError> {
     failpoint::hit("worker.before_append");
-    let commands: Vec<_> = endings.iter().map(|ending| command(&ending.job)).collect();
-    let streams: Vec<_> = endings
+    let named = endings
         .iter()
-        .map(|ending| StreamKey::asset(ending.job.asset))
-        .collect();
-    let undecided = endings.iter().zip(&commands).zip(&streams);
-    let undecided = undecided.map(|((ending, command), stream)| Undecided {
-        command,
-        streams: std::slice::from_ref(stream),
-        decide: move |streams: &Streams| match (ending.decide)(&streams.get(stream))? {
-            // Refused, so that the table is not changed either: the fold will say how it ended.
-            facts if facts.is_empty() => Err(Refusal::WrongState("the job has ended")),
-            facts => Ok(Emit::all(stream, facts)),
-        },
-    });
+        .map(|Ending { job, .. }| (command(job), StreamKey::asset(job.asset)));
+    let named: Vec<_> = named.collect();
+    let undecided = endings
+        .iter()
+        .zip(&named)
+        .map(|(ending, (command, stream))| Undecided {
+            command,
+            streams: std::slice::from_ref(stream),
+            decide: move |streams: &Streams| match (ending.decide)(&streams.get(stream))? {
+                // Refused, so that the table is not changed either: the fold will say how it ended.
+                facts if facts.is_empty() => Err(Refusal::WrongState("the job has ended")),
+                facts => Ok(Emit::all(stream, facts)),
+            },
+        });
     let append = log.append_in(tx, undecided.collect());
     let appended = tokio::time::timeout(RECORD.limit, append).await;
     failpoint::hit("worker.after_append");
-    appended
-        .unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut)))
-        .map(|()| true)
+    appended.unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::PoolTimedOut)))
 }
 
 /// The command that ends a job: whoever ends it, in whatever way, it is accepted once.

@@ -184,3 +184,37 @@ fn parts_of_a_stream_follow_one_another_wherever_their_clocks_begin() {
     let seconds = Waveform::from_dat(&waveform).unwrap().len() * 256 / 48_000;
     assert_eq!(seconds, 9);
 }
+
+#[test]
+fn in_joined_parts_sound_and_picture_stay_together_whichever_ends_first() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, flash, beep) in [("sound.ts", "3", "2.4"), ("picture.ts", "2.4", "3")] {
+        let inputs = [
+            "-f", "lavfi", "-t", flash, "-i", FLASH, "-f", "lavfi", "-t", beep, "-i", BEEP,
+        ];
+        let part = std::fs::read(clip::make("ts", &[&inputs[..], &USUAL].concat())).unwrap();
+        let joined = folder.path().join(name);
+        std::fs::write(&joined, part.repeat(3)).unwrap();
+        let run = Run::with(&joined, &["--profile", "fast@1,proxy720@1"]).done();
+        let (flashes, beeps) = beginnings(&run.out.join("proxy.mp4"));
+        assert_eq!((flashes.len(), beeps.len()), (3, 3), "{name}");
+        for (flash, beep) in flashes.iter().zip(&beeps) {
+            assert!(
+                (beep - flash).abs() <= 0.01,
+                "{name}: {flashes:?} {beeps:?}"
+            );
+        }
+        // The waveform has the same clock.
+        let waveform = std::fs::read(run.out.join("waveform.dat")).unwrap();
+        let peaks = Waveform::from_dat(&waveform).unwrap().data;
+        let loud: Vec<_> = peaks.chunks(2).map(|pair| pair[1] > 6000).collect();
+        let begins = loud
+            .windows(2)
+            .enumerate()
+            .filter(|(_, pair)| !pair[0] && pair[1]);
+        for ((at, _), beep) in begins.zip(&beeps) {
+            let seconds = f64::from(u32::try_from(at + 1).unwrap()) * 256.0 / 48_000.0;
+            assert!((seconds - beep).abs() <= 0.011, "{name}: {seconds} {beep}");
+        }
+    }
+}
