@@ -14,6 +14,8 @@ pub const APPEND_OVERLOADED: &str = "cinelog_append_overloaded_total";
 pub const FACTS_APPLIED: &str = "cinelog_facts_applied_total";
 /// Batches that a subscription could not apply and tries again, labelled by `subscription`; counter.
 pub const APPLY_FAILED: &str = "cinelog_apply_failed_total";
+/// Subjects of this process's lanes whose facts wait because one of them cannot be taken in, labelled by `subscription`; gauge.
+pub const SUBJECTS_PARKED: &str = "cinelog_subjects_parked";
 /// Lanes that this process works on, labelled by `subscription`; gauge.
 pub const LANES_HELD: &str = "cinelog_lanes_held";
 /// Whether this process is the one that relays; gauge, 0 or 1.

@@ -172,7 +172,7 @@ pub(crate) async fn drop_generation(owner: &PgPool, generation: &str) -> sqlx::R
     .rows_affected()
         == 1;
     if found {
-        for table in ["checkpoints", "leases", "members"] {
+        for table in ["checkpoints", "leases", "members", "parked", "dropped"] {
             sqlx::query(AssertSqlSafe(format!(
                 "DELETE FROM subscription.{table} WHERE subscription = $1"
             )))

@@ -1,14 +1,14 @@
 //! Is a read model what its facts say? Builds it once more beside the live one, up to the very same positions, and compares
 //! every table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use events::id::Position;
+use events::id::{Lane, Position};
 use events::store::{Keys, Reader};
 use events::subscription::{self, FillError};
 use service::shutdown::Shutdown;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::registry::{self, Generation, Projection};
 
@@ -88,17 +88,20 @@ struct Rebuild<'a> {
 impl Rebuild<'_> {
     async fn compare(&self, fresh: &str) -> Result<Outcome, FillError> {
         // Most of the way without holding anything up.
-        let near = {
+        let (near, missed) = {
             let mut tx = self.projector.begin().await?;
-            subscription::held(&mut tx, self.live).await?
+            self.stand(&mut tx).await?
         };
-        self.fill(&near).await?;
+        self.fill(&near, &missed).await?;
         let mut tx = self.projector.begin().await?;
         sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
             .execute(&mut *tx)
             .await?;
-        let barrier = subscription::held(&mut tx, self.live).await?;
-        self.fill(&barrier).await?;
+        let (barrier, misses) = self.stand(&mut tx).await?;
+        if !missed.is_subset(&misses) {
+            return Err(FillError::Unparked);
+        }
+        self.fill(&barrier, &misses).await?;
         let mut tables = vec![];
         for table in registry::tables(self.projector, self.live).await? {
             tables.push(self.table(table, fresh).await?);
@@ -112,13 +115,26 @@ impl Rebuild<'_> {
         })
     }
 
-    async fn fill(&self, upto: &BTreeMap<events::id::Lane, Position>) -> Result<(), FillError> {
+    /// How far the live generation has come, and what it misses of that.
+    async fn stand(
+        &self,
+        tx: &mut PgConnection,
+    ) -> sqlx::Result<(BTreeMap<Lane, Position>, BTreeSet<Position>)> {
+        let held = subscription::held(tx, self.live).await?;
+        Ok((held, subscription::left_out(tx, self.live).await?))
+    }
+
+    async fn fill(
+        &self,
+        upto: &BTreeMap<Lane, Position>,
+        without: &BTreeSet<Position>,
+    ) -> Result<(), FillError> {
         subscription::fill(
             &self.generation,
             self.projector,
             self.reader.clone(),
             self.keys,
-            upto,
+            (upto, without),
             self.progress,
         )
         .await

@@ -7,6 +7,7 @@ mod export;
 mod log;
 mod master_key;
 mod migrate;
+mod parked;
 mod projectors;
 mod relay;
 mod replay;
@@ -57,6 +58,8 @@ pub enum Command {
     Export(export::Export),
     /// Write facts as a stream, to standard output or into a Kafka topic.
     Replay(replay::Replay),
+    /// Look at facts that a read model cannot take in, and say what is to become of them.
+    Parked(parked::Parked),
     /// Forget a person: destroy their key, purge read models, delete their media.
     Erase(erase::Erase),
     /// Replace the master key.
@@ -80,6 +83,7 @@ impl Command {
             Self::Verify(verify) => Box::pin(verify.run(shutdown)).await,
             Self::Export(export) => Box::pin(export.run(shutdown)).await,
             Self::Replay(replay) => Box::pin(replay.run(shutdown)).await,
+            Self::Parked(parked) => parked.run(shutdown).await,
             Self::Erase(erase) => Box::pin(erase.run(shutdown)).await,
             Self::MasterKey(key) => Box::pin(key.run(shutdown)).await,
             Self::Token(token) => Box::pin(token.run()).await,

@@ -1,11 +1,12 @@
 //! Filling a subscriber by hand: from its checkpoints to given positions, in this process alone, from the log and its archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgPool;
 
+use super::Subscriber;
+use super::apply::{ApplyError, apply};
 use super::checkpoint::{self, Advance};
-use super::{Subscriber, runner};
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
 use crate::store::{Filter, Keys, Limits, LogError, Reader};
@@ -16,12 +17,18 @@ const BATCH: i64 = 2_000;
 /// Why filling ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum FillError {
-    /// The log cannot be read, or a batch cannot be applied.
+    /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A batch cannot be applied.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
     /// It was told to end.
     #[error("stopped before it was done")]
     Stopped,
+    /// Facts that were left out have been taken in elsewhere.
+    #[error("facts that were parked have been taken in meanwhile: run it again")]
+    Unparked,
     /// Another process works on the same subscription.
     #[error("something else moves the checkpoints of {0}: stop it first")]
     Rival(String),
@@ -33,14 +40,15 @@ impl From<sqlx::Error> for FillError {
     }
 }
 
-/// Applies to `subscriber` every fact behind its checkpoints, in each lane up to the position given for it; lanes that are
-/// not named stay where they are. Can be repeated and goes on where it was. `progress` is told the position reached.
+/// Applies to `subscriber` every fact behind its checkpoints, in each lane up to the position given for it, but those at
+/// `without`; lanes that are not named stay where they are. Can be repeated and goes on where it was. `progress` is told the
+/// position reached.
 pub async fn fill(
     subscriber: &dyn Subscriber,
     pool: &PgPool,
     mut reader: Reader,
     keys: &Keys,
-    upto: &BTreeMap<Lane, Position>,
+    (upto, without): (&BTreeMap<Lane, Position>, &BTreeSet<Position>),
     progress: &(dyn Fn(Position) + Sync),
 ) -> Result<(), FillError> {
     checkpoint::prepare(pool, subscriber.name()).await?;
@@ -67,10 +75,10 @@ pub async fn fill(
             at.get(&fact.lane) < Some(&fact.position)
                 && upto.get(&fact.lane) >= Some(&fact.position)
         };
-        let facts: Vec<Sealed> = page.facts.into_iter().filter(due).collect();
+        let mut facts: Vec<Sealed> = page.facts.into_iter().filter(due).collect();
         let steps = checkpoint::steps(&at, facts.iter().map(|fact| (fact, 0)));
-        if !steps.is_empty()
-            && runner::apply(subscriber, pool, keys, &steps, facts).await? != Advance::Done
+        facts.retain(|fact| !without.contains(&fact.position));
+        if !steps.is_empty() && apply(subscriber, pool, keys, &steps, facts).await? != Advance::Done
         {
             return Err(FillError::Rival(subscriber.name().to_owned()));
         }

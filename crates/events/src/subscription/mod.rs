@@ -4,17 +4,21 @@
 //! transaction that applies the facts. So every fact has its effect exactly once, whatever source it came from and
 //! however many processes believed the lane was theirs.
 
+mod apply;
 mod checkpoint;
 mod fill;
 mod lease;
+mod park;
 mod runner;
 
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
+pub use apply::ApplyError;
 pub(crate) use checkpoint::ahead;
 pub use checkpoint::{Lag, held, lag, reached};
 pub use fill::{FillError, fill};
+pub use park::{Parked, Wish, left_out, parked, waiting, wish};
 pub use runner::{Options, Runner};
 
 use crate::envelope::Recorded;

@@ -1,8 +1,8 @@
 //! The loop: lanes → facts → one transaction per batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::counter;
 use service::retry::Backoff;
@@ -10,14 +10,14 @@ use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use tokio::sync::watch;
 
+use super::apply::{ApplyError, apply};
 use super::checkpoint::{self, Advance, Step};
-use super::{Subscriber, lease};
+use super::{Subscriber, lease, park};
 use crate::envelope::Sealed;
-use crate::failpoint;
 use crate::id::{Lane, Position};
 use crate::metrics::{APPLY_FAILED, FACTS_APPLIED};
 use crate::source::{Source, SourceError};
-use crate::store::{Keys, LogError, bounds, read_open};
+use crate::store::{Keys, LogError, bounds};
 use crate::upcast;
 
 /// How a runner works.
@@ -60,16 +60,32 @@ enum BatchError {
     #[error("the batch took too long")]
     TooSlow,
     #[error(transparent)]
-    Log(#[from] LogError),
+    Apply(#[from] ApplyError),
+    #[error(
+        "{MOST_PARKED} subjects were parked within a minute: the program or its tables are at fault rather than facts, and \
+         nothing more is parked before a minute has passed. The last error: {0}"
+    )]
+    ManyPoison(ApplyError),
     #[error(transparent)]
     Source(#[from] SourceError),
 }
 
-impl From<sqlx::Error> for BatchError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Log(error.into())
+impl<E: Into<LogError>> From<E> for BatchError {
+    fn from(error: E) -> Self {
+        Self::Apply(ApplyError::Log(error.into()))
     }
 }
+
+impl BatchError {
+    fn is_poison(&self) -> bool {
+        matches!(self, Self::Apply(error) if error.is_poison())
+    }
+}
+
+/// Subjects that may be parked within a minute.
+const MOST_PARKED: usize = 10;
+/// How often wishes for parked subjects are looked for.
+const WISHES: Duration = Duration::from_secs(1);
 
 /// Runs one subscriber in this process.
 pub struct Runner {
@@ -83,6 +99,12 @@ pub struct Runner {
     /// The most facts in the next batch: halved after a failure, so that one fact, or too many, cannot hold up the rest for
     /// ever; doubled after a success.
     most: usize,
+    /// The one fact that was not taken in at the last try.
+    suspect: Option<Position>,
+    /// When subjects were parked, within the last minute.
+    parked: VecDeque<Instant>,
+    /// When wishes were looked for.
+    looked: Option<Instant>,
 }
 
 impl Runner {
@@ -102,10 +124,14 @@ impl Runner {
             most: options.batch,
             options,
             at: BTreeMap::new(),
+            suspect: None,
+            parked: VecDeque::new(),
+            looked: None,
         }
     }
 
-    /// Runs until `shutdown`. Failures are told and tried again; nothing is ever skipped.
+    /// Runs until `shutdown`. Failures are told and tried again. Nothing is ever skipped: a fact that cannot be taken in waits,
+    /// with all that comes after it of its subject, and the rest goes on.
     pub async fn run(mut self, shutdown: &Shutdown) {
         let name = self.subscriber.name().to_owned();
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
@@ -122,8 +148,12 @@ impl Runner {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     counter!(APPLY_FAILED, "subscription" => name.clone()).increment(1);
+                    let poison = error.is_poison();
                     match error {
                         BatchError::Lost => tracing::info!(subscription = name, "{error}"),
+                        _ if poison => {
+                            tracing::warn!(subscription = name, %error, "a fact cannot be taken in; it is looked for");
+                        }
                         _ => {
                             tracing::error!(subscription = name, %error, "a batch was not applied; it is tried again");
                         }
@@ -131,7 +161,9 @@ impl Runner {
                     self.most = (self.most / 2).max(1);
                     // Reading begins again at the checkpoints: what was read and not applied is read anew.
                     lanes.mark_changed();
-                    shutdown.sleep(backoff.next_wait()).await;
+                    if !poison {
+                        shutdown.sleep(backoff.next_wait()).await;
+                    }
                 }
             }
         }
@@ -162,6 +194,7 @@ impl Runner {
                 .collect();
             self.source.assign(starts).await?;
         }
+        self.grant().await?;
         let batch = tokio::select! {
             batch = self.source.next(self.most, Duration::from_secs(1)) => batch?,
             _ = lanes.changed() => {
@@ -174,8 +207,65 @@ impl Runner {
         if batch.is_empty() {
             return Ok(());
         }
+        let alone = match &batch[..] {
+            [(fact, offset)] => Some((fact.clone(), *offset)),
+            _ => None,
+        };
         let applied = tokio::time::timeout(self.options.apply_limit, self.apply(batch)).await;
-        applied.unwrap_or(Err(BatchError::TooSlow))
+        match (applied.unwrap_or(Err(BatchError::TooSlow)), alone) {
+            (Err(BatchError::Apply(error)), Some((fact, offset))) if error.is_poison() => {
+                // Another lane's writer may have been in its way: it is tried once more.
+                if self.suspect.replace(fact.position) == Some(fact.position) {
+                    self.park(&fact, offset, error).await
+                } else {
+                    Err(error.into())
+                }
+            }
+            (applied, _) => applied,
+        }
+    }
+
+    async fn park(
+        &mut self,
+        fact: &Sealed,
+        offset: i64,
+        error: ApplyError,
+    ) -> Result<(), BatchError> {
+        let lately = |at: &Instant| at.elapsed() < Duration::from_mins(1);
+        self.parked.retain(lately);
+        if self.parked.len() >= MOST_PARKED {
+            return Err(BatchError::ManyPoison(error));
+        }
+        let steps = checkpoint::steps(&self.at, std::iter::once((fact, offset)));
+        let name = self.subscriber.name();
+        let advance = park::park(&self.pool, name, &steps, fact, &error).await?;
+        self.moved(advance, &steps, 1)?;
+        self.parked.push_back(Instant::now());
+        tracing::error!(
+            subscription = self.subscriber.name(), subject = fact.subject, position = fact.position.0, %error,
+            "a fact cannot be taken in: its subject is parked (`cinelog parked`)"
+        );
+        Ok(())
+    }
+
+    /// Does what is wished for parked subjects.
+    async fn grant(&mut self) -> Result<(), BatchError> {
+        if self.looked.is_some_and(|looked| looked.elapsed() < WISHES) {
+            return Ok(());
+        }
+        let subscriber = self.subscriber.as_ref();
+        let lanes = self.at.keys().copied();
+        for wished in park::wished(&self.pool, subscriber.name(), lanes).await? {
+            let subject = &wished.subject;
+            tracing::info!(
+                subscription = subscriber.name(),
+                subject,
+                "a parked subject is tried again"
+            );
+            park::fulfil(subscriber, &self.pool, &self.keys, &wished).await?;
+        }
+        self.looked = Some(Instant::now());
+        Ok(())
     }
 
     async fn apply(&mut self, batch: Vec<(Sealed, i64)>) -> Result<(), BatchError> {
@@ -184,11 +274,18 @@ impl Runner {
         let count = batch.len() as u64;
         let stored = batch.into_iter().map(|(fact, _)| fact).collect();
         let subscriber = self.subscriber.as_ref();
-        match apply(subscriber, &self.pool, &self.keys, &steps, stored).await? {
+        let advance = apply(subscriber, &self.pool, &self.keys, &steps, stored).await?;
+        self.moved(advance, &steps, count)
+    }
+
+    /// What is to be known once checkpoints have moved, or have not.
+    fn moved(&mut self, advance: Advance, steps: &[Step], facts: u64) -> Result<(), BatchError> {
+        match advance {
             Advance::Done => {}
             Advance::Lost => return Err(BatchError::Lost),
             Advance::Ahead(position) => return Err(BatchError::TopicAhead(position)),
         }
+        self.suspect = None;
         self.most = (self.most * 2).min(self.options.batch);
         self.at
             .extend(steps.iter().map(|step| (step.lane, step.to)));
@@ -198,43 +295,7 @@ impl Runner {
             .collect();
         self.source.applied(&offsets);
         counter!(FACTS_APPLIED, "subscription" => self.subscriber.name().to_owned())
-            .increment(count);
+            .increment(facts);
         Ok(())
     }
-}
-
-/// One batch, one transaction: the checkpoints first, then what the facts mean. When the checkpoints do not move, nothing
-/// has happened.
-pub(super) async fn apply(
-    subscriber: &dyn Subscriber,
-    pool: &PgPool,
-    keys: &Keys,
-    steps: &[Step],
-    stored: Vec<Sealed>,
-) -> Result<Advance, LogError> {
-    let mut tx = pool.begin().await?;
-    // Checkpoint and rows share the transaction: losing its tail in a crash loses both.
-    sqlx::query(
-        "SELECT set_config('synchronous_commit', 'off', true), set_config('search_path', $1, true)",
-    )
-    .bind(
-        subscriber
-            .schema()
-            .map_or_else(|| "public".to_owned(), |schema| format!("{schema}, public")),
-    )
-    .execute(&mut *tx)
-    .await?;
-    let advance = checkpoint::advance(&mut tx, subscriber.name(), steps).await?;
-    if advance != Advance::Done {
-        return Ok(advance);
-    }
-    let mut facts = read_open(keys, &mut tx, stored).await?;
-    facts.retain(|fact| subscriber.handles(&fact.fact));
-    if !facts.is_empty() {
-        subscriber.apply(&facts, &mut tx).await?;
-    }
-    failpoint::hit("subscription.before_commit");
-    tx.commit().await?;
-    failpoint::hit("subscription.after_commit");
-    Ok(Advance::Done)
 }

@@ -11,6 +11,7 @@ mod forgetting;
 mod golden;
 mod laws;
 mod log;
+mod parked;
 mod relay;
 mod schemas;
 mod stream;

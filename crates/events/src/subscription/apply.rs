@@ -1,0 +1,123 @@
+//! Taking facts in: one transaction for a batch and its checkpoints.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+
+use super::checkpoint::{self, Advance, Step};
+use super::{Subscriber, park};
+use crate::envelope::Sealed;
+use crate::failpoint;
+use crate::store::{Keys, LogError, read_open};
+use crate::upcast::ReadError;
+
+/// Why facts were not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The log or the subscriber's tables did not answer as they should.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The subscriber's code broke.
+    #[error("the code that takes facts in broke: {0}")]
+    Panicked(String),
+}
+
+impl From<sqlx::Error> for ApplyError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+impl ApplyError {
+    /// Whether a fact is at fault, and not its surroundings: it will not be taken in however often it is tried.
+    pub(super) fn is_poison(&self) -> bool {
+        match self {
+            Self::Panicked(_) => true,
+            Self::Log(LogError::Unreadable(error)) => {
+                // A newer program reads these.
+                !matches!(error, ReadError::Newer { .. } | ReadError::Chain(_))
+            }
+            Self::Log(LogError::Postgres(error)) => is_data_error(error),
+            Self::Log(_) => false,
+        }
+    }
+}
+
+fn is_data_error(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| code.starts_with("22") || code.starts_with("23")),
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
+}
+
+/// A transaction in which the subscriber finds its tables. Checkpoint and rows share it: losing its tail in a crash loses both.
+pub(super) async fn begin(
+    subscriber: &dyn Subscriber,
+    pool: &PgPool,
+) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let mut tx = pool.begin().await?;
+    sqlx::query(
+        "SELECT set_config('synchronous_commit', 'off', true), set_config('search_path', $1, true)",
+    )
+    .bind(
+        subscriber
+            .schema()
+            .map_or_else(|| "public".to_owned(), |schema| format!("{schema}, public")),
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(tx)
+}
+
+/// One batch, one transaction: the checkpoints first, then what the facts mean. When the checkpoints do not move, nothing
+/// has happened.
+pub(super) async fn apply(
+    subscriber: &dyn Subscriber,
+    pool: &PgPool,
+    keys: &Keys,
+    steps: &[Step],
+    mut facts: Vec<Sealed>,
+) -> Result<Advance, ApplyError> {
+    let mut tx = begin(subscriber, pool).await?;
+    let advance = checkpoint::advance(&mut tx, subscriber.name(), steps).await?;
+    if advance != Advance::Done {
+        return Ok(advance);
+    }
+    park::set_aside(&mut tx, subscriber.name(), steps, &mut facts).await?;
+    take_in(subscriber, keys, &mut tx, facts).await?;
+    failpoint::hit("subscription.before_commit");
+    tx.commit().await?;
+    failpoint::hit("subscription.after_commit");
+    Ok(Advance::Done)
+}
+
+/// Writes what facts mean.
+pub(super) async fn take_in(
+    subscriber: &dyn Subscriber,
+    keys: &Keys,
+    tx: &mut PgConnection,
+    stored: Vec<Sealed>,
+) -> Result<(), ApplyError> {
+    let mut facts = read_open(keys, tx, stored).await?;
+    facts.retain(|fact| subscriber.handles(&fact.fact));
+    if facts.is_empty() {
+        return Ok(());
+    }
+    // Whatever it was about, the transaction is rolled back.
+    let applied = AssertUnwindSafe(subscriber.apply(&facts, tx)).catch_unwind();
+    match applied.await {
+        Ok(applied) => Ok(applied?),
+        Err(panic) => Err(ApplyError::Panicked(said(panic.as_ref()))),
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it said nothing".to_owned())
+}
