@@ -13,6 +13,7 @@ mod feed;
 mod life;
 mod outage;
 mod outputs;
+mod parked;
 mod pipeline;
 mod program;
 mod restore;
