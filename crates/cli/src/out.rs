@@ -27,6 +27,18 @@ pub fn bar(what: &str) -> ProgressBar {
         .with_message(what.to_owned())
 }
 
+/// Progress with an end, at a terminal: rate, and the time that is left.
+pub fn bar_to_end(what: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} ({per_sec}, {eta} left)");
+    ProgressBar::new(0)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(what.to_owned())
+}
+
 /// Much text for the next program. Does not hold the process up when that is slow to read.
 pub struct Lines(tokio::io::Stdout);
 

@@ -1,7 +1,9 @@
 //! The parts of a running Cinelog, each started by one function, so that a process is a list of calls.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use api::ApiState;
@@ -20,6 +22,7 @@ use sqlx::PgPool;
 use storage::Store;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::data::DataFolder;
 use crate::postgres::Cluster;
@@ -246,7 +249,7 @@ pub async fn relay(
     Ok(Some(judged))
 }
 
-/// Starts the projectors called `names`; none named: all.
+/// Starts the projectors called `names`; none named: all. Builds of read models that come or go later are noticed.
 pub async fn projectors(
     database: &Database,
     facts: &Facts,
@@ -257,57 +260,109 @@ pub async fn projectors(
     let pool = database.pool(Role::Projector).await?;
     facts.keys.check(&pool).await?;
     projectors::erase::keep(pool.clone(), config.clone(), shutdown);
-    let wake = Wake::start(pool.clone(), shutdown);
-    let log_id = events::store::bounds(&pool).await?.log_id;
-    let reader = facts.archive.reader(&pool, &facts.bucket).await?;
-    let kafka = Kafka::from_config(&facts.kafka);
-    for subscriber in chosen(&pool, config, names).await? {
-        let name = subscriber.name().to_owned();
-        let source = Source::open(kafka.as_ref(), reader.clone(), &wake, log_id, &name)?;
-        let runner = Runner::new(
-            subscriber,
-            pool.clone(),
-            source,
-            facts.keys.clone(),
-            Options::default(),
-        );
-        let end = shutdown.clone();
-        shutdown.spawn(async move { runner.run(&end).await });
-    }
+    let mut kept = Kept {
+        wake: Wake::start(pool.clone(), shutdown),
+        log_id: events::store::bounds(&pool).await?.log_id,
+        reader: facts.archive.reader(&pool, &facts.bucket).await?,
+        kafka: Kafka::from_config(&facts.kafka),
+        keys: facts.keys.clone(),
+        config: config.clone(),
+        names: names.to_vec(),
+        pool: pool.clone(),
+        running: BTreeMap::new(),
+    };
+    kept.refuse_unknown().await?;
+    kept.look(shutdown).await?;
+    let end = shutdown.clone();
+    shutdown.spawn(async move {
+        while end.sleep(LOOK).await {
+            if let Err(error) = kept.look(&end).await {
+                tracing::warn!(%error, "builds of read models could not be looked for");
+            }
+        }
+        for running in kept.running.values() {
+            running.finish(LAST_BATCH).await;
+        }
+    });
     Ok(pool)
 }
 
-async fn chosen(
-    pool: &PgPool,
-    config: &projectors::config::Config,
-    names: &[String],
-) -> anyhow::Result<Vec<Arc<dyn Subscriber>>> {
-    let all = projectors::registry::subscribers(pool, config).await?;
-    anyhow::ensure!(
-        !all.is_empty(),
-        "there are no read models yet: run `cinelog migrate`"
-    );
-    let of = |name: &String, subscriber: &Arc<dyn Subscriber>| {
-        subscriber.name().starts_with(&format!("{name}_g"))
-    };
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| !all.iter().any(|one| of(name, one)))
-    {
-        let known: Vec<_> = all
-            .iter()
-            .filter_map(|one| one.name().rsplit_once("_g"))
-            .map(|(name, _)| name)
-            .collect();
-        anyhow::bail!(
-            "no projector is called `{unknown}`; there are {}",
-            known.join(", ")
+/// How often builds of read models are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long the last batch of a build that is not kept any more may take.
+const LAST_BATCH: Duration = Duration::from_mins(1);
+
+/// The builds of read models that this process keeps true.
+struct Kept {
+    pool: PgPool,
+    config: projectors::config::Config,
+    names: Vec<String>,
+    kafka: Option<Kafka>,
+    reader: Reader,
+    keys: Keys,
+    wake: Wake,
+    log_id: Uuid,
+    running: BTreeMap<String, Shutdown>,
+}
+
+impl Kept {
+    async fn refuse_unknown(&self) -> anyhow::Result<()> {
+        let known = projectors::registry::live(&self.pool).await?;
+        anyhow::ensure!(
+            !known.is_empty(),
+            "there are no read models yet: run `cinelog migrate`"
         );
+        if let Some(unknown) = self.names.iter().find(|name| !known.contains_key(*name)) {
+            let known: Vec<_> = known.into_keys().collect();
+            anyhow::bail!(
+                "no projector is called `{unknown}`; there are {}",
+                known.join(", ")
+            );
+        }
+        Ok(())
     }
-    Ok(all
-        .into_iter()
-        .filter(|one| names.is_empty() || names.iter().any(|name| of(name, one)))
-        .collect())
+
+    /// Starts what is there now, and ends what is not any more.
+    async fn look(&mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut there = projectors::registry::subscribers(&self.pool, &self.config).await?;
+        let of =
+            |one: &Arc<dyn Subscriber>, name: &String| one.name().starts_with(&format!("{name}_g"));
+        there.retain(|one| self.names.is_empty() || self.names.iter().any(|name| of(one, name)));
+        let is_there = |name: &String| there.iter().any(|one| one.name() == name);
+        let gone: Vec<_> = self
+            .running
+            .extract_if(.., |name, _| !is_there(name))
+            .collect();
+        for (name, running) in gone {
+            tracing::info!(subscription = name, "not kept any more");
+            running.finish(LAST_BATCH).await;
+        }
+        for subscriber in there {
+            let name = subscriber.name().to_owned();
+            if self.running.contains_key(&name) {
+                continue;
+            }
+            let source = Source::open(
+                self.kafka.as_ref(),
+                self.reader.clone(),
+                &self.wake,
+                self.log_id,
+                &name,
+            )?;
+            let runner = Runner::new(
+                subscriber,
+                self.pool.clone(),
+                source,
+                self.keys.clone(),
+                Options::default(),
+            );
+            let own = shutdown.child();
+            let end = own.clone();
+            own.spawn(async move { runner.run(&end).await });
+            self.running.insert(name, own);
+        }
+        Ok(())
+    }
 }
 
 /// Serves the API on `listener`.

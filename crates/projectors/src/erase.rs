@@ -15,6 +15,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::generation;
 use crate::registry::{self, Projection};
 
 /// How often a build is tried whose locks do not come.
@@ -99,8 +100,8 @@ async fn purge_one(
     .execute(&mut *tx)
     .await?;
     // Neither made nor dropped meanwhile.
-    registry::lock(&mut tx).await?;
-    if !registry::is_there(&mut tx, generation).await? {
+    generation::lock(&mut tx).await?;
+    if !generation::is_there(&mut tx, generation).await? {
         return Ok(0);
     }
     subscription::held(&mut tx, generation).await?;

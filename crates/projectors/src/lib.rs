@@ -7,7 +7,9 @@
 
 pub mod config;
 pub mod erase;
+pub mod generation;
 pub mod page;
+pub mod rebuild;
 pub mod registry;
 pub mod verify;
 

@@ -2,6 +2,7 @@
 //! every table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use events::id::{Lane, Position};
@@ -10,6 +11,7 @@ use events::subscription::{self, FillError};
 use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
+use crate::generation;
 use crate::registry::{self, Generation, Projection};
 
 /// A table of the live generation beside the same table of a rebuild.
@@ -59,7 +61,7 @@ pub async fn against_a_rebuild(
     let Some(live) = live else { return Ok(None) };
     // A connection of its own: what is locked on it is free when this process dies.
     let mut guard = owner.acquire().await?.detach();
-    let fresh = registry::generation_to_compare(owner, &mut guard, projection.as_ref()).await?;
+    let fresh = generation::generation_to_compare(owner, &mut guard, projection.as_ref()).await?;
     let rebuild = Rebuild {
         live: &live,
         generation: Generation::new(fresh.clone(), Arc::clone(projection)),
@@ -72,7 +74,7 @@ pub async fn against_a_rebuild(
         outcome = rebuild.compare(&fresh) => outcome,
         () = end.cancelled() => Err(FillError::Stopped),
     };
-    registry::drop_generation(owner, &fresh).await?;
+    generation::drop_generation(owner, &fresh).await?;
     outcome.map(Some)
 }
 
@@ -135,6 +137,7 @@ impl Rebuild<'_> {
             self.reader.clone(),
             self.keys,
             (upto, without),
+            NonZeroU16::MIN,
             self.progress,
         )
         .await

@@ -16,6 +16,7 @@ mod outputs;
 mod parked;
 mod pipeline;
 mod program;
+mod rebuild;
 mod restore;
 mod rotation;
 mod topic;

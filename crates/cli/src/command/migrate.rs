@@ -1,6 +1,6 @@
 //! `cinelog migrate`.
 
-use projectors::registry;
+use projectors::generation;
 use service::db::Role;
 
 use crate::out::say;
@@ -29,7 +29,7 @@ impl Migrate {
         if self.drop_replaced {
             let owner = self.database.pool(Role::Owner).await?;
             let mut dropped = 0;
-            registry::drop_unread(&owner, |generation| {
+            generation::drop_unread(&owner, |generation| {
                 dropped += 1;
                 say(format_args!("{generation} is dropped"));
             })

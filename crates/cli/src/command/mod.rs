@@ -9,6 +9,7 @@ mod master_key;
 mod migrate;
 mod parked;
 mod projectors;
+mod rebuild;
 mod relay;
 mod replay;
 mod token;
@@ -58,6 +59,8 @@ pub enum Command {
     Export(export::Export),
     /// Write facts as a stream, to standard output or into a Kafka topic.
     Replay(replay::Replay),
+    /// Build a read model anew while it is read, and have the new one take its place.
+    Rebuild(rebuild::Rebuild),
     /// Look at facts that a read model cannot take in, and say what is to become of them.
     Parked(parked::Parked),
     /// Forget a person: destroy their key, purge read models, delete their media.
@@ -83,6 +86,7 @@ impl Command {
             Self::Verify(verify) => Box::pin(verify.run(shutdown)).await,
             Self::Export(export) => Box::pin(export.run(shutdown)).await,
             Self::Replay(replay) => Box::pin(replay.run(shutdown)).await,
+            Self::Rebuild(rebuild) => Box::pin(rebuild.run(shutdown)).await,
             Self::Parked(parked) => parked.run(shutdown).await,
             Self::Erase(erase) => Box::pin(erase.run(shutdown)).await,
             Self::MasterKey(key) => Box::pin(key.run(shutdown)).await,

@@ -16,8 +16,8 @@ use crate::stack::Database;
 /// Looks at subjects whose facts a read model or the transcoder cannot take in, and says what is to become of them.
 ///
 /// A fact that does not decode, or that the tables refuse, waits with all later facts of its subject; everything else goes
-/// on. Once what is wrong is mended, `retry` has them taken in, in order. `drop` leaves the first one out for good, which a
-/// rebuild will not know.
+/// on. Once what is wrong is mended, `retry` has them taken in, in order. `drop` leaves the first one out for good, also of later
+/// builds.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Parked {

@@ -154,6 +154,27 @@ pub async fn reached(
     Ok(reached.unwrap_or(false))
 }
 
+/// Where every lane of `subscription` is.
+pub async fn positions(
+    connection: &mut PgConnection,
+    subscription: &str,
+) -> Result<BTreeMap<Lane, Position>, sqlx::Error> {
+    let rows: Vec<(i16, Position)> = sqlx::query_as(
+        "SELECT lane, position FROM subscription.checkpoints WHERE subscription = $1",
+    )
+    .bind(subscription)
+    .fetch_all(connection)
+    .await?;
+    Ok(lanes(rows))
+}
+
+fn lanes(rows: Vec<(i16, Position)>) -> BTreeMap<Lane, Position> {
+    let lanes = rows
+        .into_iter()
+        .filter_map(|(lane, position)| Some((Lane::new(lane.into())?, position)));
+    lanes.collect()
+}
+
 /// Where every lane of `subscription` is, held there until the transaction of `connection` ends.
 pub async fn held(
     connection: &mut PgConnection,
@@ -165,10 +186,7 @@ pub async fn held(
     .bind(subscription)
     .fetch_all(connection)
     .await?;
-    let lanes = rows
-        .into_iter()
-        .filter_map(|(lane, position)| Some((Lane::new(lane.into())?, position)));
-    Ok(lanes.collect())
+    Ok(lanes(rows))
 }
 
 /// How far behind a subscription is.

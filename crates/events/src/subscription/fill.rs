@@ -1,7 +1,9 @@
 //! Filling a subscriber by hand: from its checkpoints to given positions, in this process alone, from the log and its archive.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 
+use futures::future::try_join_all;
 use sqlx::PgPool;
 
 use super::Subscriber;
@@ -11,7 +13,7 @@ use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
 use crate::store::{Filter, Keys, Limits, LogError, Reader};
 
-/// Positions looked at for one transaction.
+/// Positions looked at for one transaction of each writer.
 const BATCH: i64 = 2_000;
 
 /// Why filling ended early.
@@ -41,14 +43,15 @@ impl From<sqlx::Error> for FillError {
 }
 
 /// Applies to `subscriber` every fact behind its checkpoints, in each lane up to the position given for it, but those at
-/// `without`; lanes that are not named stay where they are. Can be repeated and goes on where it was. `progress` is told the
-/// position reached.
+/// `without`; lanes that are not named stay where they are. Can be repeated and goes on where it was. One reads, `writers` write
+/// at once, each a share of the lanes. `progress` is told the position reached.
 pub async fn fill(
     subscriber: &dyn Subscriber,
     pool: &PgPool,
     mut reader: Reader,
     keys: &Keys,
     (upto, without): (&BTreeMap<Lane, Position>, &BTreeSet<Position>),
+    writers: NonZeroU16,
     progress: &(dyn Fn(Position) + Sync),
 ) -> Result<(), FillError> {
     checkpoint::prepare(pool, subscriber.name()).await?;
@@ -66,7 +69,11 @@ pub async fn fill(
     let last = upto.values().max().copied().unwrap_or_default();
     while seen < last {
         let page = reader
-            .page(seen, &Filter::default(), Limits::BULK.within(BATCH))
+            .page(
+                seen,
+                &Filter::default(),
+                Limits::BULK.within(BATCH * i64::from(writers.get())),
+            )
             .await?;
         if page.seen == seen {
             return Ok(()); // Less is there than was asked for.
@@ -75,14 +82,27 @@ pub async fn fill(
             at.get(&fact.lane) < Some(&fact.position)
                 && upto.get(&fact.lane) >= Some(&fact.position)
         };
-        let mut facts: Vec<Sealed> = page.facts.into_iter().filter(due).collect();
-        let steps = checkpoint::steps(&at, facts.iter().map(|fact| (fact, 0)));
-        facts.retain(|fact| !without.contains(&fact.position));
-        if !steps.is_empty() && apply(subscriber, pool, keys, &steps, facts).await? != Advance::Done
-        {
-            return Err(FillError::Rival(subscriber.name().to_owned()));
+        let facts = page.facts.into_iter().filter(due);
+        let mut shares = vec![vec![]; usize::from(writers.get())];
+        for fact in facts {
+            let share = fact.lane.number().unsigned_abs() % writers;
+            shares[usize::from(share)].push(fact);
         }
-        at.extend(steps.iter().map(|step| (step.lane, step.to)));
+        let written = shares.into_iter().filter(|share| !share.is_empty());
+        let written = written.map(|mut facts| {
+            let steps = checkpoint::steps(&at, facts.iter().map(|fact| (fact, 0)));
+            facts.retain(|fact| !without.contains(&fact.position));
+            async move {
+                let advance = apply(subscriber, pool, keys, &steps, facts).await?;
+                Ok::<_, ApplyError>((advance, steps))
+            }
+        });
+        for (advance, steps) in try_join_all(written).await? {
+            if advance != Advance::Done {
+                return Err(FillError::Rival(subscriber.name().to_owned()));
+            }
+            at.extend(steps.iter().map(|step| (step.lane, step.to)));
+        }
         seen = page.seen;
         progress(seen);
     }

@@ -16,9 +16,9 @@ use sqlx::PgConnection;
 
 pub use apply::ApplyError;
 pub(crate) use checkpoint::ahead;
-pub use checkpoint::{Lag, held, lag, reached};
+pub use checkpoint::{Lag, held, lag, positions, reached};
 pub use fill::{FillError, fill};
-pub use park::{Parked, Wish, left_out, parked, waiting, wish};
+pub use park::{Parked, Wish, inherit, left_out, parked, retry_all, waiting, wish};
 pub use runner::{Options, Runner};
 
 use crate::envelope::Recorded;

@@ -129,6 +129,34 @@ pub async fn left_out(
     Ok(positions.into_iter().collect())
 }
 
+/// Has `to` begin with what `from` has parked and dropped: those subjects are parked from their first fact on.
+pub async fn inherit(connection: &mut PgConnection, from: &str, to: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "WITH dropped AS (
+             INSERT INTO subscription.dropped SELECT $2, position, tenant, subject, error, dropped_at
+             FROM subscription.dropped WHERE subscription = $1 ON CONFLICT DO NOTHING)
+         INSERT INTO subscription.parked (subscription, tenant, subject, lane, error)
+         SELECT $2, tenant, subject, lane, error FROM subscription.parked WHERE subscription = $1
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(from)
+    .bind(to)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Wishes that all that a subscription has parked be tried again; how many subjects that is.
+pub async fn retry_all(connection: &mut PgConnection, subscription: &str) -> sqlx::Result<u64> {
+    let asked =
+        sqlx::query("UPDATE subscription.parked SET wish = 'retry' WHERE subscription = $1");
+    Ok(asked
+        .bind(subscription)
+        .execute(connection)
+        .await?
+        .rows_affected())
+}
+
 /// Takes the facts of parked subjects out of a batch, and writes down that they wait. The lanes' checkpoints are locked.
 pub(super) async fn set_aside(
     tx: &mut PgConnection,

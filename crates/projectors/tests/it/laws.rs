@@ -7,7 +7,7 @@ use events::fact::Fact;
 use events::id::UserId;
 use events::seal::Personal;
 use projectors::config::Config;
-use projectors::registry;
+use projectors::{generation, registry};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::TestCaseError;
@@ -25,7 +25,7 @@ async fn two_of_each() -> (Models, BTreeMap<&'static str, String>) {
     .await;
     let mut rebuilt = BTreeMap::new();
     for projection in &models.all {
-        let generation = registry::fresh_generation(&models.owner, projection.as_ref())
+        let generation = generation::fresh_generation(&models.owner, projection.as_ref())
             .await
             .expect("make a second generation");
         assert_eq!(generation, format!("{}_g2", projection.name()));

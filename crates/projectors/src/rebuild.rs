@@ -1,0 +1,225 @@
+//! A read model made anew beside the one that is read, until it takes its place (ADR 19).
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::id::{Lane, Position};
+use events::store::{Keys, Reader};
+use events::subscription::{self, FillError, Subscriber};
+use service::shutdown::Shutdown;
+use sqlx::{PgConnection, PgPool};
+
+use crate::generation;
+use crate::registry::{self, Generation, Projection};
+
+/// Positions between two looks whether it is to pause.
+const STRETCH: i64 = 20_000;
+/// So few positions are filled while the live generation is held.
+const LITTLE: i64 = 2_000;
+/// How long what is kept may take to come as far as what is read, which stands still meanwhile.
+const CATCH_UP: Duration = Duration::from_secs(5);
+/// How often a pause is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why a read model was not rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// What is read was made by other code.
+    #[error(
+        "what is read of {0} was made by another version: run `cinelog migrate` of this one first"
+    )]
+    OtherVersion(&'static str),
+    /// It is being built already.
+    #[error("another process rebuilds {0}: `cinelog rebuild {0} --pause` pauses it")]
+    Busy(&'static str),
+    /// There is no way back.
+    #[error("nothing is kept of {0} from before: there is no way back")]
+    NothingKept(&'static str),
+    /// The way back is not as far as what is read.
+    #[error("{0} is not as far as what is read: does `cinelog projectors` run?")]
+    Behind(String),
+    /// It could not be filled.
+    #[error(transparent)]
+    Fill(#[from] FillError),
+}
+
+impl From<sqlx::Error> for RebuildError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Fill(error.into())
+    }
+}
+
+/// What came of a rebuild.
+#[derive(Clone, Debug)]
+pub struct Rebuilt {
+    /// What was read before, and is kept.
+    pub before: String,
+    /// What is read now.
+    pub now: String,
+    /// How far both had come.
+    pub upto: Position,
+    /// Tables that were not the same; not compared where subjects are parked.
+    pub differing: Vec<String>,
+    /// Parked subjects, which are tried again.
+    pub parked: u64,
+}
+
+/// A rebuild's tools.
+#[derive(Debug)]
+pub struct Rebuild<'a> {
+    /// Makes generations.
+    pub owner: &'a PgPool,
+    /// Writes them.
+    pub projector: &'a PgPool,
+    /// Gives the facts.
+    pub reader: &'a Reader,
+    /// Opens them.
+    pub keys: &'a Keys,
+    /// Writers at once.
+    pub writers: NonZeroU16,
+}
+
+impl Rebuild<'_> {
+    /// Builds `projection` anew, or goes on with that, and has it take the place of what is read. `progress` is told the position
+    /// reached and the one to reach. What was built stays when `end` comes first.
+    pub async fn run(
+        &self,
+        projection: &Arc<dyn Projection>,
+        progress: &(dyn Fn(Position, Position) + Sync),
+        end: &Shutdown,
+    ) -> Result<Rebuilt, RebuildError> {
+        let live = registry::live_of_version(self.owner, projection.as_ref()).await?;
+        let live = live.ok_or(RebuildError::OtherVersion(projection.name()))?;
+        // A connection of its own: what is locked on it is free when this process dies.
+        let mut guard = self.owner.acquire().await?.detach();
+        let new =
+            generation::generation_to_build(self.owner, &mut guard, projection.as_ref()).await?;
+        let new = new.ok_or(RebuildError::Busy(projection.name()))?;
+        tokio::select! {
+            rebuilt = self.build(projection, &live, &new, progress) => rebuilt,
+            () = end.cancelled() => Err(FillError::Stopped.into()),
+        }
+    }
+
+    async fn build(
+        &self,
+        projection: &Arc<dyn Projection>,
+        live: &str,
+        new: &str,
+        progress: &(dyn Fn(Position, Position) + Sync),
+    ) -> Result<Rebuilt, RebuildError> {
+        subscription::inherit(&mut *self.projector.acquire().await?, live, new).await?;
+        let generation = Generation::new(new.to_owned(), Arc::clone(projection));
+        loop {
+            let near = subscription::positions(&mut *self.projector.acquire().await?, live).await?;
+            let from = self.fill(&generation, &near, progress).await?;
+            if end_of(&near).0 - from.0 <= LITTLE {
+                break;
+            }
+        }
+        let mut tx = self.projector.begin().await?;
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .execute(&mut *tx)
+            .await?;
+        let barrier = subscription::held(&mut tx, live).await?;
+        self.fill(&generation, &barrier, progress).await?;
+        let differing = self.differing(&mut tx, live, new).await?;
+        generation::swap(self.owner, projection.as_ref(), new).await?;
+        let parked = subscription::retry_all(&mut tx, new).await?;
+        tx.commit().await?;
+        Ok(Rebuilt {
+            before: live.to_owned(),
+            now: new.to_owned(),
+            upto: end_of(&barrier),
+            differing,
+            parked,
+        })
+    }
+
+    /// Fills `generation` up to `upto`, a stretch at a time; returns where that began.
+    async fn fill(
+        &self,
+        generation: &Generation,
+        upto: &BTreeMap<Lane, Position>,
+        progress: &(dyn Fn(Position, Position) + Sync),
+    ) -> Result<Position, RebuildError> {
+        let name = generation.name();
+        let end = end_of(upto);
+        let is = subscription::positions(&mut *self.projector.acquire().await?, name).await?;
+        let is = |lane: &Lane| is.get(lane).copied().unwrap_or_default();
+        let behind = upto.iter().filter(|(lane, to)| is(lane) < **to);
+        let begun = behind.map(|(lane, _)| is(lane)).min().unwrap_or(end);
+        let mut at = begun;
+        while at < end {
+            while generation::is_paused(self.owner, name).await? {
+                tokio::time::sleep(LOOK).await;
+            }
+            let next = Position((at.0 + STRETCH).min(end.0));
+            let stretch = upto.iter().map(|(lane, to)| (*lane, (*to).min(next)));
+            let left_out =
+                subscription::left_out(&mut *self.projector.acquire().await?, name).await?;
+            subscription::fill(
+                generation,
+                self.projector,
+                self.reader.clone(),
+                self.keys,
+                (&stretch.collect(), &left_out),
+                self.writers,
+                &|position| progress(position, end),
+            )
+            .await?;
+            at = next;
+        }
+        Ok(begun)
+    }
+
+    async fn differing(
+        &self,
+        tx: &mut PgConnection,
+        live: &str,
+        new: &str,
+    ) -> Result<Vec<String>, RebuildError> {
+        if !subscription::parked(tx, Some(new)).await?.is_empty() {
+            return Ok(vec![]);
+        }
+        let was = registry::table_hashes(self.projector, live).await?;
+        let is = registry::table_hashes(self.projector, new).await?;
+        let tables = is
+            .into_iter()
+            .filter(|(table, hash)| was.get(table) != Some(hash));
+        Ok(tables.map(|(table, _)| table).collect())
+    }
+
+    /// Has what was read before take the place of what is read, which is kept; returns both, what is read now first.
+    pub async fn back(
+        &self,
+        projection: &Arc<dyn Projection>,
+    ) -> Result<(String, String), RebuildError> {
+        let live = registry::live_of_version(self.owner, projection.as_ref()).await?;
+        let live = live.ok_or(RebuildError::OtherVersion(projection.name()))?;
+        let kept = generation::kept(self.owner, projection.as_ref()).await?;
+        let kept = kept.ok_or(RebuildError::NothingKept(projection.name()))?;
+        let mut tx = self.projector.begin().await?;
+        let at = subscription::held(&mut tx, &live).await?;
+        let until = tokio::time::Instant::now() + CATCH_UP;
+        loop {
+            let is = subscription::positions(&mut *self.projector.acquire().await?, &kept).await?;
+            if at.iter().all(|(lane, at)| is.get(lane) >= Some(at)) {
+                break;
+            }
+            if tokio::time::Instant::now() > until {
+                return Err(RebuildError::Behind(kept));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        generation::swap(self.owner, projection.as_ref(), &kept).await?;
+        tx.commit().await?;
+        Ok((kept, live))
+    }
+}
+
+fn end_of(lanes: &BTreeMap<Lane, Position>) -> Position {
+    lanes.values().max().copied().unwrap_or_default()
+}
