@@ -240,9 +240,9 @@ async fn together(jobs: &Jobs, log: &Log, mut waiting: Vec<(Ending, Answer)>) {
         .into_iter()
         .partition(|(ending, _)| assets.insert(ending.job.asset));
     let (endings, answers): (Vec<_>, Vec<_>) = joint.into_iter().unzip();
-    let recorded = endings.len() > 1
+    let recorded = !endings.is_empty()
         && once(jobs, log, &endings).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, jobs = endings.len(), "ends were not recorded together; each goes alone");
+            tracing::debug!(%error, jobs = endings.len(), "ends were not recorded at once; each goes alone");
             false
         });
     let answered = endings
