@@ -208,6 +208,8 @@ impl Recorder {
     ) -> Result<bool, ExecuteError> {
         let (answer, mut told) = oneshot::channel();
         self.waiting().push((ending, answer));
+        // Those that end in the same moment come along.
+        tokio::task::yield_now().await;
         let told = tokio::select! {
             biased;
             told = &mut told => told,
