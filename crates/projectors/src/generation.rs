@@ -215,21 +215,6 @@ pub(crate) async fn is_paused(pool: &PgPool, generation: &str) -> sqlx::Result<b
     Ok(paused.unwrap_or(false))
 }
 
-/// The generation that was read before and is kept true, of this version of the code.
-pub(crate) async fn kept(
-    pool: &PgPool,
-    projection: &dyn Projection,
-) -> sqlx::Result<Option<String>> {
-    let kept: Option<i32> = sqlx::query_scalar(
-        "SELECT max(generation) FROM projection.generations WHERE projection = $1 AND version = $2 AND kept",
-    )
-    .bind(projection.name())
-    .bind(projection.version())
-    .fetch_one(pool)
-    .await?;
-    Ok(kept.map(|generation| schema(projection.name(), generation)))
-}
-
 /// Makes a generation the one that is read, and keeps the one before.
 pub(crate) async fn swap(
     owner: &PgPool,

@@ -1,6 +1,6 @@
 //! A read model made anew beside the one that is read, until it takes its place (ADR 19).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Rebuild<'_> {
         progress: &(dyn Fn(Position, Position) + Sync),
         end: &Shutdown,
     ) -> Result<Rebuilt, RebuildError> {
-        let live = registry::live_of_version(self.owner, projection.as_ref()).await?;
+        let (live, _) = registry::of_version(self.owner, projection.as_ref()).await?;
         let live = live.ok_or(RebuildError::OtherVersion(projection.name()))?;
         // A connection of its own: what is locked on it is free when this process dies.
         let mut guard = self.owner.acquire().await?.detach();
@@ -110,11 +110,15 @@ impl Rebuild<'_> {
         new: &str,
         progress: &(dyn Fn(Position, Position) + Sync),
     ) -> Result<Rebuilt, RebuildError> {
-        subscription::inherit(&mut *self.projector.acquire().await?, live, new).await?;
+        let left_out = {
+            let mut connection = self.projector.acquire().await?;
+            subscription::inherit(&mut connection, live, new).await?;
+            subscription::left_out(&mut connection, new).await?
+        };
         let generation = Generation::new(new.to_owned(), Arc::clone(projection));
         loop {
             let near = subscription::positions(&mut *self.projector.acquire().await?, live).await?;
-            let from = self.fill(&generation, &near, progress).await?;
+            let from = self.fill(&generation, (&near, &left_out), progress).await?;
             if end_of(&near).0 - from.0 <= LITTLE {
                 break;
             }
@@ -124,7 +128,8 @@ impl Rebuild<'_> {
             .execute(&mut *tx)
             .await?;
         let barrier = subscription::held(&mut tx, live).await?;
-        self.fill(&generation, &barrier, progress).await?;
+        self.fill(&generation, (&barrier, &left_out), progress)
+            .await?;
         let differing = self.differing(&mut tx, live, new).await?;
         generation::swap(self.owner, projection.as_ref(), new).await?;
         let parked = subscription::retry_all(&mut tx, new).await?;
@@ -138,11 +143,11 @@ impl Rebuild<'_> {
         })
     }
 
-    /// Fills `generation` up to `upto`, a stretch at a time; returns where that began.
+    /// Fills `generation` up to `upto` but for what is left out, a stretch at a time; returns where that began.
     async fn fill(
         &self,
         generation: &Generation,
-        upto: &BTreeMap<Lane, Position>,
+        (upto, left_out): (&BTreeMap<Lane, Position>, &BTreeSet<Position>),
         progress: &(dyn Fn(Position, Position) + Sync),
     ) -> Result<Position, RebuildError> {
         let name = generation.name();
@@ -158,14 +163,12 @@ impl Rebuild<'_> {
             }
             let next = Position((at.0 + STRETCH).min(end.0));
             let stretch = upto.iter().map(|(lane, to)| (*lane, (*to).min(next)));
-            let left_out =
-                subscription::left_out(&mut *self.projector.acquire().await?, name).await?;
             subscription::fill(
                 generation,
                 self.projector,
                 self.reader.clone(),
                 self.keys,
-                (&stretch.collect(), &left_out),
+                (&stretch.collect(), left_out),
                 self.writers,
                 &|position| progress(position, end),
             )
@@ -197,9 +200,8 @@ impl Rebuild<'_> {
         &self,
         projection: &Arc<dyn Projection>,
     ) -> Result<(String, String), RebuildError> {
-        let live = registry::live_of_version(self.owner, projection.as_ref()).await?;
+        let (live, kept) = registry::of_version(self.owner, projection.as_ref()).await?;
         let live = live.ok_or(RebuildError::OtherVersion(projection.name()))?;
-        let kept = generation::kept(self.owner, projection.as_ref()).await?;
         let kept = kept.ok_or(RebuildError::NothingKept(projection.name()))?;
         let mut tx = self.projector.begin().await?;
         let at = subscription::held(&mut tx, &live).await?;

@@ -80,19 +80,22 @@ pub async fn prepare(owner: &PgPool) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// The live generation of a read model, if it is of this version of the code.
-pub(crate) async fn live_of_version(
+/// The generations of a read model that this version of the code has made: the one that is read, and the one before that is
+/// kept true.
+pub(crate) async fn of_version(
     pool: &PgPool,
     projection: &dyn Projection,
-) -> sqlx::Result<Option<String>> {
-    let generation: Option<i32> = sqlx::query_scalar(
-        "SELECT generation FROM projection.generations WHERE projection = $1 AND version = $2 AND live",
+) -> sqlx::Result<(Option<String>, Option<String>)> {
+    let (live, kept): (Option<i32>, Option<i32>) = sqlx::query_as(
+        "SELECT max(generation) FILTER (WHERE live), max(generation) FILTER (WHERE kept)
+         FROM projection.generations WHERE projection = $1 AND version = $2",
     )
     .bind(projection.name())
     .bind(projection.version())
-    .fetch_optional(pool)
+    .fetch_one(pool)
     .await?;
-    Ok(generation.map(|generation| schema(projection.name(), generation)))
+    let name = |generation| schema(projection.name(), generation);
+    Ok((live.map(name), kept.map(name)))
 }
 
 /// The generations that are read, by read model: `feed` → `feed_g1`. A generation's name is its subscription's.

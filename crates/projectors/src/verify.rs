@@ -57,7 +57,7 @@ pub async fn against_a_rebuild(
     progress: &(dyn Fn(Position) + Sync),
     end: &Shutdown,
 ) -> Result<Option<Outcome>, FillError> {
-    let live = registry::live_of_version(owner, projection.as_ref()).await?;
+    let (live, _) = registry::of_version(owner, projection.as_ref()).await?;
     let Some(live) = live else { return Ok(None) };
     // A connection of its own: what is locked on it is free when this process dies.
     let mut guard = owner.acquire().await?.detach();

@@ -154,7 +154,16 @@ async fn a_rebuild_pauses_goes_on_and_runs_once() {
 
     // A pause outlasts the process.
     let builds = world.start(&["rebuild", "feed"]);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    wait::until_true(LIMIT, "it looks whether it may go on", async || {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity
+                            WHERE datname = current_database() AND query LIKE 'SELECT paused FROM%')",
+        )
+        .fetch_one(&world.owner)
+        .await
+        .unwrap()
+    })
+    .await;
     assert_eq!(
         generations(&world).await,
         [(1, true, false), (2, false, false)]

@@ -123,6 +123,16 @@ impl Which {
         });
         Ok(parked)
     }
+
+    /// The same, of which there must be one.
+    async fn some(&self, pool: &PgPool) -> anyhow::Result<Vec<subscription::Parked>> {
+        let parked = self.find(pool).await?;
+        ensure!(
+            !parked.is_empty(),
+            "no such subject is parked: `cinelog parked list` names all"
+        );
+        Ok(parked)
+    }
 }
 
 impl List {
@@ -154,11 +164,7 @@ impl List {
 
 async fn show(which: &Which) -> anyhow::Result<()> {
     let pool = which.pool().await?;
-    let parked = which.find(&pool).await?;
-    ensure!(
-        !parked.is_empty(),
-        "no such subject is parked: `cinelog parked list` names all"
-    );
+    let parked = which.some(&pool).await?;
     let mut connection = pool.acquire().await?;
     for parked in parked {
         let subject = (parked.tenant, &*parked.subject);
@@ -174,11 +180,7 @@ async fn show(which: &Which) -> anyhow::Result<()> {
 impl Ask {
     async fn run(self, wish: Wish) -> anyhow::Result<()> {
         let pool = self.which.pool().await?;
-        let parked = self.which.find(&pool).await?;
-        ensure!(
-            !parked.is_empty(),
-            "no such subject is parked: `cinelog parked list` names all"
-        );
+        let parked = self.which.some(&pool).await?;
         for parked in &parked {
             subscription::wish(&mut *pool.acquire().await?, parked, wish).await?;
         }

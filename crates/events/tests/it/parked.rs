@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
-use events::source::Source;
-use events::store::{Reader, Wake};
-use events::subscription::{self, Options, Parked, Runner, Subscriber, Wish};
+use events::store::Reader;
+use events::subscription::{self, Parked, Subscriber, Wish};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use service::db::Role;
@@ -17,6 +16,7 @@ use service::shutdown::Shutdown;
 use sqlx::PgConnection;
 use testing::wait;
 
+use crate::subscription::start;
 use crate::support::{World, post, user};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -86,21 +86,15 @@ impl Bench {
     }
 
     async fn run(&self) -> Shutdown {
-        let shutdown = self.world.shutdown.child();
         let pool = self.world.database.pool(Role::Projector).await;
-        let wake = Wake::start(pool.clone(), &shutdown);
-        let reader = Reader::from(&pool);
-        let source = Source::open(None, reader, &wake, self.world.log.id(), "picky").unwrap();
-        let runner = Runner::new(
+        start(
+            &self.world,
             self.picky.clone(),
-            pool,
-            source,
-            self.world.keys.clone(),
-            Options::default(),
-        );
-        let end = shutdown.clone();
-        shutdown.spawn(async move { runner.run(&end).await });
-        shutdown
+            None,
+            Reader::from(&pool),
+            1000,
+        )
+        .await
     }
 
     /// Users of these numbers react to a post, one after another.

@@ -64,15 +64,26 @@ pub(crate) async fn run_from(
     reader: Reader,
     batch: usize,
 ) -> Shutdown {
+    start(world, Arc::new(Ledger), kafka, reader, batch).await
+}
+
+/// Runs a subscriber over a topic; none: over what `reader` gives.
+pub(crate) async fn start(
+    world: &World,
+    subscriber: Arc<dyn Subscriber>,
+    kafka: Option<&Kafka>,
+    reader: Reader,
+    batch: usize,
+) -> Shutdown {
     let shutdown = world.shutdown.child();
     let pool = world.database.pool(Role::Projector).await;
     let wake = Wake::start(pool.clone(), &shutdown);
-    let source = Source::open(kafka, reader, &wake, world.log.id(), "ledger").unwrap();
+    let source = Source::open(kafka, reader, &wake, world.log.id(), subscriber.name()).unwrap();
     let options = Options {
         batch,
         ..Options::default()
     };
-    let runner = Runner::new(Arc::new(Ledger), pool, source, world.keys.clone(), options);
+    let runner = Runner::new(subscriber, pool, source, world.keys.clone(), options);
     let end = shutdown.clone();
     shutdown.spawn(async move { runner.run(&end).await });
     shutdown

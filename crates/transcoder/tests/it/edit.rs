@@ -226,6 +226,15 @@ fn hdr_keeps_its_colour_and_ten_bits() {
     }
 }
 
+const CODECS: [&str; 6] = [
+    "-c:v",
+    "libx264",
+    "-pix_fmt",
+    "yuv420p",
+    "-c:a",
+    "pcm_s16le",
+];
+
 #[test]
 fn a_track_without_sound_keeps_its_place_among_the_others() {
     let picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=2"];
@@ -233,15 +242,7 @@ fn a_track_without_sound_keeps_its_place_among_the_others() {
     // All of the first track lies before the first picture.
     let late = ["-itsoffset", "3"];
     let maps = ["-map", "1:v", "-map", "0:a", "-map", "2:a"];
-    let codecs = [
-        "-c:v",
-        "libx264",
-        "-pix_fmt",
-        "yuv420p",
-        "-c:a",
-        "pcm_s16le",
-    ];
-    let args = [&tones[..], &late, &picture, &late, &tones, &maps, &codecs].concat();
+    let args = [&tones[..], &late, &picture, &late, &tones, &maps, &CODECS].concat();
     let run = edited(&clip::make("mkv", &args));
     let tracks = streams(&run, "audio");
     let samples: Vec<_> = tracks.iter().map(|track| &track["duration_ts"]).collect();
@@ -255,15 +256,7 @@ fn sound_of_more_channels_than_any_layout_has_is_there() {
         let expressions = vec!["sin(440*t)"; channels.parse().unwrap()].join("|");
         let sound = format!("aevalsrc={expressions}:s=48000:d=1");
         let picture = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=1"];
-        let codecs = [
-            "-c:v",
-            "libx264",
-            "-pix_fmt",
-            "yuv420p",
-            "-c:a",
-            "pcm_s16le",
-        ];
-        let args = [&picture[..], &["-f", "lavfi", "-i", &sound], &codecs].concat();
+        let args = [&picture[..], &["-f", "lavfi", "-i", &sound], &CODECS].concat();
         let source = clip::make("mov", &args);
         let run = edited(&source);
         assert_eq!(streams(&run, "audio")[0]["channels"].to_string(), channels);
