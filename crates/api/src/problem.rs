@@ -315,7 +315,8 @@ fn from_sqlstate(code: &str) -> Option<Kind> {
         // A statement took longer than it may.
         "57014" => Some(Kind::Timeout),
         // A lock was not to be had in time.
-        "55P03" => Some(Kind::Unavailable),
+        // A table, column or schema is not there: what another version made is read until it is replaced.
+        "55P03" | "42P01" | "42703" | "3F000" => Some(Kind::Unavailable),
         // The connection is lost, a transaction lost to another, resources ran out, the server stops or starts.
         _ => ["08", "40", "53", "57P"]
             .iter()

@@ -3,6 +3,7 @@
 pub mod command;
 pub mod data;
 pub mod demo;
+mod kept;
 pub mod out;
 pub mod postgres;
 pub mod stack;

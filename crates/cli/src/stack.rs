@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use api::ApiState;
 use events::archive::Archive;
 use events::log::{Judgement, Kafka, Relay};
-use events::source::Source;
 use events::store::{Keys, KeysConfig, Log, Reader, Wake};
-use events::subscription::{Options, Runner, Subscriber};
 use service::clock::Clock;
 use service::db::{self, Role};
 use service::health::{Dependency, Health};
@@ -22,9 +18,9 @@ use sqlx::PgPool;
 use storage::Store;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::data::DataFolder;
+use crate::kept::Kept;
 use crate::postgres::Cluster;
 
 /// What every command that talks to Postgres takes.
@@ -249,7 +245,8 @@ pub async fn relay(
     Ok(Some(judged))
 }
 
-/// Starts the projectors called `names`; none named: all. Builds of read models that come or go later are noticed.
+/// Starts the projectors called `names`; none named: all. Builds of read models that come or go
+/// later are noticed, and what another version made is replaced.
 pub async fn projectors(
     database: &Database,
     facts: &Facts,
@@ -273,96 +270,9 @@ pub async fn projectors(
     };
     kept.refuse_unknown().await?;
     kept.look(shutdown).await?;
-    let end = shutdown.clone();
-    shutdown.spawn(async move {
-        while end.sleep(LOOK).await {
-            if let Err(error) = kept.look(&end).await {
-                tracing::warn!(%error, "builds of read models could not be looked for");
-            }
-        }
-        for running in kept.running.values() {
-            running.finish(LAST_BATCH).await;
-        }
-    });
+    kept.replace(database.pool(Role::Owner).await?, shutdown);
+    kept.keep(shutdown);
     Ok(pool)
-}
-
-/// How often builds of read models are looked for.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long the last batch of a build that is not kept any more may take.
-const LAST_BATCH: Duration = Duration::from_mins(1);
-
-/// The builds of read models that this process keeps true.
-struct Kept {
-    pool: PgPool,
-    config: projectors::config::Config,
-    names: Vec<String>,
-    kafka: Option<Kafka>,
-    reader: Reader,
-    keys: Keys,
-    wake: Wake,
-    log_id: Uuid,
-    running: BTreeMap<String, Shutdown>,
-}
-
-impl Kept {
-    async fn refuse_unknown(&self) -> anyhow::Result<()> {
-        let known = projectors::registry::live(&self.pool).await?;
-        anyhow::ensure!(
-            !known.is_empty(),
-            "there are no read models yet: run `cinelog migrate`"
-        );
-        if let Some(unknown) = self.names.iter().find(|name| !known.contains_key(*name)) {
-            let known: Vec<_> = known.into_keys().collect();
-            anyhow::bail!(
-                "no projector is called `{unknown}`; there are {}",
-                known.join(", ")
-            );
-        }
-        Ok(())
-    }
-
-    /// Starts what is there now, and ends what is not any more.
-    async fn look(&mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let mut there = projectors::registry::subscribers(&self.pool, &self.config).await?;
-        let of =
-            |one: &Arc<dyn Subscriber>, name: &String| one.name().starts_with(&format!("{name}_g"));
-        there.retain(|one| self.names.is_empty() || self.names.iter().any(|name| of(one, name)));
-        let is_there = |name: &String| there.iter().any(|one| one.name() == name);
-        let gone: Vec<_> = self
-            .running
-            .extract_if(.., |name, _| !is_there(name))
-            .collect();
-        for (name, running) in gone {
-            tracing::info!(subscription = name, "not kept any more");
-            running.finish(LAST_BATCH).await;
-        }
-        for subscriber in there {
-            let name = subscriber.name().to_owned();
-            if self.running.contains_key(&name) {
-                continue;
-            }
-            let source = Source::open(
-                self.kafka.as_ref(),
-                self.reader.clone(),
-                &self.wake,
-                self.log_id,
-                &name,
-            )?;
-            let runner = Runner::new(
-                subscriber,
-                self.pool.clone(),
-                source,
-                self.keys.clone(),
-                Options::default(),
-            );
-            let own = shutdown.child();
-            let end = own.clone();
-            own.spawn(async move { runner.run(&end).await });
-            self.running.insert(name, own);
-        }
-        Ok(())
-    }
 }
 
 /// Serves the API on `listener`.

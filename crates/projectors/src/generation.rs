@@ -58,28 +58,42 @@ async fn claim(guard: &mut PgConnection, generation: &str) -> sqlx::Result<bool>
         .await
 }
 
-/// Drops every generation that nobody reads, those that are being built or compared aside, and tells each. What made them
-/// may be gone from the code: no erasure could purge them, and nothing that they have not taken in could be archived.
-pub async fn drop_unread(owner: &PgPool, mut dropped: impl FnMut(&str)) -> sqlx::Result<()> {
+/// Drops every generation that nobody reads, the kept ones too, and tells each. What made them may be gone from the code: no
+/// erasure could purge them, and nothing that they have not taken in could be archived.
+pub async fn drop_unread(owner: &PgPool, mut dropped: impl FnMut(&str) + Send) -> sqlx::Result<()> {
+    let mut guard = owner.acquire().await?.detach();
+    drop_those(owner, &mut guard, None, &mut dropped).await?;
+    guard.close().await
+}
+
+/// Drops the unread generations of one read model that are neither kept nor to be built on, or all that are unread; never one
+/// that somebody builds or compares at this moment.
+async fn drop_those(
+    owner: &PgPool,
+    guard: &mut PgConnection,
+    projection: Option<&str>,
+    dropped: &mut (dyn FnMut(&str) + Send),
+) -> sqlx::Result<()> {
     let unread: Vec<(String, bool)> = sqlx::query_as(
         "SELECT nspname::text, g.building OR obj_description(n.oid, 'pg_namespace') IS NOT DISTINCT FROM $1
          FROM pg_namespace n JOIN projection.generations g
              ON n.nspname = g.projection || '_g' || g.generation AND NOT g.live
+         WHERE $2::text IS NULL OR g.projection = $2 AND NOT g.kept AND NOT g.building
          ORDER BY g.projection, g.generation",
     )
     .bind(FOR_COMPARING)
+    .bind(projection)
     .fetch_all(owner)
     .await?;
-    let mut guard = owner.acquire().await?.detach();
     for (generation, in_use) in unread {
-        if in_use && !claim(&mut guard, &generation).await? {
+        if in_use && !claim(guard, &generation).await? {
             continue;
         }
         if drop_generation(owner, &generation).await? {
             dropped(&generation);
         }
     }
-    guard.close().await
+    Ok(())
 }
 
 /// Drops a generation that nobody reads, and its subscription; whether it was there. Checkpoints first: so does whoever
@@ -233,17 +247,26 @@ pub(crate) async fn swap(
     tx.commit().await
 }
 
-/// Makes a generation the one that is read. The one before is kept if it is of the same version, and what was kept is not any
-/// more. Readers that hold the old views end first.
+/// Drops what a swap let go: neither read nor kept, and nobody builds or compares it. Nothing would move its checkpoints any
+/// more, and it would count as a read model that lags.
+pub(crate) async fn drop_let_go(
+    owner: &PgPool,
+    guard: &mut PgConnection,
+    projection: &str,
+) -> sqlx::Result<()> {
+    drop_those(owner, guard, Some(projection), &mut |_| {}).await
+}
+
+/// Makes a generation the one that is read. The one before is kept, and what was kept is not any more. Readers that hold the
+/// old views end first.
 pub(crate) async fn point(
     tx: &mut PgConnection,
     projection: &str,
     generation: i32,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE projection.generations g SET live = false, kept = g.live AND g.version = n.version
-         FROM projection.generations n
-         WHERE g.projection = $1 AND (g.live OR g.kept) AND n.projection = $1 AND n.generation = $2",
+        "UPDATE projection.generations g SET live = false, kept = g.live
+         WHERE g.projection = $1 AND (g.live OR g.kept) AND g.generation <> $2",
     )
     .bind(projection)
     .bind(generation)

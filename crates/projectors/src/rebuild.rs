@@ -12,7 +12,7 @@ use service::shutdown::Shutdown;
 use sqlx::{PgConnection, PgPool};
 
 use crate::generation;
-use crate::registry::{self, Generation, Projection};
+use crate::registry::{self, Generation, Made, Projection};
 
 /// Positions between two looks whether it is to pause.
 const STRETCH: i64 = 20_000;
@@ -26,17 +26,20 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Why a read model was not rebuilt.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// What is read was made by other code.
-    #[error(
-        "what is read of {0} was made by another version: run `cinelog migrate` of this one first"
-    )]
-    OtherVersion(&'static str),
+    /// Nothing is read of it yet.
+    #[error("there is nothing of {0} yet: run `cinelog migrate`")]
+    NotThere(&'static str),
     /// It is being built already.
     #[error("another process rebuilds {0}: `cinelog rebuild {0} --pause` pauses it")]
     Busy(&'static str),
     /// There is no way back.
     #[error("nothing is kept of {0} from before: there is no way back")]
     NothingKept(&'static str),
+    /// The way back leads to other code.
+    #[error(
+        "{0} was made by another version: go back with `cinelog rebuild --rollback` of that one"
+    )]
+    OtherVersion(String),
     /// The way back is not as far as what is read.
     #[error("{0} is not as far as what is read: does `cinelog projectors` run?")]
     Behind(String),
@@ -60,7 +63,7 @@ pub struct Rebuilt {
     pub now: String,
     /// How far both had come.
     pub upto: Position,
-    /// Tables that were not the same; not compared where subjects are parked.
+    /// Tables that were not the same; not compared where subjects are parked, or with what another version made.
     pub differing: Vec<String>,
     /// Parked subjects, which are tried again.
     pub parked: u64,
@@ -90,23 +93,25 @@ impl Rebuild<'_> {
         progress: &(dyn Fn(Position, Position) + Sync),
         end: &Shutdown,
     ) -> Result<Rebuilt, RebuildError> {
-        let (live, _) = registry::of_version(self.owner, projection.as_ref()).await?;
-        let live = live.ok_or(RebuildError::OtherVersion(projection.name()))?;
+        let (live, _) = registry::read_and_kept(self.owner, projection.name()).await?;
+        let live = live.ok_or(RebuildError::NotThere(projection.name()))?;
         // A connection of its own: what is locked on it is free when this process dies.
         let mut guard = self.owner.acquire().await?.detach();
         let new =
             generation::generation_to_build(self.owner, &mut guard, projection.as_ref()).await?;
         let new = new.ok_or(RebuildError::Busy(projection.name()))?;
-        tokio::select! {
-            rebuilt = self.build(projection, &live, &new, progress) => rebuilt,
-            () = end.cancelled() => Err(FillError::Stopped.into()),
-        }
+        let rebuilt = tokio::select! {
+            rebuilt = self.build(projection, &live, &new, progress) => rebuilt?,
+            () = end.cancelled() => return Err(FillError::Stopped.into()),
+        };
+        generation::drop_let_go(self.owner, &mut guard, projection.name()).await?;
+        Ok(rebuilt)
     }
 
     async fn build(
         &self,
         projection: &Arc<dyn Projection>,
-        live: &str,
+        (live, version): &Made,
         new: &str,
         progress: &(dyn Fn(Position, Position) + Sync),
     ) -> Result<Rebuilt, RebuildError> {
@@ -130,12 +135,16 @@ impl Rebuild<'_> {
         let barrier = subscription::held(&mut tx, live).await?;
         self.fill(&generation, (&barrier, &left_out), progress)
             .await?;
-        let differing = self.differing(&mut tx, live, new).await?;
+        let differing = if *version == projection.version() {
+            self.differing(&mut tx, live, new).await?
+        } else {
+            vec![]
+        };
         generation::swap(self.owner, projection.as_ref(), new).await?;
         let parked = subscription::retry_all(&mut tx, new).await?;
         tx.commit().await?;
         Ok(Rebuilt {
-            before: live.to_owned(),
+            before: live.clone(),
             now: new.to_owned(),
             upto: end_of(&barrier),
             differing,
@@ -200,9 +209,12 @@ impl Rebuild<'_> {
         &self,
         projection: &Arc<dyn Projection>,
     ) -> Result<(String, String), RebuildError> {
-        let (live, kept) = registry::of_version(self.owner, projection.as_ref()).await?;
-        let live = live.ok_or(RebuildError::OtherVersion(projection.name()))?;
-        let kept = kept.ok_or(RebuildError::NothingKept(projection.name()))?;
+        let (live, kept) = registry::read_and_kept(self.owner, projection.name()).await?;
+        let (live, _) = live.ok_or(RebuildError::NotThere(projection.name()))?;
+        let (kept, version) = kept.ok_or(RebuildError::NothingKept(projection.name()))?;
+        if version != projection.version() {
+            return Err(RebuildError::OtherVersion(kept));
+        }
         let mut tx = self.projector.begin().await?;
         let at = subscription::held(&mut tx, &live).await?;
         let until = tokio::time::Instant::now() + CATCH_UP;

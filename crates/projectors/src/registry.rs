@@ -56,22 +56,22 @@ pub fn all(config: &Config) -> Vec<Arc<dyn Projection>> {
     ]
 }
 
-/// Gives every read model a live generation of its newest version, with views to read it by. Needs the pool of the
-/// schemas' owner. Does nothing when all is there; safe from several processes at once.
+/// Gives every read model that has none a live generation, with views to read it by. Needs the pool of the schemas' owner. Does
+/// nothing when all is there; safe from several processes at once.
 ///
-/// A new generation is live at once, empty, and fills from the log's beginning: until it has caught up, its answers lack
-/// what it has not seen.
+/// It is live at once, empty, and fills from the log's beginning: until it has caught up, its answers lack what it has not
+/// seen. What is read of another version goes on being read until it is rebuilt, see [`replaced`].
 pub async fn prepare(owner: &PgPool) -> sqlx::Result<()> {
     for projection in all(&Config::default()) {
         let mut tx = owner.begin().await?;
         lock(&mut tx).await?;
-        let live: Option<i32> = sqlx::query_scalar(
-            "SELECT version FROM projection.generations WHERE projection = $1 AND live",
+        let is_read: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM projection.generations WHERE projection = $1 AND live)",
         )
         .bind(projection.name())
-        .fetch_optional(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
-        if live != Some(projection.version()) {
+        if !is_read {
             let generation = make(&mut tx, projection.as_ref()).await?;
             point(&mut tx, projection.name(), generation).await?;
         }
@@ -80,22 +80,41 @@ pub async fn prepare(owner: &PgPool) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// The generations of a read model that this version of the code has made: the one that is read, and the one before that is
-/// kept true.
-pub(crate) async fn of_version(
+/// Read models whose live generation is of another version, and of whose own version nothing is kept: they are to be rebuilt.
+/// Where something is kept, somebody went back on purpose.
+pub async fn replaced(pool: &PgPool, config: &Config) -> sqlx::Result<Vec<Arc<dyn Projection>>> {
+    let mut replaced = all(config);
+    let ours: Vec<(String, i32)> =
+        sqlx::query_as("SELECT projection, version FROM projection.generations WHERE live OR kept")
+            .fetch_all(pool)
+            .await?;
+    replaced.retain(|one| {
+        let mut ours = ours.iter();
+        !ours.any(|(name, version)| (&**name, *version) == (one.name(), one.version()))
+    });
+    Ok(replaced)
+}
+
+/// A generation, and the version of the code that made it.
+pub(crate) type Made = (String, i32);
+
+/// The generation of a read model that is read, and the one that is kept, of whatever version.
+pub(crate) async fn read_and_kept(
     pool: &PgPool,
-    projection: &dyn Projection,
-) -> sqlx::Result<(Option<String>, Option<String>)> {
-    let (live, kept): (Option<i32>, Option<i32>) = sqlx::query_as(
-        "SELECT max(generation) FILTER (WHERE live), max(generation) FILTER (WHERE kept)
-         FROM projection.generations WHERE projection = $1 AND version = $2",
+    projection: &str,
+) -> sqlx::Result<(Option<Made>, Option<Made>)> {
+    let both: Vec<(i32, i32, bool)> = sqlx::query_as(
+        "SELECT generation, version, live FROM projection.generations WHERE projection = $1 AND (live OR kept)",
     )
-    .bind(projection.name())
-    .bind(projection.version())
-    .fetch_one(pool)
+    .bind(projection)
+    .fetch_all(pool)
     .await?;
-    let name = |generation| schema(projection.name(), generation);
-    Ok((live.map(name), kept.map(name)))
+    let find = |is_live| {
+        let mut both = both.iter();
+        let found = both.find(|(_, _, live)| *live == is_live);
+        found.map(|(generation, version, _)| (schema(projection, *generation), *version))
+    };
+    Ok((find(true), find(false)))
 }
 
 /// The generations that are read, by read model: `feed` → `feed_g1`. A generation's name is its subscription's.

@@ -57,8 +57,11 @@ pub async fn against_a_rebuild(
     progress: &(dyn Fn(Position) + Sync),
     end: &Shutdown,
 ) -> Result<Option<Outcome>, FillError> {
-    let (live, _) = registry::of_version(owner, projection.as_ref()).await?;
-    let Some(live) = live else { return Ok(None) };
+    let (live, _) = registry::read_and_kept(owner, projection.name()).await?;
+    let live = live.filter(|(_, version)| *version == projection.version());
+    let Some((live, _)) = live else {
+        return Ok(None);
+    };
     // A connection of its own: what is locked on it is free when this process dies.
     let mut guard = owner.acquire().await?.detach();
     let fresh = generation::generation_to_compare(owner, &mut guard, projection.as_ref()).await?;

@@ -118,8 +118,11 @@ async fn a_killed_rebuild_goes_on_and_swaps_and_swaps_back_under_reads() {
             .contains("feed_g1.post was not what its facts say"),
         "{mended:?}"
     );
-    let now = [(1, false, true), (2, false, false), (3, true, false)];
-    assert_eq!(generations(&world).await, now);
+    assert_eq!(
+        generations(&world).await,
+        [(1, false, true), (3, true, false)],
+        "the second is neither read nor kept any more"
+    );
     assert!(reading.finish(LIMIT).await);
     let reads = reads.await.unwrap();
     assert!(reads > 100, "{reads}");
@@ -178,4 +181,28 @@ async fn a_rebuild_pauses_goes_on_and_runs_once() {
     );
     end(projectors).await;
     assert!(world.shutdown.finish(LIMIT).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_version_made_is_read_until_it_is_replaced() {
+    let mut world = World::new(None, 8).await;
+    world.life.go_on(200).await;
+    sqlx::query("UPDATE projection.generations SET version = 0 WHERE projection = 'feed'")
+        .execute(&world.owner)
+        .await
+        .unwrap();
+    let projectors = world.start(&["projectors"]);
+    wait::until_true(LIMIT, "it is replaced", async || {
+        generations(&world).await == [(1, false, true), (2, true, false)]
+    })
+    .await;
+    let back = rebuild(&world.programs, &["--rollback"], &[]).await;
+    assert!(
+        back.stderr.contains("feed_g1 was made by another version"),
+        "{back:?}"
+    );
+    let dropped = world.start(&["migrate", "--drop-replaced"]);
+    let dropped = dropped.finish(LIMIT).await;
+    assert!(dropped.stdout.contains("feed_g1 is dropped"), "{dropped:?}");
+    world.settle(projectors).await;
 }

@@ -5,20 +5,24 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
+use super::Subscriber;
 use crate::envelope::Sealed;
 use crate::id::{EventId, LANES, Lane, Position};
 use crate::source::LaneStart;
 
-/// Makes a new subscription's rows; does nothing when they are there.
-pub(super) async fn prepare(pool: &PgPool, subscription: &str) -> Result<(), sqlx::Error> {
+/// Makes a new subscription's rows; does nothing when they are there, or when its schema is not: it was dropped, and would
+/// count as one that lags for ever.
+pub(super) async fn prepare(pool: &PgPool, subscriber: &dyn Subscriber) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
     for table in ["subscription.checkpoints", "subscription.leases"] {
         let sql = format!(
-            "INSERT INTO {table} (subscription, lane) SELECT $1, generate_series(0, $2 - 1) ON CONFLICT DO NOTHING"
+            "INSERT INTO {table} (subscription, lane) SELECT $1, generate_series(0, $2 - 1)
+             WHERE $3::text IS NULL OR to_regnamespace($3) IS NOT NULL ON CONFLICT DO NOTHING"
         );
         sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(subscription)
+            .bind(subscriber.name())
             .bind(i32::from(LANES))
+            .bind(subscriber.schema())
             .execute(&mut *tx)
             .await?;
     }

@@ -54,7 +54,7 @@ pub async fn fill(
     writers: NonZeroU16,
     progress: &(dyn Fn(Position) + Sync),
 ) -> Result<(), FillError> {
-    checkpoint::prepare(pool, subscriber.name()).await?;
+    checkpoint::prepare(pool, subscriber).await?;
     let lanes: Vec<Lane> = upto.keys().copied().collect();
     let mut at: BTreeMap<Lane, Position> = checkpoint::load(pool, subscriber.name(), &lanes)
         .await?

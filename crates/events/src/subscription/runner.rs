@@ -135,7 +135,7 @@ impl Runner {
     pub async fn run(mut self, shutdown: &Shutdown) {
         let name = self.subscriber.name().to_owned();
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        while let Err(error) = self.prepare(&name).await {
+        while let Err(error) = self.prepare().await {
             tracing::warn!(subscription = name, %error, "the subscription cannot start yet");
             if !shutdown.sleep(backoff.next_wait()).await {
                 return;
@@ -169,9 +169,9 @@ impl Runner {
         }
     }
 
-    async fn prepare(&self, name: &str) -> Result<(), LogError> {
+    async fn prepare(&self) -> Result<(), LogError> {
         upcast::check()?;
-        Ok(checkpoint::prepare(&self.pool, name).await?)
+        Ok(checkpoint::prepare(&self.pool, self.subscriber.as_ref()).await?)
     }
 
     async fn step(
