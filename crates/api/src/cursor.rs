@@ -124,6 +124,16 @@ impl Paging {
         items: Vec<T>,
         next: Option<C>,
     ) -> Result<Response, Problem> {
+        self.answer(state, next, |next| Page { items, next })
+    }
+
+    /// The answer: what `body` makes of the URL of the next page, which goes on after `next`.
+    pub(crate) fn answer<B: Serialize, C: Serialize>(
+        &self,
+        state: &ApiState,
+        next: Option<C>,
+        body: impl FnOnce(Option<String>) -> B,
+    ) -> Result<Response, Problem> {
         let seal = |cursor: C| {
             state
                 .cursors
@@ -140,7 +150,7 @@ impl Paging {
         let link = next
             .as_ref()
             .and_then(|url| HeaderValue::from_str(&format!("<{url}>; rel=\"next\"")).ok());
-        let mut response = Json(Page { items, next }).into_response();
+        let mut response = Json(body(next)).into_response();
         if let Some(link) = link {
             response.headers_mut().insert(LINK, link);
         }

@@ -109,6 +109,7 @@ fn queries() -> OpenApiRouter<ApiState> {
         .routes(routes!(query::pairing::candidates))
         .routes(routes!(query::feed::latest))
         .routes(routes!(query::search::search))
+        .routes(routes!(query::search::complete))
         .routes(routes!(query::usage::own))
         .routes(routes!(query::facts::read))
 }

@@ -1,19 +1,21 @@
-//! `GET /search`.
+//! `GET /search`, `GET /search/complete`.
 
 use std::collections::BTreeMap;
 
 use axum::extract::{Query, State};
 use axum::response::Response;
+use chrono::{DateTime, Utc};
 use events::id::{PostId, UserId};
 use projectors::feed::query as feed;
-use projectors::search::query as model;
+use projectors::search::facets::{Facet, facets};
+use projectors::search::{complete, query as model};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::post::Post;
-use super::{Person, Reader};
-use crate::cursor::{Page, PageQuery, Paging};
+use super::{Person, Reader, View};
+use crate::cursor::{PageQuery, Paging};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -24,11 +26,11 @@ const READS: &[&str] = &["search", "feed", "engagement", "graph", "media"];
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SearchQuery {
-    /// Words; `"a phrase"`, `or` and `-not` work. Accents and inflection do not matter.
+    /// Words; `"a phrase"`, `or`, `-not` and the beginning of a word, `gat*`, work. Accents and inflection do not matter.
     #[serde(default)]
     #[param(max_length = 400)]
     q: String,
-    /// `post` or `person`; both when absent.
+    /// `post`, `person` or `asset` (own files, by name); all when absent.
     kind: Option<String>,
     /// Only by this user.
     author: Option<Uuid>,
@@ -36,8 +38,18 @@ pub(crate) struct SearchQuery {
     hashtag: Option<String>,
     /// Only in this language, BCP 47.
     language: Option<String>,
+    /// Only at this place, as its author names it. Case and accents do not matter.
+    #[param(max_length = 200)]
+    place: Option<String>,
+    /// Only from this time on, RFC 3339.
+    from: Option<DateTime<Utc>>,
+    /// Only before this time, RFC 3339.
+    to: Option<DateTime<Utc>>,
     /// `best` or `newest`.
     order: Option<String>,
+    /// Whether to count what is found, by `kind`, `author`, `hashtag`, `language`, `place` and `month`.
+    #[serde(default)]
+    facets: bool,
 }
 
 /// Something found.
@@ -48,29 +60,97 @@ pub(crate) enum Found {
     Post {
         /// The post.
         post: Box<Post>,
+        /// The part of it that fits, as HTML with nothing but `<mark>` in it; none without words.
+        snippet: Option<String>,
     },
     /// A user.
     Person {
         /// The user.
         person: Person,
+        /// The part of name and words that fits, as a post's.
+        snippet: Option<String>,
+    },
+    /// An own file.
+    Asset {
+        /// The asset's id.
+        asset: Uuid,
+        /// Its name with what fits, as a post's.
+        snippet: Option<String>,
     },
 }
 
-/// Find posts and people
+/// A page of what fits, and what helps to look on. The list ends when there is no `next`, not when a page is short.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Results {
+    /// This page.
+    items: Vec<Found>,
+    /// The URL of the next page.
+    next: Option<String>,
+    /// When nothing fits: the query with words that nobody uses replaced by near ones that somebody does.
+    did_you_mean: Option<String>,
+    /// Where `facets` asks for it, on the first page: of the newest 2,000 results, how many have which value; the ten most frequent.
+    facets: Option<BTreeMap<String, Vec<Count>>>,
+}
+
+/// A value to filter by.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Count {
+    /// As the filter takes it; a month as `2026-11`.
+    value: String,
+    /// Results that have it.
+    count: i64,
+}
+
+impl From<Facet> for Count {
+    fn from(facet: Facet) -> Self {
+        Self {
+            value: facet.value,
+            count: facet.count,
+        }
+    }
+}
+
+/// Find posts, people and own files
 #[utoipa::path(get, path = "/search", tag = "search", params(SearchQuery, PageQuery),
-    responses((status = 200, description = "A page of what fits", body = Page<Found>)))]
+    responses((status = 200, description = "A page of what fits", body = Results)))]
 pub(crate) async fn search(
     State(state): State<ApiState>,
     reader: Reader,
     paging: Paging,
     Query(query): Query<SearchQuery>,
 ) -> Result<Response, Problem> {
+    let query_facets = query.facets;
     let search = query.parse()?;
     let after = paging.after(&state)?;
     let mut view = reader.view(&state, READS).await?;
     let page = model::search(&mut view.tx, view.viewer, &search, after, paging.limit).await?;
+    let repaired = if page.items.is_empty() && after.is_none() {
+        complete::repaired(&mut view.tx, view.viewer, &search).await?
+    } else {
+        None
+    };
+    let counted = if query_facets && after.is_none() {
+        let counted = facets(&mut view.tx, view.viewer, &search).await?;
+        let counts = |facets: Vec<Facet>| facets.into_iter().map(Count::from).collect();
+        let counted = counted
+            .into_iter()
+            .map(|(name, facets)| (name, counts(facets)));
+        Some(counted.collect())
+    } else {
+        None
+    };
+    let items = present(&mut view, page.items).await?;
+    Ok(view.mark(paging.answer(&state, page.next, |next| Results {
+        items,
+        next,
+        did_you_mean: repaired,
+        facets: counted,
+    })?))
+}
+
+async fn present(view: &mut View, found: Vec<model::Found>) -> Result<Vec<Found>, Problem> {
     let of_kind = |kind: model::Kind| {
-        page.items
+        found
             .iter()
             .filter(move |found| found.kind == kind.as_str())
     };
@@ -85,30 +165,99 @@ pub(crate) async fn search(
     let order: Vec<Uuid> = posts.iter().map(|post| post.post.0).collect();
     let mut posts: BTreeMap<Uuid, Post> =
         order.into_iter().zip(view.present(posts).await?).collect();
-    let items = page.items.iter().filter_map(|found| {
-        if found.kind == model::Kind::Person.as_str() {
-            return Some(Found::Person {
+    let items = found.into_iter().filter_map(|found| {
+        let snippet = found.snippet;
+        Some(match &*found.kind {
+            "person" => Found::Person {
                 person: people.mention(found.author),
-            });
-        }
-        // One that was taken away between the two queries is not shown.
-        posts.remove(&found.id).map(|post| Found::Post {
-            post: Box::new(post),
+                snippet,
+            },
+            "asset" => Found::Asset {
+                asset: found.id,
+                snippet,
+            },
+            // One that was taken away between the two queries is not shown.
+            _ => Found::Post {
+                post: Box::new(posts.remove(&found.id)?),
+                snippet,
+            },
         })
     });
-    let items: Vec<Found> = items.collect();
-    Ok(view.mark(paging.page(&state, items, page.next)?))
+    Ok(items.collect())
+}
+
+/// What is being typed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CompleteQuery {
+    /// What has been typed; its last word is completed.
+    #[param(max_length = 400)]
+    q: String,
+    /// At most so many of each, 1 to 20.
+    limit: Option<u32>,
+}
+
+/// What may have been meant by the beginning of a word.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Completions {
+    /// Words of public posts and of profiles, most used first.
+    words: Vec<String>,
+    /// Hashtags of public posts, most used first.
+    hashtags: Vec<String>,
+    /// Users whose name begins so.
+    people: Vec<Person>,
+}
+
+/// Complete what is being typed
+#[utoipa::path(get, path = "/search/complete", tag = "search", params(CompleteQuery),
+    responses((status = 200, description = "Words, hashtags and people", body = Completions)))]
+pub(crate) async fn complete(
+    State(state): State<ApiState>,
+    reader: Reader,
+    Query(query): Query<CompleteQuery>,
+) -> Result<Response, Problem> {
+    short(&query.q)?;
+    let limit = query.limit.unwrap_or(COMPLETIONS);
+    if !(1..=COMPLETIONS_MAX).contains(&limit) {
+        return Err(Problem::field(Kind::Invalid, "/limit", "is 1 to 20"));
+    }
+    let mut view = reader.view(&state, READS).await?;
+    let (tx, viewer) = (&mut view.tx, view.viewer);
+    let last = query.q.split_whitespace().last().unwrap_or_default();
+    let hashtags = match last.trim_start_matches('#') {
+        "" => vec![],
+        tag => complete::hashtags(tx, viewer, tag, limit).await?,
+    };
+    let words = if last.starts_with('#') {
+        vec![]
+    } else {
+        complete::words(tx, viewer, &query.q, limit).await?
+    };
+    let found = complete::people(tx, viewer, &query.q, limit).await?;
+    let people = view.people(&found).await?;
+    Ok(view.answer(Completions {
+        words: words.into_iter().map(|word| word.term).collect(),
+        hashtags: hashtags.into_iter().map(|hashtag| hashtag.tag).collect(),
+        people: found.into_iter().map(|user| people.mention(user)).collect(),
+    }))
+}
+
+/// Completions of each kind unless asked otherwise.
+const COMPLETIONS: u32 = 8;
+/// The most that can be asked for.
+const COMPLETIONS_MAX: u32 = 20;
+
+fn short(q: &str) -> Result<(), Problem> {
+    if q.chars().count() > 400 {
+        let reason = "has at most 400 characters";
+        return Err(Problem::field(Kind::Invalid, "/q", reason));
+    }
+    Ok(())
 }
 
 impl SearchQuery {
     fn parse(self) -> Result<model::Search, Problem> {
-        if self.q.chars().count() > 400 {
-            return Err(Problem::field(
-                Kind::Invalid,
-                "/q",
-                "has at most 400 characters",
-            ));
-        }
+        short(&self.q)?;
         if self.q.trim().is_empty() && self.hashtag.is_none() {
             return Err(Problem::field(
                 Kind::Invalid,
@@ -120,7 +269,11 @@ impl SearchQuery {
             None => None,
             Some("post") => Some(model::Kind::Post),
             Some("person") => Some(model::Kind::Person),
-            Some(_) => return Err(Problem::field(Kind::Invalid, "/kind", "is post or person")),
+            Some("asset") => Some(model::Kind::Asset),
+            Some(_) => {
+                let reason = "is post, person or asset";
+                return Err(Problem::field(Kind::Invalid, "/kind", reason));
+            }
         };
         let order = match self.order.as_deref() {
             None | Some("best") => model::Order::Best,
@@ -133,6 +286,9 @@ impl SearchQuery {
             author: self.author.map(UserId),
             hashtag: self.hashtag,
             language: self.language,
+            place: self.place,
+            from: self.from,
+            to: self.to,
             order,
         })
     }

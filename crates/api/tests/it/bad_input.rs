@@ -201,6 +201,10 @@ async fn pages_cursors_positions_and_keys_are_checked() {
         "/v1/feed?limit=ten",
         "/v1/feed?order=top",
         "/v1/search",
+        "/v1/search?q=a&kind=thing",
+        "/v1/search?q=a&order=oldest",
+        "/v1/search/complete?q=a&limit=0",
+        "/v1/search/complete?q=a&limit=1000000000",
     ] {
         assert_problem(get(path).await, 422, "invalid-field").await;
     }

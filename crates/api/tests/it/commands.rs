@@ -69,6 +69,19 @@ async fn a_post_goes_all_the_way_to_the_feed_and_to_search() {
     let found = |page: &Value| page["items"][0]["post"]["id"] == post["id"];
     bo.sees("/v1/search?q=camiones", "search finds the post", found)
         .await;
+    let found = bo.reads("/v1/search?q=camiones&facets=true").await;
+    assert_eq!(
+        found["items"][0]["snippet"],
+        "Un <mark>camión</mark> rojo #rojo"
+    );
+    let counted = json!([{"value": "rojo", "count": 1}]);
+    assert_eq!(found["facets"]["hashtag"], counted);
+    let misspelt = bo.reads("/v1/search?q=camoin").await;
+    assert_eq!(misspelt["did_you_mean"], "camión");
+    let completed = bo.reads("/v1/search/complete?q=un+cam").await;
+    assert_eq!(completed["words"], json!(["camión"]));
+    let tagged = bo.reads("/v1/search/complete?q=%23ro").await;
+    assert_eq!(tagged["hashtags"], json!(["rojo"]));
 
     let comment = bo
         .posts(&format!("{path}/comments"), json!({"text": "¡Qué bonito!"}))

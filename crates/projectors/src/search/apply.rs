@@ -1,19 +1,21 @@
-//! Documents from the facts of posts and users; hashtags from what changed in documents.
+//! Documents from the facts of posts, users and assets; hashtags and terms from what changed in documents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use events::envelope::Recorded;
 use events::fact::Fact;
+use events::fact::asset::UploadRequested;
 use events::fact::post::{PostEdited, PostPublished, Visibility};
 use events::fact::user::ProfileUpdated;
-use events::id::{Lane, Position, PostId, StreamKey, TenantId, UserId};
+use events::id::{AssetId, Lane, Position, PostId, StreamKey, TenantId, UserId};
 use events::seal::Personal;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::query::Kind;
-use super::{hashtag_key, language};
+use super::{language, text};
 use crate::rows::{Row, Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -27,23 +29,25 @@ struct DocumentRow {
     title: Option<String>,
     body: Option<String>,
     place: Option<String>,
+    grams: Option<String>,
     hashtags: Vec<String>,
     public: bool,
     position: Position,
+    at: DateTime<Utc>,
 }
 
-/// By hand, because the column `words` makes itself.
+/// By hand, because some columns make themselves.
 impl Row for DocumentRow {
     type Key = (TenantId, String, Uuid);
     const LOAD: &'static str = "SELECT to_jsonb(t) - 'words' FROM jsonb_array_elements($1) k
         JOIN document t ON t.tenant = (k->>0)::uuid AND t.kind = k->>1 AND t.id = (k->>2)::uuid";
     const STORE: &'static str = "INSERT INTO document
-            (tenant, kind, id, author, claimed, language, title, body, place, hashtags, public, position)
-        SELECT tenant, kind, id, author, claimed, language, title, body, place, hashtags, public, position
+            (tenant, kind, id, author, claimed, language, title, body, place, grams, hashtags, public, position, at)
+        SELECT tenant, kind, id, author, claimed, language, title, body, place, grams, hashtags, public, position, at
         FROM jsonb_populate_recordset(NULL::document, $1)
         ON CONFLICT (tenant, kind, id) DO UPDATE SET
             claimed = EXCLUDED.claimed, language = EXCLUDED.language, title = EXCLUDED.title, body = EXCLUDED.body,
-            place = EXCLUDED.place, hashtags = EXCLUDED.hashtags, public = EXCLUDED.public";
+            place = EXCLUDED.place, grams = EXCLUDED.grams, hashtags = EXCLUDED.hashtags, public = EXCLUDED.public";
     const REMOVE: &'static str = "DELETE FROM document t USING jsonb_array_elements($1) k
         WHERE t.tenant = (k->>0)::uuid AND t.kind = k->>1 AND t.id = (k->>2)::uuid";
 
@@ -66,12 +70,40 @@ row!(
     "ON CONFLICT (tenant, tag, lane) DO UPDATE SET posts = EXCLUDED.posts"
 );
 
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct TermRow {
+    tenant: TenantId,
+    term: String,
+    lane: i16,
+    documents: i64,
+}
+
+/// By hand, because a column makes itself.
+impl Row for TermRow {
+    type Key = (TenantId, String, i16);
+    const LOAD: &'static str = "SELECT to_jsonb(t) FROM jsonb_array_elements($1) k
+        JOIN term t ON t.tenant = (k->>0)::uuid AND t.term = k->>1 AND t.lane = (k->>2)::smallint";
+    const STORE: &'static str = "INSERT INTO term (tenant, term, lane, documents)
+        SELECT tenant, term, lane, documents FROM jsonb_populate_recordset(NULL::term, $1)
+        ON CONFLICT (tenant, term, lane) DO UPDATE SET documents = EXCLUDED.documents";
+    const REMOVE: &'static str = "DELETE FROM term t USING jsonb_array_elements($1) k
+        WHERE t.tenant = (k->>0)::uuid AND t.term = k->>1 AND t.lane = (k->>2)::smallint";
+
+    fn key(&self) -> Self::Key {
+        (self.tenant, self.term.clone(), self.lane)
+    }
+}
+
 /// The document that a fact is about.
 fn subject(fact: &Fact) -> Option<(Kind, Uuid)> {
     Some(match fact {
         Fact::PostPublished(fact) => (Kind::Post, fact.post.0),
         Fact::PostEdited(fact) => (Kind::Post, fact.post.0),
         Fact::PostDeleted(fact) => (Kind::Post, fact.post.0),
+        Fact::UploadRequested(fact) => (Kind::Asset, fact.asset.0),
+        Fact::UploadExpired(fact) => (Kind::Asset, fact.asset.0),
+        Fact::UploadAborted(fact) => (Kind::Asset, fact.asset.0),
+        Fact::AssetDeleted(fact) => (Kind::Asset, fact.asset.0),
         Fact::UserRegistered(fact) => (Kind::Person, fact.user.0),
         Fact::ProfileUpdated(fact) => (Kind::Person, fact.user.0),
         Fact::UserErased(fact) => (Kind::Person, fact.user.0),
@@ -120,17 +152,17 @@ pub(super) async fn forget(
 
 /// The lane of the facts that a document comes from.
 fn lane(document: &DocumentRow) -> Lane {
-    let subject = if document.kind == Kind::Post.as_str() {
-        StreamKey::post(PostId(document.id)).subject
-    } else {
-        StreamKey::user(document.author).subject
+    let subject = match &*document.kind {
+        "post" => StreamKey::post(PostId(document.id)).subject,
+        "asset" => StreamKey::asset(AssetId(document.id)).subject,
+        _ => StreamKey::user(document.author).subject,
     };
     Lane::of(document.tenant, &subject)
 }
 
-/// Writes documents, and the hashtags that changed with them.
+/// Writes documents, and what is counted of them and changed.
 async fn store(documents: &Rows<DocumentRow>, tx: &mut PgConnection) -> sqlx::Result<()> {
-    let tagged = tagged(documents);
+    let tagged = counted(documents, |document| document.hashtags.clone());
     let mut hashtags = Rows::<HashtagRow>::load(tagged.keys().cloned(), tx).await?;
     for ((tenant, tag, lane), more) in tagged {
         let slot = hashtags.slot((tenant, tag.clone(), lane));
@@ -142,37 +174,60 @@ async fn store(documents: &Rows<DocumentRow>, tx: &mut PgConnection) -> sqlx::Re
             posts,
         });
     }
+    let spelt = counted(documents, |document| {
+        let texts = [&document.title, &document.body].into_iter().flatten();
+        let terms: BTreeSet<String> = texts.flat_map(|text| text::terms(text)).collect();
+        terms.into_iter().collect()
+    });
+    let mut terms = Rows::<TermRow>::load(spelt.keys().cloned(), tx).await?;
+    for ((tenant, term, lane), more) in spelt {
+        let slot = terms.slot((tenant, term.clone(), lane));
+        let documents = slot.as_ref().map_or(0, |term| term.documents) + more;
+        *slot = (documents > 0).then_some(TermRow {
+            tenant,
+            term,
+            lane,
+            documents,
+        });
+    }
     documents.store(tx).await?;
-    hashtags.store(tx).await
+    hashtags.store(tx).await?;
+    terms.store(tx).await
 }
 
-/// How many more public posts have each hashtag, by lane.
-fn tagged(documents: &Rows<DocumentRow>) -> BTreeMap<<HashtagRow as Row>::Key, i64> {
-    let mut tagged = BTreeMap::new();
+/// How many more public documents have each of `parts`, by lane; those of which there are as many as before are left out.
+fn counted(
+    documents: &Rows<DocumentRow>,
+    parts: impl Fn(&DocumentRow) -> Vec<String>,
+) -> BTreeMap<(TenantId, String, i16), i64> {
+    let mut counted = BTreeMap::new();
     for (was, is) in documents.changes() {
-        for (document, more) in was
-            .map(|was| (was, -1))
-            .into_iter()
-            .chain(is.map(|is| (is, 1)))
-        {
-            let lane = lane(document).number();
-            for tag in document.hashtags.iter().filter(|_| document.public) {
-                *tagged
-                    .entry((document.tenant, tag.clone(), lane))
-                    .or_insert(0) += more;
+        let (was, is) = (was.map(|was| (was, -1)), is.map(|is| (is, 1)));
+        for (document, more) in was.into_iter().chain(is) {
+            if document.public {
+                let lane = lane(document).number();
+                for part in parts(document) {
+                    *counted.entry((document.tenant, part, lane)).or_insert(0) += more;
+                }
             }
         }
     }
-    tagged
+    counted.retain(|_, more| *more != 0);
+    counted
 }
 
 fn fold(recorded: &Recorded, slot: &mut Option<DocumentRow>) {
     match &recorded.fact {
         Fact::PostPublished(fact) => *slot = Some(post(recorded, fact)),
+        Fact::UploadRequested(fact) => *slot = Some(asset(recorded, fact)),
         Fact::UserRegistered(fact) => {
             *slot = Some(blank(recorded, Kind::Person, fact.user.0, fact.user));
         }
-        Fact::PostDeleted(_) | Fact::UserErased(_) => *slot = None,
+        Fact::PostDeleted(_)
+        | Fact::UserErased(_)
+        | Fact::UploadExpired(_)
+        | Fact::UploadAborted(_)
+        | Fact::AssetDeleted(_) => *slot = None,
         Fact::PostEdited(fact) => {
             if let Some(document) = slot {
                 edit(document, fact);
@@ -201,9 +256,11 @@ fn blank(recorded: &Recorded, kind: Kind, id: Uuid, author: UserId) -> DocumentR
         title: None,
         body: None,
         place: None,
+        grams: None,
         hashtags: vec![],
         public: true,
         position: recorded.position,
+        at: recorded.recorded_at,
     }
 }
 
@@ -218,6 +275,15 @@ fn post(recorded: &Recorded, fact: &PostPublished) -> DocumentRow {
             .map(str::to_owned),
         public: fact.visibility == Visibility::Public,
         ..blank(recorded, Kind::Post, fact.post.0, fact.author)
+    }
+}
+
+/// Only its owner finds it.
+fn asset(recorded: &Recorded, fact: &UploadRequested) -> DocumentRow {
+    DocumentRow {
+        title: fact.file_name.text().map(str::to_owned),
+        public: false,
+        ..blank(recorded, Kind::Asset, fact.asset.0, fact.owner)
     }
 }
 
@@ -251,52 +317,11 @@ fn replace(kept: &mut Option<String>, news: Option<&Personal>) {
 fn read(document: &mut DocumentRow) {
     let body = document.body.as_deref().unwrap_or_default();
     document.hashtags = if document.kind == Kind::Post.as_str() {
-        hashtags(body)
+        text::hashtags(body)
     } else {
         vec![]
     };
     language::of_text(document.claimed.as_deref(), body).clone_into(&mut document.language);
-}
-
-/// The longest word that counts as a hashtag, characters; an index takes no entry of thousands.
-const HASHTAG_MAX: usize = 100;
-/// The most hashtags of one post.
-const HASHTAGS_MAX: usize = 30;
-
-/// The first words behind a `#`, each once, in the order of the alphabet.
-fn hashtags(text: &str) -> Vec<String> {
-    let word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut tags: Vec<String> = text
-        .split('#')
-        .skip(1)
-        .map(|rest| &rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())])
-        .filter(|tag| (1..=HASHTAG_MAX).contains(&tag.chars().count()))
-        .take(HASHTAGS_MAX)
-        .map(hashtag_key)
-        .collect();
-    tags.sort();
-    tags.dedup();
-    tags
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hashtags_are_words_behind_a_hash() {
-        assert_eq!(
-            hashtags("#Gato, un #perro_1 y #GATO! # nada #"),
-            ["gato", "perro_1"]
-        );
-        assert_eq!(hashtags("sin etiquetas"), Vec::<String>::new());
-        assert_eq!(hashtags("#camión#rojo"), ["camión", "rojo"]);
-    }
-
-    #[test]
-    fn a_hashtag_is_not_a_text() {
-        assert_eq!(hashtags(&format!("#{} #gato", "x".repeat(5000))), ["gato"]);
-        let many: Vec<String> = (0..2000).map(|n| format!("#{n}")).collect();
-        assert_eq!(hashtags(&many.join(" ")).len(), HASHTAGS_MAX);
-    }
+    let texts = [&document.title, &document.body, &document.place];
+    document.grams = text::grams(texts.into_iter().flatten().map(String::as_str));
 }

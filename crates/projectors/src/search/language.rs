@@ -62,6 +62,14 @@ pub(super) fn searched(language: Option<&str>) -> Vec<&'static str> {
     all
 }
 
+/// The tag of a configuration's language; none of one that knows no language.
+pub(super) fn tag(configuration: &str) -> Option<&'static str> {
+    let mut languages = LANGUAGES.iter();
+    languages
+        .find(|(_, _, known)| *known == configuration)
+        .map(|(tag, ..)| *tag)
+}
+
 fn named(tag: &str) -> &'static str {
     let primary = tag
         .split(['-', '_'])

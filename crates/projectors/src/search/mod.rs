@@ -1,8 +1,11 @@
-//! Finding posts, people and hashtags.
+//! Finding posts, people, hashtags and one's own files.
 
 mod apply;
+pub mod complete;
+pub mod facets;
 mod language;
 pub mod query;
+mod text;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
@@ -12,7 +15,7 @@ use sqlx::PgConnection;
 
 use crate::registry::Projection;
 
-/// Documents and hashtags to be found.
+/// Documents, hashtags and words to be found.
 #[derive(Clone, Copy, Debug)]
 pub struct Search;
 
@@ -22,11 +25,11 @@ impl Projection for Search {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn ddl(&self) -> &'static str {
-        include_str!("../../../../schemas/postgres/views/search.v1.sql")
+        include_str!("../../../../schemas/postgres/views/search.v2.sql")
     }
 
     fn handles(&self, fact: &Fact) -> bool {
@@ -48,12 +51,4 @@ impl Projection for Search {
     ) -> BoxFuture<'a, sqlx::Result<u64>> {
         Box::pin(apply::forget(person, tx))
     }
-}
-
-/// A hashtag as it is kept and compared: without `#`, lower case.
-fn hashtag_key(tag: &str) -> String {
-    tag.trim()
-        .trim_start_matches('#')
-        .replace('\0', "")
-        .to_lowercase()
 }

@@ -1,13 +1,14 @@
-//! Finding posts, people and hashtags.
+//! Finding posts, people and one's own files.
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use events::id::{Position, UserId};
 use serde::{Deserialize, Serialize};
 use service::db::TenantTx;
 use uuid::Uuid;
 
-use super::language;
+use super::{language, text};
 use crate::feed::query::visible;
 use crate::page::{Page, Viewer};
 
@@ -35,6 +36,8 @@ pub enum Kind {
     Post,
     /// A user, by name, words and place.
     Person,
+    /// An own file, by its name.
+    Asset,
 }
 
 impl Kind {
@@ -43,6 +46,7 @@ impl Kind {
         match self {
             Self::Post => "post",
             Self::Person => "person",
+            Self::Asset => "asset",
         }
     }
 }
@@ -61,7 +65,7 @@ pub enum Order {
 /// What is looked for. Without words and without a hashtag, nothing is found.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// Words; `"a phrase"`, `or` and `-not` work.
+    /// Words; `"a phrase"`, `or`, `-not` and a word that is only begun, `gat*`, work.
     pub words: String,
     /// Only this kind.
     pub kind: Option<Kind>,
@@ -71,16 +75,30 @@ pub struct Search {
     pub hashtag: Option<String>,
     /// Only in this language, BCP 47.
     pub language: Option<String>,
+    /// Only at this place, as its author names it; case and accents do not matter.
+    pub place: Option<String>,
+    /// Only from this time on.
+    pub from: Option<DateTime<Utc>>,
+    /// Only before this time.
+    pub to: Option<DateTime<Utc>>,
     /// In which order.
     pub order: Order,
+}
+
+impl Search {
+    /// The words, as far as they are looked at.
+    pub(super) fn looked_at(&self) -> String {
+        let words = self.words.chars().filter(|c| *c != '\0');
+        words.take(LONGEST).collect::<String>().trim().to_owned()
+    }
 }
 
 /// Something found.
 #[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
 pub struct Found {
-    /// `post` or `person`.
+    /// `post`, `person` or `asset`.
     pub kind: String,
-    /// The post's or user's id.
+    /// The post's, user's or asset's id.
     pub id: Uuid,
     /// Who wrote it, or who it is.
     pub author: UserId,
@@ -88,6 +106,9 @@ pub struct Found {
     pub rank: f32,
     /// Its place in the log.
     pub position: Position,
+    /// The part of its text that fits, as HTML: `<mark>` around what was looked for, everything else escaped. None when no words
+    /// were looked for.
+    pub snippet: Option<String>,
 }
 
 /// Where a page of results ended.
@@ -99,57 +120,65 @@ pub struct SearchCursor {
     pub position: Position,
 }
 
-/// A hashtag and how many public posts have it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
-pub struct Hashtag {
-    /// Without the `#`, lower case.
-    pub tag: String,
-    /// How many public posts have it.
-    pub posts: i64,
-}
-
 /// `candidates` are the newest $7 documents of the tenant $1 that may fit: $2 the union of the query's configurations, $3
-/// kind, $4 author, $5 hashtag, $6 where to go on, $9 the languages. What $8 can surely not see, or is in a language that
-/// is not asked for, must not take their places. Nothing in them is hard to estimate, so that a rare word is found by its
-/// index and a frequent one by walking back from the newest document.
+/// kind, $4 author, $5 hashtag, $6 where to go on, $9 the languages, $11 place, $12 where to end. What $8 can surely not see, or
+/// is in a language that is not asked for, must not take their places. Nothing in them is hard to estimate, so that a rare word is
+/// found by its index and a frequent one by walking back from the newest document.
 ///
-/// Of them, those are `found` that fit the query in their own language ($10) and that $8 may see; $11 whether to rank,
-/// $12, $13 and $14 the page. Ordered by age, where the candidates end comes last, of kind `edge`, when there may be more
-/// of them: in the same statement, because another one would see another state of the table.
-const SEARCH: &str = concat!(
-    "WITH candidates AS (
+/// Of them, those are `found` that fit the query in their own language ($10) and that $8 may see.
+macro_rules! found {
+    () => {
+        concat!(
+            "WITH candidates AS (
         SELECT d.*
         FROM search.found d
-        WHERE d.tenant = $1 AND d.position < $6
+        WHERE d.tenant = $1 AND d.position < $6 AND d.position >= $12
           AND ($2::text IS NULL OR d.words @@ $2::text::tsquery)
           AND ($3::text IS NULL OR d.kind = $3)
           AND ($4::uuid IS NULL OR d.author = $4)
           AND ($5::text IS NULL OR d.hashtags @> ARRAY[$5])
+          AND ($11::text IS NULL OR d.place_key = lower(projection.plain($11)))
           AND d.language = ANY($9::text[])
-          AND (d.public OR d.author = $8 OR EXISTS (
+          AND (d.public OR d.author = $8 OR d.kind = 'post' AND EXISTS (
             SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $8 AND f.followee = d.author))
         ORDER BY d.position DESC
         LIMIT $7
     ), found AS (
-        SELECT c.kind, c.id, c.author, c.position,
-            CASE WHEN $11 THEN ts_rank(c.words, a.words) ELSE 0 END::real AS rank
+        SELECT c.*, a.words AS query
         FROM candidates c
         JOIN unnest($9::text[], $10::text[]::tsquery[]) AS a(language, words) ON a.language = c.language
         WHERE ($2::text IS NULL OR c.words @@ a.words)
           AND (c.kind <> 'post' OR EXISTS (
             SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = c.id AND ",
-    visible!("$8"),
-    "))
-    ), page AS (
-        SELECT kind, id, author, position, rank
+            visible!("$8"),
+            "))
+    )"
+        )
+    };
+}
+pub(super) use found;
+
+/// $13 whether to rank, $14, $15 and $16 the page. Ordered by age, where the candidates end comes last, of kind `edge`, when there
+/// may be more of them: in the same statement, because another one would see another state of the table.
+const SEARCH: &str = concat!(
+    found!(),
+    ", ranked AS (
+        SELECT kind, id, author, position, language, query, title, body,
+            CASE WHEN $13 THEN ts_rank(words, query) ELSE 0 END::real AS rank
         FROM found
-        WHERE $12::real IS NULL OR (rank, position) < ($12, $13)
+    ), page AS (
+        SELECT * FROM ranked
+        WHERE $14::real IS NULL OR (rank, position) < ($14, $15)
         ORDER BY rank DESC, position DESC
-        LIMIT $14
+        LIMIT $16
     )
-    SELECT kind, id, author, position, rank FROM page
+    SELECT kind, id, author, position, rank, CASE WHEN $2::text IS NOT NULL THEN ts_headline(
+            ('projection.' || language)::regconfig,
+            translate(left(concat_ws(' · ', title, body), 20000), '\u{E000}\u{E001}', ''), query,
+            'StartSel=\u{E000},StopSel=\u{E001},MaxWords=30,MinWords=10,ShortWord=0,MaxFragments=2,FragmentDelimiter=\" … \"') END AS snippet
+    FROM page
     UNION ALL
-    SELECT 'edge', $8, $8, min(position), -1 FROM candidates HAVING count(*) = $7 AND NOT $11
+    SELECT 'edge', $8, $8, min(position), -1, NULL FROM candidates HAVING count(*) = $7 AND NOT $13
     ORDER BY rank DESC, position DESC"
 );
 
@@ -164,22 +193,15 @@ pub async fn search(
     after: Option<SearchCursor>,
     limit: u32,
 ) -> sqlx::Result<Page<Found, SearchCursor>> {
-    let words: String = search
-        .words
-        .chars()
-        .filter(|c| *c != '\0')
-        .take(LONGEST)
-        .collect();
-    let hashtag = search.hashtag.as_deref().map(super::hashtag_key);
-    let asked = ask(tx, words.trim(), search.language.as_deref()).await?;
-    if asked.union.is_none() && (hashtag.is_none() || !words.trim().is_empty()) {
+    let Some(asked) = ask(tx, search).await? else {
         return Ok(Page {
             items: vec![],
             next: None,
         });
-    }
+    };
+    let (from, to) = bounds(tx, viewer, search).await?;
     let best = search.order == Order::Best;
-    let below = after.filter(|_| !best).map(|cursor| cursor.position);
+    let below = after.filter(|_| !best).map_or(to, |cursor| cursor.position);
     // Not kept prepared: which index is right depends on the words, so each search is planned with its own.
     let mut found: Vec<Found> = sqlx::query_as(SEARCH)
         .persistent(false)
@@ -187,18 +209,23 @@ pub async fn search(
         .bind(asked.union)
         .bind(search.kind.map(Kind::as_str))
         .bind(search.author)
-        .bind(hashtag)
-        .bind(below.unwrap_or(Position(i64::MAX)))
+        .bind(asked.hashtag)
+        .bind(below.min(to))
         .bind(if best { RANKED } else { WINDOW })
         .bind(viewer.user)
         .bind(asked.languages)
         .bind(asked.queries)
+        .bind(search.place.as_deref().map(printable))
+        .bind(from)
         .bind(best)
         .bind(after.filter(|_| best).map(|cursor| cursor.rank))
         .bind(after.map(|cursor| cursor.position))
         .bind(i64::from(limit) + 1)
         .fetch_all(&mut **tx)
         .await?;
+    for one in &mut found {
+        one.snippet = one.snippet.as_deref().map(marked);
+    }
     let edge = found.pop_if(|last| last.kind == EDGE);
     let mut page = Page::cut(found, limit, |found: &Found| SearchCursor {
         rank: found.rank,
@@ -214,51 +241,88 @@ pub async fn search(
     Ok(page)
 }
 
-/// A query as each configuration understands it, and the union of all that say anything.
-struct Asked {
-    languages: Vec<String>,
-    queries: Vec<String>,
-    union: Option<String>,
+/// Without what Postgres has no letter for.
+pub(super) fn printable(text: &str) -> String {
+    text.replace('\0', "")
 }
 
-async fn ask(tx: &mut TenantTx, words: &str, language: Option<&str>) -> sqlx::Result<Asked> {
+/// A headline as HTML.
+fn marked(headline: &str) -> String {
+    let mut html = String::with_capacity(headline.len() + 32);
+    for c in headline.chars() {
+        match c {
+            '\u{E000}' => html.push_str("<mark>"),
+            '\u{E001}' => html.push_str("</mark>"),
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
+    }
+    html
+}
+
+/// The positions from which on, and below which, the search's times are.
+pub(super) async fn bounds(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    search: &Search,
+) -> sqlx::Result<(Position, Position)> {
+    if search.from.is_none() && search.to.is_none() {
+        return Ok((Position::START, Position(i64::MAX)));
+    }
+    // Times rise with positions.
+    sqlx::query_as(
+        "SELECT CASE WHEN $2::timestamptz IS NULL THEN 0 ELSE coalesce((
+                SELECT position FROM search.found WHERE tenant = $1 AND at >= $2 ORDER BY at, position LIMIT 1),
+                9223372036854775807) END,
+            CASE WHEN $3::timestamptz IS NULL THEN 9223372036854775807 ELSE coalesce((
+                SELECT position + 1 FROM search.found WHERE tenant = $1 AND at < $3 ORDER BY at DESC, position DESC LIMIT 1),
+                0) END",
+    )
+    .bind(viewer.tenant)
+    .bind(search.from)
+    .bind(search.to)
+    .fetch_one(&mut **tx)
+    .await
+}
+
+/// A query as each configuration understands it, and the union of all that say anything.
+pub(super) struct Asked {
+    pub(super) languages: Vec<String>,
+    pub(super) queries: Vec<String>,
+    pub(super) union: Option<String>,
+    pub(super) hashtag: Option<String>,
+}
+
+/// None: nothing can be found by that.
+pub(super) async fn ask(tx: &mut TenantTx, search: &Search) -> sqlx::Result<Option<Asked>> {
+    let words = search.looked_at();
+    let hashtag = search.hashtag.as_deref().map(text::hashtag_key);
+    let query = text::asked(&words);
     let asked: Vec<(String, String)> = sqlx::query_as(
-        "SELECT language, websearch_to_tsquery(language::regconfig, projection.plain($2))::text
+        "SELECT language, (websearch_to_tsquery(language::regconfig, projection.plain($2))
+            && to_tsquery('pg_catalog.simple', projection.plain($3)))::text
         FROM unnest($1::text[]) AS c(language)",
     )
-    .bind(language::searched(language))
-    .bind(words)
+    .bind(language::searched(search.language.as_deref()))
+    .bind(query.words)
+    .bind(query.begun)
     .fetch_all(&mut **tx)
     .await?;
     let (languages, queries): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
     let said: BTreeSet<&String> = queries.iter().filter(|query| !query.is_empty()).collect();
     let said: Vec<String> = said.into_iter().map(|query| format!("({query})")).collect();
     let union = (!said.is_empty()).then(|| said.join(" | "));
-    Ok(Asked {
+    if union.is_none() && (hashtag.is_none() || !words.is_empty()) {
+        return Ok(None);
+    }
+    Ok(Some(Asked {
         languages,
         queries,
         union,
-    })
-}
-
-/// Hashtags that begin with `prefix`, most used first.
-pub async fn hashtags(
-    tx: &mut TenantTx,
-    viewer: Viewer,
-    prefix: &str,
-    limit: u32,
-) -> sqlx::Result<Vec<Hashtag>> {
-    sqlx::query_as(
-        "SELECT h.tag, sum(h.posts)::bigint AS posts
-        FROM search.hashtag h
-        WHERE h.tenant = $1 AND starts_with(h.tag, $2)
-        GROUP BY h.tag
-        ORDER BY posts DESC, h.tag
-        LIMIT $3",
-    )
-    .bind(viewer.tenant)
-    .bind(super::hashtag_key(prefix))
-    .bind(i64::from(limit))
-    .fetch_all(&mut **tx)
-    .await
+        hashtag,
+    }))
 }

@@ -4,14 +4,15 @@ use events::fact::post::{PostPublished, Visibility};
 use events::fact::user::ProfileUpdated;
 use events::id::{StreamKey, UserId};
 use projectors::config::Config;
+use projectors::search::complete;
+use projectors::search::facets::{Facet, facets};
 use projectors::search::query::{self, Kind, Order, Search};
-use proptest::prelude::any;
 use uuid::Uuid;
 
 use crate::history::{History, user};
-use crate::model::{Models, cases, runtime};
+use crate::model::{Models, runtime};
 
-fn publish(
+pub(crate) fn publish(
     history: &mut History,
     author: u8,
     text: &str,
@@ -32,7 +33,7 @@ fn publish(
     post.0
 }
 
-async fn find(models: &Models, reader: UserId, search: Search) -> Vec<Uuid> {
+pub(crate) async fn find(models: &Models, reader: UserId, search: Search) -> Vec<Uuid> {
     let (mut tx, viewer) = models.read(reader).await;
     let (mut after, mut found) = (None, vec![]);
     loop {
@@ -55,7 +56,7 @@ async fn first(models: &Models, reader: UserId, search: Search) -> Vec<Uuid> {
     page.items.iter().map(|one| one.id).collect()
 }
 
-fn words(words: &str) -> Search {
+pub(crate) fn words(words: &str) -> Search {
     Search {
         words: words.to_owned(),
         order: Order::Newest,
@@ -209,16 +210,16 @@ fn hashtags_are_found_and_counted_where_all_may_see_them() {
         };
         assert_eq!(find(&models, user(1), tagged).await, [followers, open]);
         let (mut tx, viewer) = models.read(user(3)).await;
-        let tags = query::hashtags(&mut tx, viewer, "#G", 10).await.unwrap();
+        let tags = complete::hashtags(&mut tx, viewer, "#G", 10).await.unwrap();
         assert_eq!(
             tags,
-            [query::Hashtag {
+            [complete::Hashtag {
                 tag: "gatos".to_owned(),
                 posts: 1
             }]
         );
         assert_eq!(
-            query::hashtags(&mut tx, viewer, "secreto", 10)
+            complete::hashtags(&mut tx, viewer, "secreto", 10)
                 .await
                 .unwrap(),
             []
@@ -251,50 +252,189 @@ fn people_are_found_by_name() {
     });
 }
 
+/// The first results with what is shown of them.
+async fn snippets(models: &Models, reader: UserId, search: Search) -> Vec<String> {
+    let (mut tx, viewer) = models.read(reader).await;
+    let page = query::search(&mut tx, viewer, &search, None, 10).await;
+    let found = page.expect("search").items.into_iter();
+    found.map(|one| one.snippet.unwrap_or_default()).collect()
+}
+
 #[test]
-fn no_query_is_an_error() {
-    let runtime = runtime();
-    let models = runtime.block_on(Models::create(&Config::default()));
+fn what_fits_is_marked_and_everything_else_is_escaped() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let mut history = History::new();
+        let text = "<b>La Señora</b> & su camión \u{E000}\"rojo\"";
+        publish(&mut history, 0, text, Some("es"), Visibility::Public);
+        models.tell(&history.facts).await;
+        let shown = snippets(&models, user(1), words("senora camiones")).await;
+        assert_eq!(shown.len(), 1);
+        assert!(shown[0].contains("<mark>Señora</mark>"), "{shown:?}");
+        assert!(
+            shown[0].contains("<mark>camión</mark> &quot;rojo"),
+            "{shown:?}"
+        );
+        assert!(!shown[0].contains("<b>"), "{shown:?}");
+        assert_eq!(shown[0].matches('<').count(), 4, "{shown:?}");
+    });
+}
+
+/// Three public posts and a private one of user 0, and user 2 with a name; the private one.
+fn vehicles() -> (History, Uuid) {
     let mut history = History::new();
-    publish(
+    for text in ["el camión rojo", "un camión y un camino", "la cámara nueva"] {
+        publish(&mut history, 0, text, Some("es"), Visibility::Public);
+    }
+    let secret = publish(
         &mut history,
         0,
-        "hello | & ! : * ( ) < > ' \\ world",
-        None,
-        Visibility::Public,
+        "camuflaje",
+        Some("es"),
+        Visibility::Private,
     );
-    runtime.block_on(models.tell(&history.facts));
-    let odd = proptest::prop_oneof![any::<String>(), "[a-z !&|:*()<>'\"\\\\\u{0}-]{0,40}"];
-    cases()
-        .run(&(odd, any::<bool>()), |(text, best)| {
-            let order = if best { Order::Best } else { Order::Newest };
-            let search = Search {
-                hashtag: best.then(|| text.clone()),
+    let named = ProfileUpdated {
+        user: user(2),
+        name: Some("Álvaro García".into()),
+        bio: None,
+        place: None,
+        language: None,
+        private: None,
+    };
+    history.append(&StreamKey::user(user(2)), named.into());
+    (history, secret)
+}
+
+#[test]
+fn words_and_names_are_completed() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let (history, secret) = vehicles();
+        models.tell(&history.facts).await;
+        let (mut tx, viewer) = models.read(user(1)).await;
+        let begun = complete::words(&mut tx, viewer, "un Cám", 10)
+            .await
+            .unwrap();
+        let begun: Vec<(&str, i64)> = begun
+            .iter()
+            .map(|one| (&*one.term, one.documents))
+            .collect();
+        assert_eq!(begun, [("camión", 2), ("camino", 1), ("cámara", 1)]);
+        assert_eq!(complete::words(&mut tx, viewer, "c", 10).await.unwrap(), []);
+        assert_eq!(
+            complete::words(&mut tx, viewer, "ca%", 1)
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
+        assert_eq!(
+            complete::people(&mut tx, viewer, "alvaro g", 10)
+                .await
+                .unwrap(),
+            [user(2)]
+        );
+        assert_eq!(
+            complete::people(&mut tx, viewer, "%%", 10).await.unwrap(),
+            []
+        );
+        assert_eq!(find(&models, user(0), words("camuf*")).await, [secret]);
+        assert_eq!(find(&models, user(1), words("rojo cam*")).await.len(), 1);
+    });
+}
+
+#[test]
+fn misspelt_words_are_repaired_to_what_all_may_see() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        models.tell(&vehicles().0.facts).await;
+        let (mut tx, viewer) = models.read(user(1)).await;
+        for (asked, meant) in [
+            ("camoin", Some("camión")),
+            ("Rojo CAMIOM", Some("Rojo camión")),
+            ("vamion", Some("camión")),
+            ("camarra nueva", Some("cámara nueva")),
+            ("camion", None),
+            ("xyzzyx", None),
+            ("camuflajf", None),
+        ] {
+            let repaired = complete::repaired(&mut tx, viewer, &words(asked))
+                .await
+                .unwrap();
+            assert_eq!(repaired.as_deref(), meant, "{asked}");
+        }
+    });
+}
+
+#[test]
+fn results_are_narrowed_and_counted() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let (mut history, [open, ..]) = cats();
+        let elsewhere = events::id::PostId(Uuid::from_u128(0x9999));
+        let published = PostPublished {
+            post: elsewhere,
+            author: user(2),
+            text: "gato #calle".into(),
+            place: Some("Málaga".into()),
+            language: Some("es".to_owned()),
+            assets: vec![],
+            visibility: Visibility::Public,
+        };
+        history.append(&StreamKey::post(elsewhere), published.into());
+        let last = history.facts.last().unwrap().recorded_at;
+        models.tell(&history.facts).await;
+        let place = Search {
+            place: Some("malaga".to_owned()),
+            ..words("gatos")
+        };
+        assert_eq!(find(&models, user(3), place).await, [elsewhere.0]);
+        let late = Search {
+            from: Some(last),
+            ..words("gatos")
+        };
+        assert_eq!(find(&models, user(3), late).await, [elsewhere.0]);
+        for order in [Order::Best, Order::Newest] {
+            let early = Search {
+                to: Some(last),
                 order,
-                ..words(&text)
+                ..words("gatos")
             };
-            runtime.block_on(find(&models, user(0), search));
-            runtime.block_on(find(
-                &models,
-                user(0),
-                Search {
-                    order,
-                    ..words(&text)
-                },
-            ));
-            Ok(())
-        })
-        .unwrap();
-    for text in [
-        "\0",
-        "''",
-        "\"",
-        "-",
-        "or",
-        "a or -b",
-        "the",
-        &"x ".repeat(5000),
-    ] {
-        runtime.block_on(find(&models, user(0), words(text)));
-    }
+            assert_eq!(find(&models, user(3), early).await, [open]);
+        }
+
+        let (mut tx, viewer) = models.read(user(3)).await;
+        let counted = facets(&mut tx, viewer, &words("gatos")).await.unwrap();
+        let one = |value: &str| Facet {
+            value: value.to_owned(),
+            count: 1,
+        };
+        assert_eq!(counted["hashtag"], [one("calle"), one("gatos")]);
+        assert_eq!(counted["place"], [one("malaga")]);
+        assert_eq!(
+            counted["kind"],
+            [Facet {
+                value: "post".to_owned(),
+                count: 2
+            }]
+        );
+        assert_eq!(counted["language"][0].value, "es");
+        assert_eq!(counted["author"].len(), 2);
+    });
+}
+
+#[test]
+fn a_file_is_found_by_its_owner_only() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let mut history = History::new();
+        history.upload(0, 0);
+        models.tell(&history.facts).await;
+        let files = Search {
+            kind: Some(Kind::Asset),
+            ..words("vacac*")
+        };
+        assert_eq!(find(&models, user(0), files.clone()).await.len(), 1);
+        assert_eq!(find(&models, user(1), files).await, Vec::<Uuid>::new());
+    });
 }

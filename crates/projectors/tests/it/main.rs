@@ -6,4 +6,5 @@ mod finding;
 mod history;
 mod laws;
 mod model;
+mod odd_texts;
 mod walls;

@@ -129,7 +129,7 @@ pub(crate) fn cases() -> TestRunner {
     let cases = if testing::environment::optional("LONG").is_some() {
         1000
     } else {
-        24
+        50
     };
     TestRunner::new(Proptest {
         cases,
