@@ -22,6 +22,7 @@ mod router;
 mod slots;
 mod state;
 mod storage;
+mod views;
 
 pub use config::{Config, ConfigError};
 pub use router::{document, router};

@@ -70,6 +70,8 @@ fn commands() -> OpenApiRouter<ApiState> {
         .routes(routes!(command::upload::delete_asset))
         .routes(routes!(command::post::publish))
         .routes(routes!(command::post::edit, command::post::delete))
+        .routes(routes!(command::share::share))
+        .routes(routes!(command::share::view))
         .routes(routes!(command::comment::add))
         .routes(routes!(command::comment::edit, command::comment::delete))
         .routes(routes!(
@@ -108,6 +110,8 @@ fn queries() -> OpenApiRouter<ApiState> {
         .routes(routes!(query::pairing::matches))
         .routes(routes!(query::pairing::candidates))
         .routes(routes!(query::feed::latest))
+        .routes(routes!(query::feed::nearby))
+        .routes(routes!(query::feed::hashtag))
         .routes(routes!(query::search::search))
         .routes(routes!(query::search::complete))
         .routes(routes!(query::usage::own))

@@ -21,6 +21,7 @@ use crate::cursor::Cursors;
 use crate::limit::{LIVE, UPLOADS, VERIFICATIONS};
 use crate::position::Positions;
 use crate::slots::Slots;
+use crate::views::Views;
 
 /// The shortest secret that is one.
 const SECRET_MIN: usize = 32;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub(crate) verifying: Slots<AssetId>,
     /// Live streams, by who follows.
     pub(crate) following: Slots<(TenantId, UserId)>,
+    /// Looks at posts that are not written yet.
+    pub(crate) views: Views,
     wake: OnceLock<Wake>,
 }
 
@@ -93,6 +96,7 @@ impl ApiState {
             uploading: Slots::new(UPLOADS, 1),
             verifying: Slots::new(VERIFICATIONS, 1),
             following: Slots::new(LIVE.0, LIVE.1),
+            views: Views::default(),
             wake: OnceLock::new(),
             config,
             log,

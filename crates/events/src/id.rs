@@ -196,6 +196,22 @@ impl StreamKey {
         }
     }
 
+    /// Whether `user` passed a post on, in its lane.
+    pub fn share(post: PostId, user: UserId) -> Self {
+        Self {
+            stream: format!("share-{post}-{user}"),
+            subject: format!("post-{post}"),
+        }
+    }
+
+    /// How often a post was looked at, in its lane: beside its own stream, which nobody then waits for.
+    pub fn views(post: PostId) -> Self {
+        Self {
+            stream: format!("views-{post}"),
+            subject: format!("post-{post}"),
+        }
+    }
+
     /// What `user` feels about a comment, in its post's lane.
     pub fn comment_reaction(comment: CommentId, post: PostId, user: UserId) -> Self {
         Self {

@@ -279,6 +279,7 @@ mod tests {
             author: UserId(Uuid::from_u128(2)),
             text: "Hola desde Cádiz".into(),
             place: Some("Cádiz".into()),
+            location: None,
             language: None,
             assets: vec![],
             visibility: Visibility::Public,

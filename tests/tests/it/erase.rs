@@ -108,6 +108,7 @@ impl Writer {
             author: me,
             text: format!("hola #{WORD} #gato").into(),
             place: Some(text("lago")),
+            location: None,
             language: Some("es".to_owned()),
             assets: vec![],
             visibility: Visibility::Public,

@@ -144,6 +144,7 @@ impl Life {
             author,
             text: format!("Hola #gato y #perro{n}").into(),
             place: (n == 0).then(|| "Cádiz".into()),
+            location: None,
             language: Some("es".to_owned()),
             assets: assets.clone(),
             visibility: VISIBILITIES[usize::try_from(self.draw(6) / 2).unwrap()],

@@ -6,6 +6,7 @@ pub(crate) mod pairing;
 pub(crate) mod post;
 pub(crate) mod profile;
 pub(crate) mod reaction;
+pub(crate) mod share;
 pub(crate) mod upload;
 
 use axum::Json;

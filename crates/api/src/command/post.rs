@@ -8,7 +8,7 @@ use events::decide;
 use events::decide::asset::AssetState;
 use events::decide::post::PostState;
 use events::fact::Fact;
-use events::fact::post::{PostEdited, PostPublished, Visibility};
+use events::fact::post::{Location, PostEdited, PostPublished, Visibility};
 use events::id::{AssetId, PostId, StreamKey};
 use events::store::{Emit, Streams};
 use garde::Validate;
@@ -40,11 +40,34 @@ pub(crate) struct NewPost {
     /// Where it was written, in words.
     #[garde(inner(length(chars, min = 1, max = 200)))]
     place: Option<String>,
+    /// Where it was written, to be found by those who are near.
+    #[garde(dive)]
+    location: Option<Place>,
     /// Who may see it.
     #[garde(skip)]
     #[serde(default)]
     #[schema(value_type = VisibilityName, default = "public")]
     visibility: Visibility,
+}
+
+/// A place on Earth (WGS 84).
+#[derive(Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Place {
+    /// Degrees north.
+    #[garde(range(min = -90.0, max = 90.0))]
+    #[schema(minimum = -90, maximum = 90)]
+    latitude: f64,
+    /// Degrees east.
+    #[garde(range(min = -180.0, max = 180.0))]
+    #[schema(minimum = -180, maximum = 180)]
+    longitude: f64,
+}
+
+impl Place {
+    fn location(&self) -> Option<Location> {
+        Location::new(self.latitude, self.longitude)
+    }
 }
 
 /// What to change; a field left out stays as it is.
@@ -122,6 +145,10 @@ pub(crate) async fn publish(
         author: asked.who.user,
         text: new.text.into(),
         place: new.place.map(Into::into),
+        location: new
+            .location
+            .and_then(|place| place.location())
+            .map(|location| location.to_string().into()),
         language: new.language,
         assets,
         visibility: new.visibility,

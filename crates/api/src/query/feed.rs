@@ -1,8 +1,11 @@
-//! `GET /feed`.
+//! `GET /feed`, `GET /feed/nearby`, `GET /feed/hashtag/{tag}`.
 
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use events::fact::post::Location;
+use events::id::PostId;
 use projectors::feed::query as feed;
+use projectors::search::query as search;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -41,3 +44,85 @@ pub(crate) async fn latest(
     let items = view.present(page.items).await?;
     Ok(view.mark(paging.page(&state, items, page.next)?))
 }
+
+/// Around where.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct NearbyQuery {
+    /// Degrees north.
+    #[param(minimum = -90, maximum = 90)]
+    lat: f64,
+    /// Degrees east.
+    #[param(minimum = -180, maximum = 180)]
+    lon: f64,
+    /// Metres, 1 to 25,000; 5,000 when absent.
+    #[param(minimum = 1, maximum = 25_000)]
+    radius: Option<f64>,
+}
+
+/// Metres around a place that are looked at, unless asked otherwise, and at most.
+const RADIUS: (f64, f64) = (5_000.0, 25_000.0);
+
+/// Read what was posted nearby
+///
+/// The newest first. A page may be short and yet not the last.
+#[utoipa::path(get, path = "/feed/nearby", tag = "feed", params(NearbyQuery, PageQuery),
+    responses((status = 200, description = "A page of posts", body = Page<Post>)))]
+pub(crate) async fn nearby(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+    Query(query): Query<NearbyQuery>,
+) -> Result<Response, Problem> {
+    let here = Location::new(query.lat, query.lon).ok_or_else(|| {
+        let reason = "lat is -90 to 90 and lon is -180 to 180";
+        Problem::field(Kind::Invalid, "/lat", reason)
+    })?;
+    let radius = query.radius.unwrap_or(RADIUS.0);
+    if !(1.0..=RADIUS.1).contains(&radius) {
+        let reason = "is 1 to 25000 metres";
+        return Err(Problem::field(Kind::Invalid, "/radius", reason));
+    }
+    let after = paging.after(&state)?;
+    let mut view = reader.view(&state, READS).await?;
+    let page = feed::nearby(
+        &mut view.tx,
+        view.viewer,
+        (here, radius),
+        after,
+        paging.limit,
+    )
+    .await?;
+    let items = view.present(page.items).await?;
+    Ok(view.mark(paging.page(&state, items, page.next)?))
+}
+
+/// Read what has a hashtag
+///
+/// The newest first. A page may be short and yet not the last.
+#[utoipa::path(get, path = "/feed/hashtag/{tag}", tag = "feed",
+    params(("tag" = String, Path, description = "With or without its `#`"), PageQuery),
+    responses((status = 200, description = "A page of posts", body = Page<Post>)))]
+pub(crate) async fn hashtag(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+    Path(tag): Path<String>,
+) -> Result<Response, Problem> {
+    let wanted = search::Search {
+        hashtag: Some(tag),
+        kind: Some(search::Kind::Post),
+        order: search::Order::Newest,
+        ..search::Search::default()
+    };
+    let after = paging.after(&state)?;
+    let mut view = reader.view(&state, HASHTAG_READS).await?;
+    let page = search::search(&mut view.tx, view.viewer, &wanted, after, paging.limit).await?;
+    let posts: Vec<PostId> = page.items.iter().map(|found| PostId(found.id)).collect();
+    let posts = feed::posts(&mut view.tx, view.viewer, &posts).await?;
+    let items = view.present(posts).await?;
+    Ok(view.mark(paging.page(&state, items, page.next)?))
+}
+
+/// What posts with a hashtag are found in, and shown from.
+const HASHTAG_READS: &[&str] = &["search", "feed", "engagement", "graph", "media"];

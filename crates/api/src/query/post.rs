@@ -50,6 +50,10 @@ pub(crate) struct PostAsset {
 #[derive(Default, Serialize, ToSchema)]
 pub(crate) struct Counts {
     comments: i64,
+    /// Users who passed it on.
+    shares: i64,
+    /// How often it was looked at; a little less than that.
+    views: i64,
     /// By kind.
     reactions: BTreeMap<String, i64>,
     /// One's own reaction.
@@ -60,6 +64,8 @@ impl From<engagement::Counts> for Counts {
     fn from(counts: engagement::Counts) -> Self {
         Self {
             comments: counts.comments,
+            shares: counts.shares,
+            views: counts.views,
             reactions: counts.reactions,
             mine: counts.mine,
         }

@@ -39,6 +39,35 @@ async fn a_repeat_gives_the_same_answer_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_post_is_found_nearby_and_by_hashtag_passed_on_and_looked_at() {
+    let app = App::start().await;
+    let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));
+    let malaga = json!({"latitude": 36.7213, "longitude": -4.4214});
+    let post = ana
+        .posts("/v1/posts", json!({"text": "#Feria", "location": malaga}))
+        .await;
+    let path = format!("/v1/posts/{}", post["id"].as_str().unwrap());
+    let found = |page: &Value| page["items"][0]["id"] == post["id"];
+    bo.sees("/v1/feed/nearby?lat=36.72&lon=-4.42", "it is near", found)
+        .await;
+    bo.sees("/v1/feed/hashtag/feria", "it has the hashtag", found)
+        .await;
+    let far = bo.reads("/v1/feed/nearby?lat=40.4&lon=-3.7").await;
+    assert_eq!(far["items"], json!([]));
+    for _ in 0..2 {
+        bo.does(Method::POST, &format!("{path}/shares"), None).await;
+        bo.does(Method::POST, &format!("{path}/views"), None).await;
+    }
+    bo.sees(&path, "both are counted, once", |post| {
+        post["counts"]["shares"] == 1 && post["counts"]["views"] == 1
+    })
+    .await;
+    let bad = json!({"text": "a", "location": {"latitude": 91, "longitude": 0}});
+    let refused = ana.request(Method::POST, "/v1/posts").json(&bad);
+    assert_problem(refused.send().await.unwrap(), 422, "invalid-field").await;
+}
+
+#[tokio::test]
 async fn a_post_goes_all_the_way_to_the_feed_and_to_search() {
     let app = App::start().await;
     let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));

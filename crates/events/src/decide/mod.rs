@@ -9,6 +9,7 @@ pub mod follow;
 pub mod pairing;
 pub mod post;
 pub mod reaction;
+pub mod share;
 pub mod user;
 
 use serde::Serialize;
@@ -77,6 +78,7 @@ impl Kind {
             "user" => Self::with::<user::UserState>(),
             "post" => Self::with::<post::PostState>(),
             "comment" => Self::with::<comment::CommentState>(),
+            "share" => Self::with::<share::ShareState>(),
             "reaction" => Self::with::<reaction::ReactionState>(),
             "follow" => Self::with::<follow::FollowState>(),
             "match" => Self::with::<pairing::PairingState>(),

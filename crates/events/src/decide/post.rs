@@ -115,6 +115,7 @@ pub(super) mod tests {
             author: user(1),
             text,
             place: None,
+            location: None,
             language: None,
             assets,
             visibility,

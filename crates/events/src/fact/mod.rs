@@ -126,9 +126,11 @@ facts! {
     user::UserRegistered "user.registered" v 1 [account];
     user::ProfileUpdated "profile.updated" v 1 [name, bio, place];
     user::UserErased "user.erased" v 1 [];
-    post::PostPublished "post.published" v 1 [text, place];
+    post::PostPublished "post.published" v 1 [text, place, location];
     post::PostEdited "post.edited" v 1 [text, place];
     post::PostDeleted "post.deleted" v 1 [];
+    post::PostShared "post.shared" v 1 [];
+    post::ViewCounted "view.counted" v 1 [];
     post::CommentAdded "comment.added" v 1 [text];
     post::CommentEdited "comment.edited" v 1 [text];
     post::CommentDeleted "comment.deleted" v 1 [];

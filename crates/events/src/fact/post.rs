@@ -1,5 +1,8 @@
 //! Facts of a post and of the comments and reactions under it. Subject: `post-<id>`, so they keep their order.
 
+use std::fmt;
+use std::str::FromStr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +36,47 @@ impl Visibility {
     }
 }
 
+/// A place on Earth (WGS 84), written as `36.72130,-4.42140`: degrees of latitude and longitude, to a metre.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Location {
+    /// Degrees north, −90 to 90.
+    pub latitude: f64,
+    /// Degrees east, −180 to 180.
+    pub longitude: f64,
+}
+
+impl Location {
+    /// A location, if there is such a one.
+    pub fn new(latitude: f64, longitude: f64) -> Option<Self> {
+        let is_there = latitude.abs() <= 90.0 && longitude.abs() <= 180.0;
+        is_there.then_some(Self {
+            latitude,
+            longitude,
+        })
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.5},{:.5}", self.latitude, self.longitude)
+    }
+}
+
+/// A text is no location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no location: degrees of latitude and longitude are, such as 36.72130,-4.42140")]
+pub struct NoLocation;
+
+impl FromStr for Location {
+    type Err = NoLocation;
+
+    fn from_str(text: &str) -> Result<Self, NoLocation> {
+        let (latitude, longitude) = text.split_once(',').ok_or(NoLocation)?;
+        let degrees = |text: &str| text.trim().parse().map_err(|_| NoLocation);
+        Self::new(degrees(latitude)?, degrees(longitude)?).ok_or(NoLocation)
+    }
+}
+
 /// Someone published a post.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PostPublished {
@@ -45,6 +89,9 @@ pub struct PostPublished {
     /// Where it was written, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Personal>,
+    /// Where it was written, as a [`Location`] is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Personal>,
     /// The text's language as the author says, BCP 47.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
@@ -148,4 +195,37 @@ pub struct ReactionRemoved {
     pub user: UserId,
     /// The kind that was taken back.
     pub kind: String,
+}
+
+/// Someone passed a post on; once per user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PostShared {
+    /// The post.
+    pub post: PostId,
+    /// Who passed it on.
+    pub user: UserId,
+}
+
+/// A post was looked at so many times more. Counted together, and lost when the process that counts is killed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ViewCounted {
+    /// The post.
+    pub post: PostId,
+    /// How many times.
+    pub views: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_is_written_and_read() {
+        let malaga = Location::new(36.721_3, -4.421_4).unwrap();
+        assert_eq!(malaga.to_string(), "36.72130,-4.42140");
+        assert_eq!("36.72130,-4.42140".parse(), Ok(malaga));
+        for text in ["", "1", "91,0", "0,181", "NaN,0", "a,b", "1,2,3"] {
+            assert_eq!(text.parse::<Location>(), Err(NoLocation), "{text}");
+        }
+    }
 }

@@ -335,6 +335,7 @@ async fn a_key_that_was_never_stored_seals_nothing() {
         author: user(1),
         text: "Hola".into(),
         place: None,
+        location: None,
         language: None,
         assets: vec![],
         visibility: Visibility::Public,

@@ -20,6 +20,7 @@ pub(crate) async fn publish(world: &World, n: u128) -> Result<(), ExecuteError> 
         author: user(1),
         text: WORDS.into(),
         place: Some("Xochimilco".into()),
+        location: None,
         language: Some("es".to_owned()),
         assets: vec![],
         visibility: Visibility::Public,

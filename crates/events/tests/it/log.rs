@@ -111,6 +111,7 @@ async fn an_envelope_may_take_a_mebibyte_and_not_a_byte_more() {
             author: user(1),
             text: "Hola".into(),
             place: None,
+            location: None,
             language: Some("q".repeat(rest)),
             assets: vec![AssetId(Uuid::nil()); 15_000],
             visibility: Visibility::Public,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::COMMENT;
+use super::{COMMENT, SHARE, VIEW};
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +70,8 @@ pub(super) fn handles(fact: &Fact) -> bool {
             | Fact::CommentDeleted(_)
             | Fact::ReactionAdded(_)
             | Fact::ReactionRemoved(_)
+            | Fact::PostShared(_)
+            | Fact::ViewCounted(_)
     )
 }
 
@@ -133,6 +135,8 @@ impl Model {
                     reactions.push((tenant, target, fact.user));
                     tallies.push((tenant, target, fact.kind.clone()));
                 }
+                Fact::PostShared(fact) => tallies.push((tenant, fact.post.0, SHARE.to_owned())),
+                Fact::ViewCounted(fact) => tallies.push((tenant, fact.post.0, VIEW.to_owned())),
                 _ => {}
             }
         }
@@ -180,6 +184,8 @@ impl Model {
                 *self.reactions.slot((tenant, target, fact.user)) = None;
                 self.count(tenant, target, &fact.kind, -1);
             }
+            Fact::PostShared(fact) => self.count(tenant, fact.post.0, SHARE, 1),
+            Fact::ViewCounted(fact) => self.count(tenant, fact.post.0, VIEW, fact.views.into()),
             _ => {}
         }
     }

@@ -21,11 +21,11 @@ impl Projection for Engagement {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn ddl(&self) -> &'static str {
-        include_str!("../../../../schemas/postgres/views/engagement.v1.sql")
+        include_str!("../../../../schemas/postgres/views/engagement.v2.sql")
     }
 
     fn handles(&self, fact: &Fact) -> bool {
@@ -49,5 +49,7 @@ impl Projection for Engagement {
     }
 }
 
-/// The kind under which comments are counted beside reactions.
+/// The kinds under which other things are counted beside reactions.
 const COMMENT: &str = "comment";
+const SHARE: &str = "share";
+const VIEW: &str = "view";

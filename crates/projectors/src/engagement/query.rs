@@ -52,6 +52,10 @@ pub struct Reaction {
 pub struct Counts {
     /// Comments on a post.
     pub comments: i64,
+    /// Users who passed a post on.
+    pub shares: i64,
+    /// How often a post was looked at.
+    pub views: i64,
     /// Reactions, by kind.
     pub reactions: BTreeMap<String, i64>,
     /// The viewer's own reaction.
@@ -156,10 +160,13 @@ pub async fn counts(
     .await?;
     for (target, kind, n) in tallies {
         let count = counts.entry(target).or_default();
-        if kind == super::COMMENT {
-            count.comments = n;
-        } else {
-            count.reactions.insert(kind, n);
+        match &*kind {
+            super::COMMENT => count.comments = n,
+            super::SHARE => count.shares = n,
+            super::VIEW => count.views = n,
+            _ => {
+                count.reactions.insert(kind, n);
+            }
         }
     }
     let mine: Vec<(Uuid, String)> = sqlx::query_as(

@@ -9,7 +9,7 @@ use events::id::{AssetId, Position, PostId, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::{Feed, cache};
+use super::{Feed, cache, hot, near};
 use crate::rows::{Row, Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -107,7 +107,7 @@ fn touched(fact: &Fact) -> Option<Touched> {
 }
 
 pub(super) fn handles(fact: &Fact) -> bool {
-    touched(fact).is_some()
+    touched(fact).is_some() || hot::handles(fact) || near::handles(fact)
 }
 
 pub(super) async fn apply(
@@ -136,6 +136,8 @@ pub(super) async fn apply(
     posts.store(tx).await?;
     follows.store(tx).await?;
     assets.store(tx).await?;
+    hot::apply(batch, tx).await?;
+    near::apply(batch, tx).await?;
 
     // What is new after the batch, whatever happened within it: a follow that ended and began again is still complete.
     let published = posts
@@ -167,9 +169,9 @@ pub(super) async fn forget(
     )
     .bind(tenant)
     .bind(author)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(done.rows_affected())
+    Ok(done.rows_affected() + near::forget((tenant, author), tx).await?)
 }
 
 fn fold(

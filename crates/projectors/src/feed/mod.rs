@@ -2,6 +2,8 @@
 
 mod apply;
 mod cache;
+mod hot;
+mod near;
 pub mod query;
 
 use events::envelope::Recorded;
@@ -41,11 +43,11 @@ impl Projection for Feed {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn ddl(&self) -> &'static str {
-        include_str!("../../../../schemas/postgres/views/feed.v1.sql")
+        include_str!("../../../../schemas/postgres/views/feed.v2.sql")
     }
 
     fn handles(&self, fact: &Fact) -> bool {

@@ -1,10 +1,12 @@
 //! Posts as a viewer may see them: one by one, by author, and as a feed.
 
 use chrono::{DateTime, Utc};
+use events::fact::post::Location;
 use events::id::{AssetId, Position, PostId, UserId};
 use serde::Serialize;
 use service::db::TenantTx;
 
+use super::near;
 use crate::page::{Cursor, Page, Viewer, below};
 
 /// The read models that these queries read.
@@ -129,6 +131,52 @@ pub async fn by_author(
     .fetch_all(&mut **tx)
     .await?;
     Ok(Page::cut(posts, limit, Post::cursor))
+}
+
+/// So many posts of the cells around a place are looked at for a page.
+const WINDOW: i64 = 250;
+
+/// Posts within `radius` metres of a place that the viewer may see, newest first. A page may be short and yet not the last.
+pub async fn nearby(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    (here, radius): (Location, f64),
+    after: Option<Cursor>,
+    limit: u32,
+) -> sqlx::Result<Page<Post>> {
+    let around: Vec<(PostId, Position, f64, f64)> = sqlx::query_as(
+        "SELECT n.post, n.position, n.latitude, n.longitude
+        FROM unnest($2::text[]) AS c(cell)
+        CROSS JOIN LATERAL (
+            SELECT n.* FROM feed.near n
+            WHERE n.tenant = $1 AND n.cell = c.cell AND n.position < $3
+            ORDER BY n.position DESC LIMIT $4
+        ) n
+        ORDER BY n.position DESC LIMIT $4",
+    )
+    .bind(viewer.tenant)
+    .bind(near::cells(here, radius))
+    .bind(below(after))
+    .bind(WINDOW)
+    .fetch_all(&mut **tx)
+    .await?;
+    let edge = around
+        .last()
+        .filter(|_| around.len() == usize::try_from(WINDOW).unwrap_or(usize::MAX))
+        .map(|(post, position, ..)| Cursor {
+            position: *position,
+            id: post.0,
+        });
+    let within = around
+        .into_iter()
+        .filter_map(|(post, _, latitude, longitude)| {
+            let there = Location::new(latitude, longitude)?;
+            (near::distance(here, there) <= radius).then_some(post)
+        });
+    let within: Vec<PostId> = within.collect();
+    let mut page = Page::cut(posts(tx, viewer, &within).await?, limit, Post::cursor);
+    page.next = page.next.or(edge);
+    Ok(page)
 }
 
 /// The viewer's feed, newest first: own posts and those of followed authors. Read from the entries kept ready, from

@@ -1,7 +1,9 @@
 //! Histories that could have happened: every fact comes from a decider.
 
 use chrono::{DateTime, Duration, Utc};
-use events::decide::{Decision, State, asset, comment, follow, pairing, post, reaction, user};
+use events::decide::{
+    Decision, State, asset, comment, follow, pairing, post, reaction, share, user,
+};
 use events::envelope::{Meta, Recorded};
 use events::fact::Fact;
 use events::fact::asset::{RenditionCompleted, UploadCompleted, UploadRequested};
@@ -157,6 +159,7 @@ impl History {
             10 => self.upload(a, b),
             11 => self.render(b, c),
             12 => self.comment(a, b, c),
+            13 if c.is_multiple_of(5) => self.share(a, b, c),
             13 => self.react(a, b, c),
             14 => self.pair(a, b, c),
             15 if c.is_multiple_of(16) => self.decide(&StreamKey::user(user(a)), |state| {
@@ -183,6 +186,9 @@ impl History {
             author: user(a),
             text: format!("Hola #gato y #perro{}", c % 3).into(),
             place: c.is_multiple_of(5).then(|| "Cádiz".into()),
+            location: c
+                .is_multiple_of(2)
+                .then(|| format!("36.{},-4.4", 720 + u32::from(b)).into()),
             language: Some("es".to_owned()),
             assets,
             visibility: VISIBILITIES[usize::from(c % 4)],
@@ -307,6 +313,20 @@ impl History {
         } else {
             self.decide(&key, |state| reaction::react(state, wanted, there));
         }
+    }
+
+    fn share(&mut self, a: u8, b: u8, c: u8) {
+        let (post, user) = (post_id(b), user(a));
+        let state: post::PostState = self.state(&StreamKey::post(post));
+        self.decide(&StreamKey::views(post), |_: &share::ShareState| {
+            share::count_views(&state, post, u32::from(c))
+        });
+        self.decide(
+            &StreamKey::share(post, user),
+            |shared: &share::ShareState| {
+                share::share(*shared, post, user, state.author().map(drop))
+            },
+        );
     }
 
     pub(crate) fn pair(&mut self, a: u8, b: u8, c: u8) {

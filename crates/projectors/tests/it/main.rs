@@ -1,6 +1,7 @@
 //! Read models on real Postgres.
 
 mod answers;
+mod around;
 mod feed;
 mod finding;
 mod history;

@@ -1,4 +1,4 @@
--- Comments, reactions, and how many there are. All that happens under a post has the post's lane.
+-- Comments, reactions, and how many there are of them, of shares and of views. All that happens under a post has the post's lane.
 CREATE TABLE comment (
     tenant     uuid NOT NULL,
     comment    uuid NOT NULL,
@@ -28,7 +28,7 @@ CREATE INDEX reaction_newest ON reaction (tenant, target, position DESC);
 CREATE TABLE tally (
     tenant uuid NOT NULL,
     target uuid NOT NULL,
-    kind   text NOT NULL,                      -- `comment`, or a kind of reaction
+    kind   text NOT NULL,                      -- `comment`, `share`, `view`, or a kind of reaction
     n      bigint NOT NULL CHECK (n > 0),      -- nothing has no row
     PRIMARY KEY (tenant, target, kind)
 ) WITH (fillfactor = 70);

@@ -15,6 +15,30 @@ CREATE TABLE post (
 );
 CREATE INDEX post_author ON post (tenant, author, position DESC);
 
+-- How much is going on under a post, and when it was written, as one number that needs no rewriting as time goes by: ten times the
+-- points weigh as much as 45,000 seconds.
+CREATE TABLE hot (
+    tenant  uuid NOT NULL,
+    post    uuid NOT NULL,
+    points  bigint NOT NULL,
+    seconds bigint NOT NULL,                   -- when it was written, since 1970
+    hot     double precision NOT NULL,
+    PRIMARY KEY (tenant, post)
+) WITH (fillfactor = 70);
+
+-- Where posts were written: in a cell of each size that is searched by, as a geohash.
+CREATE TABLE near (
+    tenant    uuid NOT NULL,
+    cell      text NOT NULL,
+    post      uuid NOT NULL,
+    position  bigint NOT NULL,
+    latitude  double precision NOT NULL,
+    longitude double precision NOT NULL,
+    PRIMARY KEY (tenant, cell, post)
+);
+CREATE INDEX near_newest ON near (tenant, cell, position DESC);
+CREATE INDEX near_post ON near (tenant, post);
+
 -- Which posts show an asset. A table, because row level security lets no index on an array be used.
 CREATE TABLE carried (
     tenant uuid NOT NULL,
@@ -68,5 +92,6 @@ CREATE TABLE feed_entry (
 COMMENT ON TABLE feed_entry IS 'cache';
 
 SELECT projection.guard('post', 'shared'), projection.guard('carried', 'shared'),
-       projection.guard('follow', 'shared'), projection.guard('viewable', 'shared'),
+       projection.guard('hot', 'shared'),
+       projection.guard('near', 'shared'), projection.guard('follow', 'shared'), projection.guard('viewable', 'shared'),
        projection.guard('author', 'shared'), projection.guard('reader', 'private'), projection.guard('feed_entry', 'private');
