@@ -19,6 +19,7 @@ pub mod graph;
 pub mod media;
 pub mod pairing;
 pub mod search;
+pub mod trending;
 pub mod usage;
 
 mod rows;

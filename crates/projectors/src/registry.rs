@@ -53,6 +53,7 @@ pub fn all(config: &Config) -> Vec<Arc<dyn Projection>> {
         Arc::new(crate::search::Search),
         Arc::new(crate::pairing::Pairing),
         Arc::new(crate::usage::Usage),
+        Arc::new(crate::trending::Trending),
     ]
 }
 

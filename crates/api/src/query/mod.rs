@@ -9,6 +9,7 @@ pub(crate) mod graph;
 pub(crate) mod pairing;
 pub(crate) mod post;
 pub(crate) mod search;
+pub(crate) mod trending;
 pub(crate) mod usage;
 
 use std::collections::BTreeMap;

@@ -204,6 +204,7 @@ async fn pages_cursors_positions_and_keys_are_checked() {
         "/v1/feed/nearby?lat=91&lon=0",
         "/v1/feed/nearby?lat=0&lon=NaN",
         "/v1/feed/nearby?lat=0&lon=0&radius=1000000000",
+        "/v1/trending?limit=0",
         "/v1/search?q=a&kind=thing",
         "/v1/search?q=a&order=oldest",
         "/v1/search/complete?q=a&limit=0",

@@ -52,6 +52,10 @@ async fn a_post_is_found_nearby_and_by_hashtag_passed_on_and_looked_at() {
         .await;
     bo.sees("/v1/feed/hashtag/feria", "it has the hashtag", found)
         .await;
+    let first = |page: &Value| page["items"][0]["tag"] == "feria";
+    bo.sees("/v1/trending", "it is used", first).await;
+    let french = bo.reads("/v1/trending?language=fr").await;
+    assert_eq!(french["items"], json!([]));
     let far = bo.reads("/v1/feed/nearby?lat=40.4&lon=-3.7").await;
     assert_eq!(far["items"], json!([]));
     for _ in 0..2 {

@@ -42,10 +42,24 @@ pub(super) fn of_text(claimed: Option<&str>, text: &str) -> &'static str {
     if let Some(claimed) = claimed {
         return named(claimed);
     }
-    let detected = whatlang::detect(text).filter(whatlang::Info::is_reliable);
-    detected.map_or(SIMPLE, |info| {
-        configuration(|(_, code, _)| *code == info.lang().code())
-    })
+    detected(text).map_or(SIMPLE, named)
+}
+
+/// The language that a text is reliably seen to be in, BCP 47, of those that have a configuration.
+pub(crate) fn detected(text: &str) -> Option<&'static str> {
+    let info = whatlang::detect(text).filter(whatlang::Info::is_reliable)?;
+    let mut languages = LANGUAGES.iter();
+    languages
+        .find(|(_, code, _)| *code == info.lang().code())
+        .map(|(tag, ..)| *tag)
+}
+
+/// The primary language of a tag, lower case: `es` of `es-MX`.
+pub(crate) fn primary(tag: &str) -> Option<String> {
+    let primary = tag.split(['-', '_']).next().unwrap_or(tag);
+    let is_one =
+        (2..=8).contains(&primary.len()) && primary.chars().all(|c| c.is_ascii_alphabetic());
+    is_one.then(|| primary.to_ascii_lowercase())
 }
 
 /// The configurations that a query is put into: that of one language, or all.
@@ -71,18 +85,10 @@ pub(super) fn tag(configuration: &str) -> Option<&'static str> {
 }
 
 fn named(tag: &str) -> &'static str {
-    let primary = tag
-        .split(['-', '_'])
-        .next()
-        .unwrap_or(tag)
-        .to_ascii_lowercase();
-    configuration(|(tag, _, _)| *tag == primary)
-}
-
-fn configuration(is: impl Fn(&(&str, &str, &str)) -> bool) -> &'static str {
-    LANGUAGES
-        .iter()
-        .find(|language| is(language))
+    let primary = primary(tag).unwrap_or_default();
+    let mut languages = LANGUAGES.iter();
+    languages
+        .find(|(tag, ..)| *tag == primary)
         .map_or(SIMPLE, |(_, _, configuration)| configuration)
 }
 

@@ -3,9 +3,9 @@
 mod apply;
 pub mod complete;
 pub mod facets;
-mod language;
+pub(crate) mod language;
 pub mod query;
-mod text;
+pub(crate) mod text;
 
 use events::envelope::Recorded;
 use events::fact::Fact;

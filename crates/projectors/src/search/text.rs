@@ -22,7 +22,7 @@ pub(super) fn hashtag_key(tag: &str) -> String {
 }
 
 /// The first words behind a `#`, each once, in the order of the alphabet.
-pub(super) fn hashtags(text: &str) -> Vec<String> {
+pub(crate) fn hashtags(text: &str) -> Vec<String> {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let mut tags: Vec<String> = text
         .split('#')

@@ -8,4 +8,5 @@ mod history;
 mod laws;
 mod model;
 mod odd_texts;
+mod trends;
 mod walls;
