@@ -19,6 +19,7 @@ mod program;
 mod rebuild;
 mod restore;
 mod rotation;
+mod takeover;
 mod topic;
 mod up;
 mod victim;
