@@ -22,4 +22,5 @@ pub mod search;
 pub mod trending;
 pub mod usage;
 
+mod pace;
 mod rows;

@@ -5,17 +5,18 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::id::{Lane, Position};
+use events::id::{Lane, Position, TenantId, UserId};
 use events::store::{Keys, Reader};
 use events::subscription::{self, FillError, Subscriber};
 use service::shutdown::Shutdown;
 use sqlx::{PgConnection, PgPool};
 
 use crate::generation;
+use crate::pace::Pace;
 use crate::registry::{self, Generation, Made, Projection};
 
-/// Positions between two looks whether it is to pause.
-const STRETCH: i64 = 20_000;
+/// Positions between two looks whether it is to pause, and whether reads are slow.
+const STRETCH: i64 = 5_000;
 /// So few positions are filled while the live generation is held.
 const LITTLE: i64 = 2_000;
 /// How long what is kept may take to come as far as what is read, which stands still meanwhile.
@@ -121,9 +122,12 @@ impl Rebuild<'_> {
             subscription::left_out(&mut connection, new).await?
         };
         let generation = Generation::new(new.to_owned(), Arc::clone(projection));
+        let mut pace = Pace::of(self.projector, live).await?;
         loop {
             let near = subscription::positions(&mut *self.projector.acquire().await?, live).await?;
-            let from = self.fill(&generation, (&near, &left_out), progress).await?;
+            let from = self
+                .fill(&generation, (&near, &left_out), Some(&mut pace), progress)
+                .await?;
             if end_of(&near).0 - from.0 <= LITTLE {
                 break;
             }
@@ -133,7 +137,7 @@ impl Rebuild<'_> {
             .execute(&mut *tx)
             .await?;
         let barrier = subscription::held(&mut tx, live).await?;
-        self.fill(&generation, (&barrier, &left_out), progress)
+        self.fill(&generation, (&barrier, &left_out), None, progress)
             .await?;
         let differing = if *version == projection.version() {
             self.differing(&mut tx, live, new).await?
@@ -152,11 +156,12 @@ impl Rebuild<'_> {
         })
     }
 
-    /// Fills `generation` up to `upto` but for what is left out, a stretch at a time; returns where that began.
+    /// Fills `generation` up to `upto` but for what is left out, a stretch at a time, at this pace; returns where that began.
     async fn fill(
         &self,
         generation: &Generation,
         (upto, left_out): (&BTreeMap<Lane, Position>, &BTreeSet<Position>),
+        mut pace: Option<&mut Pace<'_>>,
         progress: &(dyn Fn(Position, Position) + Sync),
     ) -> Result<Position, RebuildError> {
         let name = generation.name();
@@ -169,6 +174,9 @@ impl Rebuild<'_> {
         while at < end {
             while generation::is_paused(self.owner, name).await? {
                 tokio::time::sleep(LOOK).await;
+            }
+            if let Some(pace) = &mut pace {
+                pace.hold().await?;
             }
             let next = Position((at.0 + STRETCH).min(end.0));
             let stretch = upto.iter().map(|(lane, to)| (*lane, (*to).min(next)));
@@ -232,6 +240,33 @@ impl Rebuild<'_> {
         tx.commit().await?;
         Ok((kept, live))
     }
+}
+
+/// Makes anew what is kept ready for one reader, in what is read and in what is kept of `projection`; tells each generation and how
+/// many rows it has then. Empty: nothing is kept ready by reader.
+pub async fn repair(
+    projector: &PgPool,
+    projection: &dyn Projection,
+    reader: (TenantId, UserId),
+) -> sqlx::Result<Vec<(String, u64)>> {
+    let (live, kept) = registry::read_and_kept(projector, projection.name()).await?;
+    let ours = live.into_iter().chain(kept);
+    let ours = ours.filter(|(_, version)| *version == projection.version());
+    let mut repaired = vec![];
+    for (generation, _) in ours {
+        let mut tx = projector.begin().await?;
+        sqlx::query("SELECT set_config('search_path', $1, true)")
+            .bind(format!("{generation}, public"))
+            .execute(&mut *tx)
+            .await?;
+        let Some(refill) = projection.refill(reader, &mut tx) else {
+            break;
+        };
+        let rows = refill.await?;
+        tx.commit().await?;
+        repaired.push((generation, rows));
+    }
+    Ok(repaired)
 }
 
 fn end_of(lanes: &BTreeMap<Lane, Position>) -> Position {

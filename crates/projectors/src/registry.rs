@@ -41,6 +41,16 @@ pub trait Projection: Send + Sync + 'static {
         person: (TenantId, UserId),
         tx: &'a mut PgConnection,
     ) -> BoxFuture<'a, sqlx::Result<u64>>;
+
+    /// Makes anew what it keeps ready for a reader beside the tables that follow from facts; how many rows there are then. None:
+    /// it keeps nothing ready.
+    fn refill<'a>(
+        &'a self,
+        _reader: (TenantId, UserId),
+        _tx: &'a mut PgConnection,
+    ) -> Option<BoxFuture<'a, sqlx::Result<u64>>> {
+        None
+    }
 }
 
 /// Every read model.

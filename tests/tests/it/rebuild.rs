@@ -10,6 +10,7 @@ use testing::process::Finished;
 use testing::wait;
 use tokio::task::JoinHandle;
 
+use crate::life::Life;
 use crate::world::{LIMIT, Programs, World, end};
 
 /// Two hundred reads a second, until the end is asked for: how many there were. None may fail, or see less than one before it.
@@ -135,6 +136,9 @@ async fn a_rebuild_pauses_goes_on_and_runs_once() {
     world.life.go_on(200).await;
     let projectors = world.start(&["projectors"]);
     world.caught_up().await;
+    let reader = Life::people().next().unwrap().to_string();
+    let repaired = rebuild(&world.programs, &["--key", &reader], &[]).await;
+    assert!(repaired.stdout.contains("feed_g1 has"), "{repaired:?}");
     let slow = [(
         "CINELOG_FAILPOINTS",
         "subscription.before_commit=sleep:1000",

@@ -4,13 +4,14 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use events::id::Position;
+use events::id::{Position, TenantId, UserId};
 use events::store::KeysConfig;
 use projectors::registry::{self, Projection};
 use projectors::{generation, rebuild};
 use service::db::Role;
 use service::shutdown::Shutdown;
 
+use super::token::default_tenant;
 use crate::out::{bar_to_end, say};
 use crate::stack::{self, ArchiveAt, BucketKeys, Database};
 
@@ -36,6 +37,12 @@ pub struct Rebuild {
     /// Have what was read before the last rebuild take the place of what is read.
     #[arg(long, group = "instead")]
     rollback: bool,
+    /// Only make anew what is kept ready for this user, by id or account name, at once.
+    #[arg(long, group = "instead", value_name = "USER")]
+    key: Option<String>,
+    /// The tenant of that user; the one that every install has unless set.
+    #[arg(long, requires = "key")]
+    tenant: Option<TenantId>,
     #[command(flatten)]
     database: Database,
     #[command(flatten)]
@@ -52,7 +59,8 @@ const EXAMPLES: &str = "Examples:
   cinelog rebuild feed                 with two writers
   cinelog rebuild search --parallel 8  as fast as Postgres takes it
   cinelog rebuild feed --pause         from another terminal; --resume goes on
-  cinelog rebuild feed --rollback      back to what was read before";
+  cinelog rebuild feed --rollback      back to what was read before
+  cinelog rebuild feed --key ana       one reader's feed alone";
 
 impl Rebuild {
     pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
@@ -77,6 +85,9 @@ impl Rebuild {
             });
             return Ok(());
         }
+        if let Some(user) = &self.key {
+            return self.repair(projection.as_ref(), user).await;
+        }
         let keys = stack::keys(&self.keys).context("a rebuild opens facts")?;
         let projector = self.database.pool(Role::Projector).await?;
         let reader = self.archive.reader(&projector, &self.bucket).await?;
@@ -93,6 +104,32 @@ impl Rebuild {
             return Ok(());
         }
         forward(&rebuild, projection, shutdown).await
+    }
+}
+
+impl Rebuild {
+    async fn repair(&self, projection: &dyn Projection, user: &str) -> anyhow::Result<()> {
+        let tenant = match self.tenant {
+            Some(tenant) => tenant,
+            None => default_tenant(&self.database).await?,
+        };
+        let user = user
+            .parse()
+            .unwrap_or_else(|_| UserId::of(api::auth::ISSUER, user));
+        let projector = self.database.pool(Role::Projector).await?;
+        let repaired = rebuild::repair(&projector, projection, (tenant, user)).await?;
+        if repaired.is_empty() {
+            bail!(
+                "{} keeps nothing ready for a user: rebuild it whole",
+                self.name
+            );
+        }
+        for (generation, rows) in repaired {
+            say(format_args!(
+                "{generation} has {rows} entries for {user}, made anew"
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -5,8 +5,8 @@
 //! in one order everywhere: authors sorted, entries, readers sorted.
 
 use events::id::{Position, TenantId, UserId};
-use sqlx::PgConnection;
 use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::Feed;
 
@@ -159,4 +159,45 @@ impl Pushing {
         .await?;
         Ok(())
     }
+}
+
+/// Makes a reader's entries anew from whom they follow. Posts and follows that come meanwhile wait for the authors' rows, or bring
+/// their own entries afterwards.
+pub(super) async fn refill(
+    feed: &Feed,
+    (tenant, reader): (TenantId, UserId),
+    tx: &mut PgConnection,
+) -> sqlx::Result<u64> {
+    let authors: Vec<UserId> =
+        sqlx::query_scalar("SELECT followee FROM follow WHERE tenant = $1 AND follower = $2")
+            .bind(tenant)
+            .bind(reader)
+            .fetch_all(&mut *tx)
+            .await?;
+    let followed = authors
+        .into_iter()
+        .map(|author| (tenant, reader, author))
+        .collect();
+    let all = Pushing {
+        published: vec![],
+        followed,
+    };
+    all.lock_authors(tx).await?;
+    for table in ["feed_entry", "reader"] {
+        sqlx::query(AssertSqlSafe(format!(
+            "DELETE FROM {table} WHERE tenant = $1 AND owner = $2"
+        )))
+        .bind(tenant)
+        .bind(reader)
+        .execute(&mut *tx)
+        .await?;
+    }
+    all.push(feed, tx).await?;
+    let entries: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM feed_entry WHERE tenant = $1 AND owner = $2")
+            .bind(tenant)
+            .bind(reader)
+            .fetch_one(tx)
+            .await?;
+    Ok(entries.unsigned_abs())
 }

@@ -69,4 +69,12 @@ impl Projection for Feed {
     ) -> BoxFuture<'a, sqlx::Result<u64>> {
         Box::pin(apply::forget(person, tx))
     }
+
+    fn refill<'a>(
+        &'a self,
+        reader: (TenantId, UserId),
+        tx: &'a mut PgConnection,
+    ) -> Option<BoxFuture<'a, sqlx::Result<u64>>> {
+        Some(Box::pin(cache::refill(self, reader, tx)))
+    }
 }
