@@ -22,6 +22,8 @@ pub(crate) const POSITION: HeaderName = HeaderName::from_static("cinelog-positio
 const MIN_POSITION: HeaderName = HeaderName::from_static("cinelog-min-position");
 /// On the answer to a read whose read model was not there in time.
 pub(crate) const STALE: HeaderName = HeaderName::from_static("cinelog-stale");
+/// On every read: the age in seconds of the oldest fact that what was read lacks, as of a second ago.
+pub(crate) const BEHIND: HeaderName = HeaderName::from_static("cinelog-behind");
 
 /// How long a read waits for its read model.
 const WAIT: Duration = Duration::from_millis(250);
@@ -116,6 +118,20 @@ impl ApiState {
             }
         }
         Ok(true)
+    }
+
+    /// How far behind the one of `models` is that is furthest behind, as of a second ago.
+    pub(crate) async fn behind(&self, models: &[&str]) -> Result<Option<Duration>, Problem> {
+        let Some(lags) = self.lags() else {
+            return Ok(None);
+        };
+        let mut behind = None;
+        for model in models {
+            let subscription = self.subscription(model).await?;
+            let of_model = lags.iter().find(|lag| lag.subscription == subscription);
+            behind = behind.max(of_model.map(|lag| lag.behind));
+        }
+        Ok(behind)
     }
 
     async fn reached(&self, subscription: &str, place: &Place) -> Result<bool, Problem> {

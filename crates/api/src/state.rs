@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use events::id::{AssetId, TenantId, UserId};
 use events::store::{Log, Wake};
+use events::subscription::{Lag, watch_lag};
 use moka::future::Cache;
 use service::clock::Clock;
 use service::mac::MacKey;
@@ -13,7 +14,7 @@ use service::secret::Secret;
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use storage::{Key, Store};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::auth::Verifier;
 use crate::config::{Config, ConfigError};
@@ -59,6 +60,7 @@ pub struct Shared {
     pub(crate) following: Slots<(TenantId, UserId)>,
     /// Looks at posts that are not written yet.
     pub(crate) views: Views,
+    lags: OnceLock<watch::Receiver<Option<Arc<Vec<Lag>>>>>,
     wake: OnceLock<Wake>,
 }
 
@@ -97,6 +99,7 @@ impl ApiState {
             verifying: Slots::new(VERIFICATIONS, 1),
             following: Slots::new(LIVE.0, LIVE.1),
             views: Views::default(),
+            lags: OnceLock::new(),
             wake: OnceLock::new(),
             config,
             log,
@@ -104,6 +107,12 @@ impl ApiState {
             clock,
             shutdown,
         })))
+    }
+
+    /// How far behind the read models are, as far as that is known. Looks, once a second, from the first reader on.
+    pub(crate) fn lags(&self) -> Option<Arc<Vec<Lag>>> {
+        let start = || watch_lag(self.pool.clone(), &self.shutdown);
+        self.lags.get_or_init(start).borrow().clone()
     }
 
     /// Tells when the log has grown. Listens, on a connection of its own, from the first reader on who wants to know.

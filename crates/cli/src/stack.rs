@@ -272,6 +272,7 @@ pub async fn projectors(
     kept.look(shutdown).await?;
     kept.replace(database.pool(Role::Owner).await?, shutdown);
     kept.keep(shutdown);
+    events::subscription::watch_lag(pool.clone(), shutdown);
     Ok(pool)
 }
 

@@ -16,6 +16,11 @@ pub const FACTS_APPLIED: &str = "cinelog_facts_applied_total";
 pub const APPLY_FAILED: &str = "cinelog_apply_failed_total";
 /// Subjects of this process's lanes whose facts wait because one of them cannot be taken in, labelled by `subscription`; gauge.
 pub const SUBJECTS_PARKED: &str = "cinelog_subjects_parked";
+/// Age of the oldest fact that a subscription has not taken in, labelled by `subscription`; gauge, seconds. Every process of projectors
+/// and of the API tells the same.
+pub const BEHIND_SECONDS: &str = "cinelog_subscription_behind_seconds";
+/// Lanes that have such facts, told likewise; gauge.
+pub const LANES_BEHIND: &str = "cinelog_subscription_lanes_behind";
 /// Lanes that this process works on, labelled by `subscription`; gauge.
 pub const LANES_HELD: &str = "cinelog_lanes_held";
 /// Whether this process is the one that relays; gauge, 0 or 1.

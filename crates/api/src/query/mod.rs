@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use crate::auth::Principal;
 use crate::metrics::STALE_READS;
-use crate::position::{Place, STALE};
+use crate::position::{BEHIND, Place, STALE};
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -80,6 +80,7 @@ impl Reader {
         if behind {
             metrics::counter!(STALE_READS, "route" => self.route.clone()).increment(1);
         }
+        let lag = state.behind(models).await?;
         let tx = TenantTx::begin(&state.pool, self.who.tenant.0, self.who.user.0).await?;
         Ok(View {
             tx,
@@ -88,6 +89,8 @@ impl Reader {
                 user: self.who.user,
             },
             stale: behind,
+            behind: lag
+                .and_then(|lag| HeaderValue::from_str(&format!("{:.1}", lag.as_secs_f64())).ok()),
         })
     }
 }
@@ -97,6 +100,7 @@ pub(crate) struct View {
     pub(crate) tx: TenantTx,
     pub(crate) viewer: Viewer,
     stale: bool,
+    behind: Option<HeaderValue>,
 }
 
 impl View {
@@ -105,8 +109,11 @@ impl View {
         self.mark(Json(body).into_response())
     }
 
-    /// Ends the look; says on the answer whether the read models were behind.
+    /// Ends the look; says on the answer how far behind the read models were, and whether further than was asked for.
     pub(crate) fn mark(self, mut response: Response) -> Response {
+        if let Some(behind) = self.behind {
+            response.headers_mut().insert(BEHIND, behind);
+        }
         if self.stale {
             response
                 .headers_mut()

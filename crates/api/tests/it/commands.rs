@@ -298,6 +298,17 @@ async fn a_read_that_cannot_wait_long_enough_says_so() {
         .await;
     let stale = ana.request(Method::GET, &path).send().await.unwrap();
     assert_eq!(stale.headers()["cinelog-stale"], "true");
+    // How far behind it is, is told once that has been looked at.
+    testing::wait::until_true(SOON, "it says how far behind it is", async || {
+        let read = ana
+            .request(Method::GET, "/v1/search?q=nothing")
+            .send()
+            .await
+            .unwrap();
+        let behind = read.headers().get("cinelog-behind");
+        behind.is_some_and(|seconds| seconds.to_str().unwrap().parse::<f64>().unwrap() > 0.0)
+    })
+    .await;
     assert_eq!(stale.json::<Value>().await.unwrap()["text"], "before");
 }
 

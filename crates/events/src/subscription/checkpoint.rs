@@ -1,7 +1,6 @@
 //! How far a subscription has come.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
@@ -191,43 +190,6 @@ pub async fn held(
     .fetch_all(connection)
     .await?;
     Ok(lanes(rows))
-}
-
-/// How far behind a subscription is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lag {
-    /// The subscription.
-    pub subscription: String,
-    /// Lanes that have facts it has not taken in.
-    pub lanes_behind: i64,
-    /// Age of the oldest such fact; zero when there is none. Of one that was archived, the least that it can be.
-    pub behind: Duration,
-}
-
-/// How far behind every subscription is.
-pub async fn lag(connection: &mut PgConnection) -> Result<Vec<Lag>, sqlx::Error> {
-    let rows: Vec<(String, i64, f64)> = sqlx::query_as(
-        "SELECT c.subscription, count(*) FILTER (WHERE a.lane IS NOT NULL OR e.recorded_at IS NOT NULL),
-                COALESCE(EXTRACT(epoch FROM clock_timestamp()
-                    - min(CASE WHEN a.lane IS NULL THEN e.recorded_at ELSE oldest.recorded_at END)), 0)::float8
-         FROM subscription.checkpoints c
-         LEFT JOIN log.archived a ON a.lane = c.lane AND a.position > c.position
-         LEFT JOIN (SELECT recorded_at FROM log.events ORDER BY position LIMIT 1) oldest ON true
-         LEFT JOIN LATERAL (
-             SELECT recorded_at FROM log.events e
-             WHERE e.lane = c.lane AND e.position > c.position ORDER BY e.position LIMIT 1) e ON true
-         GROUP BY c.subscription ORDER BY c.subscription",
-    )
-    .fetch_all(connection)
-    .await?;
-    let lags = rows
-        .into_iter()
-        .map(|(subscription, lanes_behind, seconds)| Lag {
-            subscription,
-            lanes_behind,
-            behind: Duration::from_secs_f64(seconds.max(0.0)),
-        });
-    Ok(lags.collect())
 }
 
 /// Subscriptions that have taken in what the log does not hold, with the lane and how far they have come; `most` at most. They

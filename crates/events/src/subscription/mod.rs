@@ -7,6 +7,7 @@
 mod apply;
 mod checkpoint;
 mod fill;
+mod lag;
 mod lease;
 mod park;
 mod runner;
@@ -16,8 +17,9 @@ use sqlx::PgConnection;
 
 pub use apply::ApplyError;
 pub(crate) use checkpoint::ahead;
-pub use checkpoint::{Lag, held, lag, positions, reached};
+pub use checkpoint::{held, positions, reached};
 pub use fill::{FillError, fill};
+pub use lag::{Lag, lag, watch_lag};
 pub use park::{Parked, Wish, inherit, left_out, parked, retry_all, waiting, wish};
 pub use runner::{Options, Runner};
 

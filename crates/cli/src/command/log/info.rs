@@ -10,6 +10,9 @@ use crate::stack::Database;
 /// Which log it is, how far it goes, and how far behind each subscription is.
 #[derive(clap::Args)]
 pub(super) struct Info {
+    /// Also tell how far behind each lane is.
+    #[arg(long)]
+    lanes: bool,
     #[command(flatten)]
     database: Database,
 }
@@ -35,6 +38,10 @@ impl Info {
             say(format_args!(
                 "{name:<20} {seconds:>8.1} s behind in {lanes} lanes"
             ));
+            for (lane, behind) in lag.lanes.iter().filter(|_| self.lanes) {
+                let (lane, seconds) = (lane.number(), behind.as_secs_f64());
+                say(format_args!("  lane {lane:<13} {seconds:>8.1} s"));
+            }
         }
         Ok(())
     }
