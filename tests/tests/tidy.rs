@@ -325,3 +325,15 @@ fn decisions_fit_a_page_and_the_architecture_a_sitting() {
     }
     assert_tidy(&complaints);
 }
+
+#[test]
+fn the_read_model_that_the_documentation_adds_is_the_one_that_is_tested() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let shown = read("docs/add-a-read-model.md");
+    let (_, shown) = shown.split_once("```rust\n").unwrap();
+    let (shown, _) = shown.split_once("```\n").unwrap();
+    assert!(
+        shown == read("crates/projectors/tests/it/example.rs"),
+        "docs/add-a-read-model.md shows other code than crates/projectors/tests/it/example.rs: copy it"
+    );
+}

@@ -11,6 +11,7 @@ pub mod generation;
 pub mod page;
 pub mod rebuild;
 pub mod registry;
+pub mod rows;
 pub mod verify;
 
 pub mod engagement;
@@ -23,4 +24,3 @@ pub mod trending;
 pub mod usage;
 
 mod pace;
-mod rows;

@@ -11,9 +11,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 /// A table's row, as JSON has it: field names are column names.
-pub(crate) trait Row:
-    Clone + PartialEq + Send + Serialize + DeserializeOwned + Unpin + 'static
-{
+pub trait Row: Clone + PartialEq + Send + Serialize + DeserializeOwned + Unpin + 'static {
     /// The primary key, serialised as an array.
     type Key: Clone + Ord + Send + Sync + Serialize;
     /// Gives the rows with the keys `$1`, as JSON.
@@ -28,14 +26,14 @@ pub(crate) trait Row:
 }
 
 /// The rows that a batch touches, before and after it.
-pub(crate) struct Rows<R: Row> {
+pub struct Rows<R: Row> {
     before: BTreeMap<R::Key, R>,
     after: BTreeMap<R::Key, Option<R>>,
 }
 
 impl<R: Row> Rows<R> {
     /// Reads the rows with these keys, as far as there are any.
-    pub(crate) async fn load(
+    pub async fn load(
         keys: impl IntoIterator<Item = R::Key>,
         tx: &mut PgConnection,
     ) -> sqlx::Result<Self> {
@@ -57,22 +55,22 @@ impl<R: Row> Rows<R> {
     }
 
     /// The row of this key, to be changed, made or taken away.
-    pub(crate) fn slot(&mut self, key: R::Key) -> &mut Option<R> {
+    pub fn slot(&mut self, key: R::Key) -> &mut Option<R> {
         self.after.entry(key).or_default()
     }
 
     /// The row of this key, when it is there.
-    pub(crate) fn get_mut(&mut self, key: R::Key) -> Option<&mut R> {
+    pub fn get_mut(&mut self, key: R::Key) -> Option<&mut R> {
         self.slot(key).as_mut()
     }
 
     /// Every row that is there, to be changed.
-    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut R> {
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut R> {
         self.after.values_mut().flatten()
     }
 
     /// Every touched row as it was and as it is.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = (Option<&R>, Option<&R>)> {
+    pub fn changes(&self) -> impl Iterator<Item = (Option<&R>, Option<&R>)> {
         self.after
             .iter()
             .map(|(key, row)| (self.before.get(key), row.as_ref()))
@@ -80,7 +78,7 @@ impl<R: Row> Rows<R> {
     }
 
     /// Writes what changed, in the order of keys.
-    pub(crate) async fn store(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
+    pub async fn store(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
         let written: Vec<&R> = self.changes().filter_map(|(_, is)| is).collect();
         if !written.is_empty() {
             sqlx::query(R::STORE)
@@ -103,8 +101,9 @@ impl<R: Row> Rows<R> {
     }
 }
 
-/// Says how a struct is a table's row: the fields of its key, the condition that the row `t` has the key `k`, and what to
+/// Says how a struct is a table's [`Row`]: the fields of its key, the condition that the row `t` has the key `k`, and what to
 /// do about a row that is there already.
+#[macro_export]
 macro_rules! row {
     ($row:ident in $table:literal, key ($($field:ident: $type:ty),+), $is:literal, $clash:literal) => {
         impl $crate::rows::Row for $row {
@@ -123,4 +122,4 @@ macro_rules! row {
         }
     };
 }
-pub(crate) use row;
+pub use row;

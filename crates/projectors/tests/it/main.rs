@@ -2,6 +2,7 @@
 
 mod answers;
 mod around;
+mod example;
 mod feed;
 mod finding;
 mod history;
