@@ -1,6 +1,7 @@
 //! A file per subcommand.
 
 mod api;
+mod bench;
 mod demo;
 mod erase;
 mod export;
@@ -69,6 +70,8 @@ pub enum Command {
     MasterKey(master_key::MasterKey),
     /// Make a token for local use.
     Token(token::Token),
+    /// Make what is needed to measure: a made-up history.
+    Bench(bench::Bench),
     /// Run three users through the whole chain, report, and stop.
     Demo(demo::Demo),
 }
@@ -91,6 +94,7 @@ impl Command {
             Self::Erase(erase) => Box::pin(erase.run(shutdown)).await,
             Self::MasterKey(key) => Box::pin(key.run(shutdown)).await,
             Self::Token(token) => Box::pin(token.run()).await,
+            Self::Bench(bench) => Box::pin(bench.run(shutdown)).await,
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }
     }

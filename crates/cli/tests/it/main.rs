@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod seed;
+
 use std::fmt::Write;
 use std::fs;
 use std::process::Command as Process;
