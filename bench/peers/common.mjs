@@ -1,6 +1,6 @@
 // What every JavaScript peer shares: requests as lines of JSON on stdin, answers as lines on stdout, and the loads.
 // A peer gives: name, version, append(stream, expected) → the stream's version now, or throws {conflict: version};
-// and for the other benches fill(n), catchUp(n) and correct(…).
+// and for the other benches fill(n, rows), catchUp(n), rebuild(n, rows) and correct(…).
 
 import { createInterface } from "node:readline";
 import { randomUUID } from "node:crypto";
@@ -83,8 +83,9 @@ export const serve = async (peer) => {
     const request = JSON.parse(line);
     if (request.do === "append") print(await appendFor(peer, request));
     else if (request.do === "correct") print(await correctFor(peer, request));
-    else if (request.do === "fill") print(await peer.fill(request.facts));
+    else if (request.do === "fill") print(await peer.fill(request.facts, request.rows));
     else if (request.do === "catchup") print(await peer.catchUp(request.facts));
+    else if (request.do === "rebuild") print(await peer.rebuild(request.facts, request.rows));
     else throw new Error(`unknown request ${line}`);
   }
   process.exit(0);

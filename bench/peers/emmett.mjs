@@ -1,7 +1,7 @@
 // @event-driven-io/emmett-postgresql behind the requests of common.mjs. DATABASE_URL is a database of its own.
 
 import pg from "pg";
-import { getPostgreSQLEventStore } from "@event-driven-io/emmett-postgresql";
+import { getPostgreSQLEventStore, postgreSQLProjection, rebuildPostgreSQLProjections } from "@event-driven-io/emmett-postgresql";
 import { STREAM_DOES_NOT_EXIST, isExpectedVersionConflictError } from "@event-driven-io/emmett";
 import { payload, serve, version } from "./common.mjs";
 
@@ -51,15 +51,15 @@ const tail = async (see) => {
   };
 };
 
-/** As many events in streams of ten as appends would leave. */
-const fill = async (facts) => {
+/** As many events as appends would leave, evenly in `rows` streams; streams of ten unless said. */
+const fill = async (facts, rows = facts / 10) => {
   await pool.query(
     `INSERT INTO emt_messages (stream_id, stream_position, partition, message_data, message_metadata,
        message_schema_version, message_type, message_id, transaction_id)
-     SELECT 'reaction-fill-' || (g / 10), g % 10 + 1, 'emt:default',
-       jsonb_build_object('post', gen_random_uuid(), 'user', gen_random_uuid(), 'kind', repeat('x', 186)), '{}', '1',
+     SELECT 'reaction-fill-' || g % $2, g / $2 + 1, 'emt:default',
+       jsonb_build_object('post', md5((g % $2)::text)::uuid, 'user', gen_random_uuid(), 'kind', repeat('x', 186)), '{}', '1',
        'reaction.added', gen_random_uuid()::text, pg_current_xact_id()
-     FROM generate_series(0, $1::int - 1) g`, [facts]);
+     FROM generate_series(0, $1::int - 1) g`, [facts, Math.ceil(rows)]);
   return facts;
 };
 
@@ -74,4 +74,34 @@ const catchUp = async (facts) => {
   return seen / seconds;
 };
 
-await serve({ name: "emmett-postgresql", version: await version("@event-driven-io/emmett-postgresql"), append, tail, fill, catchUp });
+/** Reactions by post; what comes at once is folded in memory first. A rebuild hands over one event at a time. */
+const tally = postgreSQLProjection({
+  name: "tally",
+  canHandle: ["reaction.added"],
+  handle: async (events, { connection: { client } }) => {
+    const counts = new Map();
+    for (const { data } of events) counts.set(data.post, (counts.get(data.post) ?? 0) + 1);
+    await client.query(
+      `INSERT INTO tally SELECT * FROM unnest($1::uuid[], $2::bigint[])
+       ON CONFLICT (post) DO UPDATE SET reactions = tally.reactions + EXCLUDED.reactions`,
+      [[...counts.keys()], [...counts.values()]]);
+  },
+  truncate: ({ connection: { client } }) => client.query("TRUNCATE tally"),
+});
+
+const rebuild = async (facts, rows) => {
+  await pool.query("CREATE TABLE IF NOT EXISTS tally (post uuid PRIMARY KEY, reactions bigint NOT NULL) WITH (fillfactor = 50)");
+  const begun = performance.now();
+  const rebuilding = rebuildPostgreSQLProjections({
+    connectionString: url, pulling: { batchSize: 2000 },
+    projections: [{ projection: tally, processorId: `tally-${(tails += 1)}`, truncateOnStart: true }],
+  });
+  await rebuilding.start();
+  const seconds = (performance.now() - begun) / 1000;
+  await rebuilding.close();
+  const found = (await pool.query("SELECT count(*) AS rows, sum(reactions) AS facts FROM tally")).rows[0];
+  if (Number(found.rows) !== rows || Number(found.facts) !== facts) throw new Error(`rebuilt ${found.facts} facts to ${found.rows} rows`);
+  return facts / seconds;
+};
+
+await serve({ name: "emmett-postgresql", version: await version("@event-driven-io/emmett-postgresql"), append, tail, fill, catchUp, rebuild });

@@ -48,6 +48,14 @@ pub const EVENTSOURCING: Program = Program {
     installed: ".cinelog/peers/bin/python",
 };
 
+/// disintegrate's listener in Postgres, from crates.io.
+pub const DISINTEGRATE: Program = Program {
+    name: "disintegrate-postgres",
+    interpreter: ".cinelog/peers/build/release/disintegrate-peer",
+    script: "disintegrate",
+    installed: ".cinelog/peers/build/release/disintegrate-peer",
+};
+
 /// A peer at work, on a database of its own on the same server as ours.
 pub struct Peer {
     /// Its name and version.

@@ -107,6 +107,11 @@ impl History {
         self.tenant
     }
 
+    /// How much happens in it.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
     /// How many stretches there are.
     pub fn stretches(&self) -> u64 {
         self.stretches_of_people() + self.stretches_of_posts()

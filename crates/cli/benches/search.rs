@@ -1,0 +1,194 @@
+//! How long searches take over the posts and people of a made-up history, for someone who may not see everything: the 95th
+//! percentile. `p95`: a sixth each of frequent, middling and rare words, two words at once, beginnings of hashtags and words
+//! with a letter too few. `p95 hot`: words that up to half of a language's posts have. Best first, the first twenty.
+//!
+//! The ceiling is the best SQL by hand for one language over the same documents without tenants, languages and visibility: it
+//! ranks the newest 2,000 matches, and finds no beginnings but of hashtags. The peer is the textbook's: `ts_rank` over all.
+//!
+//! `BENCH_USERS` (10,000) and `BENCH_POSTS` (100,000) are the size of the history. A million documents take a quarter of an
+//! hour to get there, so there are fewer unless it is set: `BENCH_USERS=100000 BENCH_POSTS=1000000`.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "its table is for people")]
+
+#[path = "support/live.rs"]
+mod live;
+#[path = "support/seeded.rs"]
+mod seeded;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use cli::bench::words::{LANGUAGES, Language};
+use projectors::page::Viewer;
+use projectors::registry;
+use projectors::search::query::{self, Search};
+use service::db::{Role, TenantTx};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use testing::bench::{Row, publish};
+
+use live::viewer;
+use support::World;
+
+const ROUNDS: usize = 3;
+/// Of each sort in a round.
+const EACH: u64 = 40;
+const LIMIT: u32 = 20;
+
+const CAPPED: &str = "SELECT position, ts_rank(words, q) AS rank
+    FROM (SELECT d.position, d.words, q FROM bare.document d, websearch_to_tsquery($1::regconfig, projection.plain($2)) q
+          WHERE d.words @@ q ORDER BY d.position DESC LIMIT 2000) newest
+    ORDER BY rank DESC, position DESC LIMIT 20";
+const PLAIN: &str = "SELECT d.position, ts_rank(d.words, q) AS rank
+    FROM bare.document d, websearch_to_tsquery($1::regconfig, projection.plain($2)) q
+    WHERE d.words @@ q
+    ORDER BY rank DESC, position DESC LIMIT 20";
+const COMPLETE: &str = "SELECT posts, 0::real FROM bare.hashtag WHERE tag LIKE $2 || '%' ORDER BY posts DESC, $1 LIMIT 20";
+
+/// Something that is looked for.
+struct Asked {
+    language: &'static Language,
+    words: String,
+    /// Whether it is the beginning of a hashtag.
+    begins: bool,
+}
+
+#[tokio::main]
+async fn main() {
+    let (world, history) = seeded::seeded().await;
+    live::fill(&world, &["feed", "search"]).await;
+    let documents = by_hand(&world).await;
+    println!("search: {documents} documents");
+    let api = world.database.pool(Role::Api).await;
+    let viewer = viewer(&history, history.user(u64::from(history.size().users) / 2));
+    let (mixed, hot) = (mixed(), words(|n| 2 * (n / 5) + 1));
+    let rows = [
+        case("p95", &mixed, &api, &world, viewer).await,
+        case("p95 hot", &hot, &api, &world, viewer).await,
+    ];
+    println!("{}", publish("search", &rows).unwrap());
+}
+
+/// Tables for SQL by hand, with what the read model knows of words; how many documents there are.
+async fn by_hand(world: &World) -> i64 {
+    let schema = &registry::live(&world.owner).await.unwrap()["search"];
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "CREATE SCHEMA bare;
+         CREATE TABLE bare.document AS SELECT position, words FROM {schema}.document;
+         CREATE INDEX ON bare.document USING gin (words);
+         CREATE INDEX ON bare.document (position DESC);
+         CREATE TABLE bare.hashtag AS SELECT tag, sum(posts)::bigint AS posts FROM {schema}.hashtag GROUP BY tag;
+         CREATE INDEX ON bare.hashtag (tag text_pattern_ops);
+         ANALYZE bare.document, bare.hashtag;"
+    )))
+    .execute(&world.owner)
+    .await
+    .unwrap();
+    sqlx::query_scalar("SELECT count(*) FROM bare.document")
+        .fetch_one(&world.owner)
+        .await
+        .unwrap()
+}
+
+/// A word each, of the rank that `rank` gives, in all languages in turn.
+fn words(rank: impl Fn(u64) -> u64) -> Vec<Asked> {
+    let numbers = (0..EACH).zip(LANGUAGES.iter().cycle());
+    let asked = numbers.map(|(n, language)| Asked {
+        language,
+        words: language.word(rank(n)),
+        begins: false,
+    });
+    asked.collect()
+}
+
+fn mixed() -> Vec<Asked> {
+    let (hot, medium) = (words(|n| 2 * (n / 5) + 1), words(|n| 100 + 7 * n));
+    let rare = words(|n| 5_000 + 311 * n);
+    let mut two = words(|n| 2 * (n / 5) + 1);
+    for (two, other) in two.iter_mut().zip(&medium) {
+        two.words = format!("{} {}", two.words, other.words);
+    }
+    let mut begin = words(|n| 2 * (50 + 13 * n) + 1);
+    for asked in &mut begin {
+        asked.words = asked.words.chars().take(3).collect();
+        asked.begins = true;
+    }
+    let mut misspelt = words(|n| 101 + 11 * n);
+    for asked in &mut misspelt {
+        asked.words.remove(2);
+    }
+    [hot, medium, rare, two, begin, misspelt]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+async fn case(name: &str, asked: &[Asked], api: &PgPool, world: &World, viewer: Viewer) -> Row {
+    let (mut ours, mut bare, mut plain) = (vec![], vec![], vec![]);
+    let mut owner = world.owner.acquire().await.unwrap();
+    // Not counted: what is read first comes from disk.
+    search(api, viewer, asked).await;
+    for sql in [CAPPED, PLAIN] {
+        by(&mut owner, sql, asked).await;
+    }
+    for _ in 0..ROUNDS {
+        ours.push(p95(search(api, viewer, asked).await));
+        bare.push(p95(by(&mut owner, CAPPED, asked).await));
+        plain.push(p95(by(&mut owner, PLAIN, asked).await));
+    }
+    Row {
+        case: name.to_owned(),
+        unit: "ms",
+        ours,
+        peer: ("plain ts_rank", Some(plain)),
+        ceiling: ("capped ts_rank by hand", Some(bare)),
+    }
+}
+
+/// How long each takes as the API asks it.
+async fn search(api: &PgPool, viewer: Viewer, asked: &[Asked]) -> Vec<Duration> {
+    let mut took = vec![];
+    for one in asked {
+        let begun = Instant::now();
+        let mut tx = TenantTx::begin(api, viewer.tenant.0, viewer.user.0)
+            .await
+            .unwrap();
+        if one.begins {
+            query::hashtags(&mut tx, viewer, &one.words, LIMIT)
+                .await
+                .unwrap();
+        } else {
+            let search = Search {
+                words: one.words.clone(),
+                ..Search::default()
+            };
+            query::search(&mut tx, viewer, &search, None, LIMIT)
+                .await
+                .unwrap();
+        }
+        took.push(begun.elapsed());
+    }
+    took
+}
+
+async fn by(owner: &mut PgConnection, sql: &'static str, asked: &[Asked]) -> Vec<Duration> {
+    let mut took = vec![];
+    for one in asked {
+        let begun = Instant::now();
+        // Planned with its words, as ours are.
+        sqlx::query_as::<_, (i64, f32)>(if one.begins { COMPLETE } else { sql })
+            .persistent(false)
+            .bind(one.language.configuration)
+            .bind(&one.words)
+            .fetch_all(&mut *owner)
+            .await
+            .unwrap();
+        took.push(begun.elapsed());
+    }
+    took
+}
+
+fn p95(mut took: Vec<Duration>) -> f64 {
+    took.sort_unstable();
+    took[took.len() * 95 / 100].as_secs_f64() * 1_000.0
+}

@@ -1,0 +1,32 @@
+//! What is read of a read model, filled from the log.
+
+use cli::bench::History;
+use events::id::UserId;
+use projectors::config::Config;
+use projectors::page::Viewer;
+use projectors::registry::{self, Generation};
+
+use crate::seeded::projection;
+use crate::support::World;
+
+/// Fills what is read of these read models, and tells how fast.
+pub(crate) async fn fill(world: &World, names: &[&str]) {
+    let config = Config::default();
+    let live = registry::live(&world.owner).await.unwrap();
+    for name in names {
+        let generation = Generation::new(live[*name].clone(), projection(name, &config));
+        let rate = world.fill(&generation, 2).await;
+        println!("filled: {name}, {rate:.0} facts a second");
+    }
+    for sql in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        sqlx::query(sql).execute(&world.owner).await.unwrap();
+    }
+}
+
+/// Someone who looks.
+pub(crate) fn viewer(history: &History, user: UserId) -> Viewer {
+    Viewer {
+        tenant: history.tenant(),
+        user,
+    }
+}
