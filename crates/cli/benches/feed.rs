@@ -7,6 +7,8 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+#[path = "support/filling.rs"]
+mod filling;
 #[path = "support/live.rs"]
 mod live;
 #[path = "support/seeded.rs"]

@@ -15,6 +15,8 @@
 
 #[path = "support/filled.rs"]
 mod filled;
+#[path = "support/filling.rs"]
+mod filling;
 #[path = "support/memory.rs"]
 mod memory;
 #[path = "support/seeded.rs"]
@@ -42,6 +44,7 @@ use testing::peer::{DISINTEGRATE, EMMETT, Peers};
 use testing::process::Child;
 use testing::wait::until_true;
 
+use filling::fill;
 use seeded::{projection, seeded};
 use spent::{Statements, Timed};
 use support::{MASTER, World, number};
@@ -76,7 +79,7 @@ async fn rows() -> Row {
     for round in 0..ROUNDS {
         let tally = Tally::new(&format!("tally_{round}"), Duration::ZERO);
         Tally::empty_table(&world.owner).await;
-        ours.push(world.fill(&tally, 2).await);
+        ours.push(fill(&world, &tally, 2).await);
         assert_eq!(Tally::sum(&world.owner).await, (posts.into(), facts.into()));
         bare.push(grouped(&world.owner, facts).await);
         peers.ask(&to("rebuild"), &mut theirs).await.unwrap();
@@ -110,11 +113,7 @@ async fn feed() -> Row {
     let (mut ours, mut bare) = (vec![], vec![]);
     for round in 0..ROUNDS {
         let name = fresh_generation(&world.owner, feed.as_ref()).await.unwrap();
-        ours.push(
-            world
-                .fill(&Generation::new(name.clone(), feed.clone()), 2)
-                .await,
-        );
+        ours.push(fill(&world, &Generation::new(name.clone(), feed.clone()), 2).await);
         let copy = fresh_generation(&world.owner, feed.as_ref()).await.unwrap();
         bare.push(copied(&world.owner, &name, &copy).await);
         if round + 1 == ROUNDS {
@@ -125,7 +124,7 @@ async fn feed() -> Row {
     let name = fresh_generation(&world.owner, feed.as_ref()).await.unwrap();
     let timed = Timed::new(Generation::new(name, feed.clone()));
     let begun = Instant::now();
-    world.fill(&timed, 1).await;
+    fill(&world, &timed, 1).await;
     let all = begun.elapsed();
     println!("full feed, one writer: {:.1} s", all.as_secs_f64());
     println!("{}", timed.told(all));

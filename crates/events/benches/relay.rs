@@ -33,6 +33,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use service::clock::Clock;
 use service::db::Role;
 use service::shutdown::Shutdown;
+use testing::bare;
 use testing::bench::{Row, publish};
 use testing::debezium::Connect;
 use testing::kafka;
@@ -249,73 +250,11 @@ async fn steady(world: &World, log: &Log) -> f64 {
     p99("ours", waits)
 }
 
-fn transact(producer: &BaseProducer, topic: &str, numbers: std::ops::Range<u32>) {
-    producer.begin_transaction().unwrap();
-    for n in numbers {
-        let payload = format!("{n:08}{}", "x".repeat(292));
-        let record = BaseRecord::<(), str>::to(topic)
-            .partition(i32::try_from(n % 64).unwrap())
-            .payload(&payload);
-        producer.send(record).map_err(|(error, _)| error).unwrap();
-    }
-    let begun = Instant::now();
-    while producer.in_flight_count() > 0 {
-        assert!(begun.elapsed() < LIMIT, "Kafka does not take the records");
-        producer.poll(Duration::from_millis(1));
-    }
-    producer.commit_transaction(LIMIT).unwrap();
-}
-
 /// Whatever is due goes into one transaction, a thousand records a second over all partitions.
 async fn steady_bare() -> f64 {
     let topic = topics().await.facts_topic();
-    let consumer: BaseConsumer = consumer(&topic, 64, Offset::Beginning);
-    let producer: BaseProducer = client()
-        .set("transactional.id", kafka::unique_prefix())
-        .set("linger.ms", "0")
-        .create()
-        .unwrap();
-    let produce = move || {
-        producer.init_transactions(LIMIT).unwrap();
-        // Everything is warm once the first record has come through.
-        transact(&producer, &topic, APPENDS..APPENDS + 1);
-        let begun = Instant::now() + APART * 10;
-        let sending = std::thread::spawn(move || {
-            let mut sent = 0;
-            while sent < APPENDS {
-                let due = begun.elapsed().as_micros() / APART.as_micros() + 1;
-                let due = u32::try_from(due).unwrap().min(APPENDS);
-                if begun > Instant::now() || due == sent {
-                    std::thread::sleep(APART / 2);
-                    continue;
-                }
-                transact(&producer, &topic, sent..due);
-                sent = due;
-            }
-        });
-        let mut waits = vec![];
-        while waits.len() < APPENDS as usize {
-            assert!(
-                begun.elapsed() < LIMIT,
-                "{} records came through in {LIMIT:?}",
-                waits.len()
-            );
-            let Some(message) = consumer.poll(Duration::from_millis(100)) else {
-                continue;
-            };
-            let message = message.unwrap();
-            let n: u32 = std::str::from_utf8(&message.payload().unwrap()[..8])
-                .unwrap()
-                .parse()
-                .unwrap();
-            if n < APPENDS {
-                waits.push((begun + APART * n).elapsed());
-            }
-        }
-        sending.join().unwrap();
-        p99("bare", waits)
-    };
-    tokio::task::spawn_blocking(produce).await.unwrap()
+    let bare = move || bare::produce_and_consume(&topic, APPENDS, APART);
+    p99("bare", tokio::task::spawn_blocking(bare).await.unwrap())
 }
 
 /// This process's resident memory at its highest, in MB.

@@ -3,6 +3,7 @@
 //! Only ever a dev-dependency. Services come from the environment that `ops/dev/with-services` sets up; a test that
 //! needs one and does not find it fails and says how to run it, it is never skipped in silence.
 
+pub mod bare;
 pub mod bench;
 pub mod clip;
 pub mod db;

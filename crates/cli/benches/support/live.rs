@@ -6,6 +6,7 @@ use projectors::config::Config;
 use projectors::page::Viewer;
 use projectors::registry::{self, Generation};
 
+use crate::filling;
 use crate::seeded::projection;
 use crate::support::World;
 
@@ -15,7 +16,7 @@ pub(crate) async fn fill(world: &World, names: &[&str]) {
     let live = registry::live(&world.owner).await.unwrap();
     for name in names {
         let generation = Generation::new(live[*name].clone(), projection(name, &config));
-        let rate = world.fill(&generation, 2).await;
+        let rate = filling::fill(world, &generation, 2).await;
         println!("filled: {name}, {rate:.0} facts a second");
     }
     for sql in ["VACUUM ANALYZE", "CHECKPOINT"] {

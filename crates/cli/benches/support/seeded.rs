@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cli::bench::{self, Follows, History, Size};
-use events::seal::Key;
-use events::store::{Keys, Log};
+use events::store::Log;
 use projectors::config::Config;
 use projectors::registry::{self, Projection};
 use service::shutdown::Shutdown;
 use sqlx::postgres::PgPoolOptions;
 use testing::db::Database;
 
-use crate::support::{MASTER, World, number};
+use crate::support::{World, keys, number};
 
 /// The history, and a database of the caller's own that has it.
 pub(crate) async fn seeded() -> (World, History) {
@@ -28,12 +27,11 @@ pub(crate) async fn seeded() -> (World, History) {
         registry::prepare(owner).await?;
         let begun = Instant::now();
         let shutdown = Shutdown::new();
-        let keys = Keys::new(Key::from_bytes(MASTER));
         // As processes connect, see `service::db::connect`.
         let options = (*owner.connect_options()).clone();
         let options = options.options([("jit", "off"), ("role", "cinelog_api")]);
         let api = PgPoolOptions::new().connect_with(options).await?;
-        let log = Log::open(api.clone(), keys, &shutdown).await?;
+        let log = Log::open(api.clone(), keys(), &shutdown).await?;
         let history = History::new(log.default_tenant().await?, size);
         let seeded = bench::seed(&log, &history, &|_| {}, &shutdown).await?;
         println!(
