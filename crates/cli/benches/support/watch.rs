@@ -59,6 +59,7 @@ impl Watch {
             author,
             text: "Hoy hemos rodado la última escena de la noche en la playa. #cine".into(),
             place: None,
+            location: None,
             language: Some("es".to_owned()),
             assets: vec![],
             visibility: Visibility::Public,

@@ -148,6 +148,7 @@ impl History {
             place: chance
                 .one_in(10)
                 .then(|| language.place(&mut chance).into()),
+            location: None,
             language: (!chance.one_in(5)).then(|| language.tag.to_owned()),
             assets: vec![],
             visibility: post.visibility,
