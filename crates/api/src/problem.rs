@@ -56,6 +56,7 @@ kinds! {
     TokenInvalid "token-invalid" UNAUTHORIZED "The bearer token is not one of ours";
     TokenExpired "token-expired" UNAUTHORIZED "The bearer token has expired";
     Forbidden "forbidden" FORBIDDEN "You may not do this";
+    Suspended "account-suspended" FORBIDDEN "This account is suspended";
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "This route does not take this method";
     WrongState "wrong-state" CONFLICT "The thing is in a state in which this cannot be done";
     Contended "contended" CONFLICT "Too many others change the same thing: try again";
@@ -221,6 +222,13 @@ impl From<Refusal> for Problem {
             Refusal::NotFound(thing) => Kind::NotFound(thing).into(),
             Refusal::Forbidden(why) => Self::from(Kind::Forbidden).detail(why),
             Refusal::WrongState(why) => Self::from(Kind::WrongState).detail(why),
+            Refusal::Suspended { until } => {
+                let until = until.map(|until| format!("until {}", until.to_rfc3339()));
+                Self {
+                    detail: until.map(Into::into),
+                    ..Kind::Suspended.into()
+                }
+            }
             Refusal::Invalid { field, reason } => Self::field(Kind::Invalid, field, reason),
         }
     }

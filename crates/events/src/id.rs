@@ -220,6 +220,22 @@ impl StreamKey {
         }
     }
 
+    /// What `user` reports of a post.
+    pub fn post_report(post: PostId, user: UserId) -> Self {
+        Self {
+            stream: format!("report-{post}-{user}"),
+            subject: format!("post-{post}"),
+        }
+    }
+
+    /// What `user` reports of a comment, in its post's lane.
+    pub fn comment_report(comment: CommentId, post: PostId, user: UserId) -> Self {
+        Self {
+            stream: format!("report-{comment}-{user}"),
+            subject: format!("post-{post}"),
+        }
+    }
+
     /// Whether `follower` follows `followee` (directed), in the pair's lane.
     pub fn follow(follower: UserId, followee: UserId) -> Self {
         Self {

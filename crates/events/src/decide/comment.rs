@@ -19,6 +19,9 @@ pub struct CommentState {
     pub post: Option<PostId>,
     /// Whether it was taken away.
     pub deleted: bool,
+    /// Whether a moderator hid it. Left out while it is not so: older states do not know it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
 }
 
 impl CommentState {
@@ -27,6 +30,19 @@ impl CommentState {
         match (self.author, self.post) {
             (Some(author), Some(post)) if !self.deleted => Ok((author, post)),
             _ => Err(Refusal::NotFound("comment")),
+        }
+    }
+
+    /// Whether a moderator hid the comment, which is there.
+    pub fn is_hidden(&self) -> Result<bool, Refusal> {
+        self.place().map(|_| self.hidden)
+    }
+
+    /// The post of a comment that `viewer` can read: a hidden one only its author can.
+    pub fn readable_by(&self, viewer: UserId) -> Result<PostId, Refusal> {
+        match self.place()? {
+            (author, _) if self.hidden && author != viewer => Err(Refusal::NotFound("comment")),
+            (_, post) => Ok(post),
         }
     }
 }
@@ -39,9 +55,12 @@ impl State for CommentState {
                     author: Some(added.author),
                     post: Some(added.post),
                     deleted: false,
+                    hidden: false,
                 }
             }
             Fact::CommentDeleted(_) => self.deleted = true,
+            Fact::ContentHidden(_) => self.hidden = true,
+            Fact::ContentRestored(_) => self.hidden = false,
             _ => {}
         }
     }
@@ -59,7 +78,7 @@ pub fn add(
     }
     post.author()?;
     if let Some(parent) = parent
-        && parent.place()?.1 != comment.post
+        && parent.readable_by(comment.author)? != comment.post
     {
         return Err(Refusal::Invalid {
             field: "/parent",
@@ -164,7 +183,7 @@ mod tests {
         let parent = CommentState {
             author: Some(user(3)),
             post: Some(PostId(Uuid::from_u128(77))),
-            deleted: false,
+            ..CommentState::default()
         };
         let refusal = Refusal::Invalid {
             field: "/parent",

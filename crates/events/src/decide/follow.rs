@@ -85,11 +85,13 @@ mod tests {
         registered: true,
         private: false,
         erased: false,
+        suspension: None,
     };
     const PRIVATE: UserState = UserState {
         registered: true,
         private: true,
         erased: false,
+        suspension: None,
     };
 
     fn started() -> Fact {

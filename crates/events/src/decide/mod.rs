@@ -6,12 +6,14 @@
 pub mod asset;
 pub mod comment;
 pub mod follow;
+pub mod moderation;
 pub mod pairing;
 pub mod post;
 pub mod reaction;
 pub mod share;
 pub mod user;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -37,6 +39,12 @@ pub enum Refusal {
     /// The thing is in a state in which this cannot be done.
     #[error("{0}")]
     WrongState(&'static str),
+    /// A moderator suspended the asker.
+    #[error("this account is suspended")]
+    Suspended {
+        /// Until when; none: until a moderator lifts it.
+        until: Option<DateTime<Utc>>,
+    },
     /// What was asked for makes no sense.
     #[error("{field}: {reason}")]
     Invalid {
@@ -80,6 +88,7 @@ impl Kind {
             "comment" => Self::with::<comment::CommentState>(),
             "share" => Self::with::<share::ShareState>(),
             "reaction" => Self::with::<reaction::ReactionState>(),
+            "report" => Self::with::<moderation::ReportState>(),
             "follow" => Self::with::<follow::FollowState>(),
             "match" => Self::with::<pairing::PairingState>(),
             _ => return None,

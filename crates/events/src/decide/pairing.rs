@@ -112,6 +112,7 @@ mod tests {
         registered: true,
         private: false,
         erased: false,
+        suspension: None,
     };
 
     fn liked(from: u128, to: u128) -> Fact {

@@ -18,6 +18,9 @@ pub struct PostState {
     pub deleted: bool,
     /// Who may see it.
     pub visibility: Visibility,
+    /// Whether a moderator hid it. Left out while it is not so: older states do not know it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
 }
 
 impl PostState {
@@ -27,6 +30,11 @@ impl PostState {
             Some(author) if !self.deleted => Ok(author),
             _ => Err(Refusal::NotFound("post")),
         }
+    }
+
+    /// Whether a moderator hid the post, which is there.
+    pub fn is_hidden(&self) -> Result<bool, Refusal> {
+        self.author().map(|_| self.hidden)
     }
 
     fn of(&self, actor: UserId) -> Result<(), Refusal> {
@@ -45,10 +53,13 @@ impl State for PostState {
                     author: Some(post.author),
                     deleted: false,
                     visibility: post.visibility,
+                    hidden: false,
                 }
             }
             Fact::PostEdited(edit) => self.visibility = edit.visibility.unwrap_or(self.visibility),
             Fact::PostDeleted(_) => self.deleted = true,
+            Fact::ContentHidden(_) => self.hidden = true,
+            Fact::ContentRestored(_) => self.hidden = false,
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 //! Users: registering, profiles, being forgotten.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Decision, Refusal, State};
@@ -18,9 +19,30 @@ pub struct UserState {
     /// Whether the user was forgotten. Left out while it is not so: older states do not know it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub erased: bool,
+    /// The suspension that was not lifted; time may have ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<Suspension>,
+}
+
+/// For how long a user is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// Until when; none: until it is lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
 }
 
 impl UserState {
+    /// Refuses what the user asks for at the time `now`, while suspended.
+    pub fn may_act(&self, now: DateTime<Utc>) -> Result<(), Refusal> {
+        match self.suspension {
+            Some(Suspension { until }) if until.is_none_or(|until| until > now) => {
+                Err(Refusal::Suspended { until })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether others can have to do with the user.
     pub fn is_there(&self) -> bool {
         self.registered && !self.erased
@@ -33,6 +55,10 @@ impl State for UserState {
             Fact::UserRegistered(_) => self.registered = true,
             Fact::ProfileUpdated(profile) => self.private = profile.private.unwrap_or(self.private),
             Fact::UserErased(_) => self.erased = true,
+            Fact::AccountSuspended(fact) => {
+                self.suspension = Some(Suspension { until: fact.until });
+            }
+            Fact::AccountRestored(_) => self.suspension = None,
             _ => {}
         }
     }

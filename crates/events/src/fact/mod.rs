@@ -125,6 +125,8 @@ facts! {
     asset::AssetDeleted "asset.deleted" v 1 [];
     user::UserRegistered "user.registered" v 1 [account];
     user::ProfileUpdated "profile.updated" v 1 [name, bio, place];
+    user::AccountSuspended "account.suspended" v 1 [];
+    user::AccountRestored "account.restored" v 1 [];
     user::UserErased "user.erased" v 1 [];
     post::PostPublished "post.published" v 1 [text, place, location];
     post::PostEdited "post.edited" v 1 [text, place];
@@ -136,6 +138,9 @@ facts! {
     post::CommentDeleted "comment.deleted" v 1 [];
     post::ReactionAdded "reaction.added" v 1 [];
     post::ReactionRemoved "reaction.removed" v 1 [];
+    post::ReportFiled "report.filed" v 1 [text];
+    post::ContentHidden "content.hidden" v 1 [];
+    post::ContentRestored "content.restored" v 1 [];
     pair::FollowRequested "follow.requested" v 1 [];
     pair::FollowStarted "follow.started" v 1 [];
     pair::FollowDeclined "follow.declined" v 1 [];

@@ -1,4 +1,4 @@
-//! Facts of a post and of the comments and reactions under it. Subject: `post-<id>`, so they keep their order.
+//! Facts of a post, of the comments and reactions under it, and of what moderators do to them. Subject: `post-<id>`, so they keep their order.
 
 use std::fmt;
 use std::str::FromStr;
@@ -213,6 +213,84 @@ pub struct ViewCounted {
     pub post: PostId,
     /// How many times.
     pub views: u32,
+}
+
+/// Why something should not be seen. More may be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// Advertising, fraud, the same again and again.
+    Spam,
+    /// Someone is bullied or threatened.
+    Harassment,
+    /// People are despised for what they are.
+    Hate,
+    /// Cruelty, or a call for it.
+    Violence,
+    /// Sexual, where it does not belong.
+    Sexual,
+    /// Against the law.
+    Illegal,
+    /// Something else; a text may say what.
+    Other,
+}
+
+impl Reason {
+    /// As written in facts and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spam => "spam",
+            Self::Harassment => "harassment",
+            Self::Hate => "hate",
+            Self::Violence => "violence",
+            Self::Sexual => "sexual",
+            Self::Illegal => "illegal",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Someone asked moderators to look at a post, or at a comment on it; once per user and target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReportFiled {
+    /// The post.
+    pub post: PostId,
+    /// The comment on it, when the report is of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<CommentId>,
+    /// Who reports.
+    pub reporter: UserId,
+    /// What is wrong with it.
+    pub reason: Reason,
+    /// The same in the reporter's own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Personal>,
+}
+
+/// A moderator took a post, or a comment on it, out of everybody's sight but its author's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ContentHidden {
+    /// The post.
+    pub post: PostId,
+    /// The comment on it, when that is hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<CommentId>,
+    /// The moderator.
+    pub by: UserId,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A moderator found a post, or a comment on it, to be fine: it is seen again, or goes on being seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ContentRestored {
+    /// The post.
+    pub post: PostId,
+    /// The comment on it, when it is about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<CommentId>,
+    /// The moderator.
+    pub by: UserId,
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Facts of a user. Stream and subject: `user-<id>`.
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::post::Reason;
 use crate::id::UserId;
 use crate::seal::Personal;
 
@@ -37,6 +39,30 @@ pub struct ProfileUpdated {
     /// Whether followers must be let in one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private: Option<bool>,
+}
+
+/// A moderator took from a user the right to change anything, and the user's posts from others' sight; anew, when the user
+/// was suspended before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AccountSuspended {
+    /// The user.
+    pub user: UserId,
+    /// The moderator.
+    pub by: UserId,
+    /// Until when; none: until it is lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A moderator lifted a suspension.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AccountRestored {
+    /// The user.
+    pub user: UserId,
+    /// The moderator.
+    pub by: UserId,
 }
 
 /// The person asked to be forgotten: the key is destroyed, and every personal field under it is unreadable.
