@@ -18,6 +18,7 @@ pub mod engagement;
 pub mod feed;
 pub mod graph;
 pub mod media;
+pub mod moderation;
 pub mod pairing;
 pub mod search;
 pub mod trending;

@@ -64,6 +64,7 @@ pub fn all(config: &Config) -> Vec<Arc<dyn Projection>> {
         Arc::new(crate::pairing::Pairing),
         Arc::new(crate::usage::Usage),
         Arc::new(crate::trending::Trending),
+        Arc::new(crate::moderation::Moderation),
     ]
 }
 

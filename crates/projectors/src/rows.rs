@@ -69,6 +69,15 @@ impl<R: Row> Rows<R> {
         self.after.values_mut().flatten()
     }
 
+    /// Takes away every row that is there and that `gone` says is gone.
+    pub(crate) fn remove(&mut self, gone: impl Fn(&R) -> bool) {
+        for slot in self.after.values_mut() {
+            if slot.as_ref().is_some_and(&gone) {
+                *slot = None;
+            }
+        }
+    }
+
     /// Every touched row as it was and as it is.
     pub fn changes(&self) -> impl Iterator<Item = (Option<&R>, Option<&R>)> {
         self.after

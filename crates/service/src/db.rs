@@ -89,6 +89,14 @@ impl TenantTx {
         Ok(Self(tx))
     }
 
+    /// Lets the transaction see what is for the tenant's moderators alone. Whether the user is one must be known.
+    pub async fn as_moderator(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT set_config('app.moderator', 'true', true)")
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
     /// Ends the transaction, keeping its effects.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.0.commit().await

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::page::{Cursor, Page, Viewer, above, below};
 
 /// The read models that these queries read.
-pub const READS: &[&str] = &["engagement"];
+pub const READS: &[&str] = &["engagement", "moderation"];
 
 /// A comment on a post.
 #[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
@@ -24,10 +24,12 @@ pub struct Comment {
     pub author: UserId,
     /// The comment it answers.
     pub parent: Option<CommentId>,
-    /// What it says; none once it was deleted or its author erased.
+    /// What it says; none once it was deleted or its author erased, and for others while it is hidden.
     pub text: Option<String>,
     /// Whether it was taken away and is only a place for the answers to it.
     pub deleted: bool,
+    /// Whether a moderator hid it.
+    pub hidden: bool,
     /// Its place in the log.
     pub position: Position,
     /// When it was written.
@@ -62,10 +64,13 @@ pub struct Counts {
     pub mine: Option<String>,
 }
 
+/// A [`Comment`] of the tenant $1, as $2 may read it.
 macro_rules! comment {
     () => {
-        "SELECT c.comment, c.post, c.author, c.parent, c.text, c.deleted, c.position, c.created_at, c.edited_at
+        "SELECT c.comment, c.post, c.author, c.parent, c.deleted, h.target IS NOT NULL AS hidden,
+            CASE WHEN h.target IS NULL OR c.author = $2 THEN c.text END AS text, c.position, c.created_at, c.edited_at
         FROM engagement.comment c
+        LEFT JOIN moderation.hidden h ON h.tenant = $1 AND h.target = c.comment
         WHERE c.tenant = $1 AND "
     };
 }
@@ -76,15 +81,16 @@ pub async fn comment(
     viewer: Viewer,
     comment: CommentId,
 ) -> sqlx::Result<Option<Comment>> {
-    sqlx::query_as(concat!(comment!(), "c.comment = $2 AND NOT c.deleted"))
+    sqlx::query_as(concat!(comment!(), "c.comment = $3 AND NOT c.deleted"))
         .bind(viewer.tenant)
+        .bind(viewer.user)
         .bind(comment)
         .fetch_optional(&mut **tx)
         .await
 }
 
 /// The comments on a post, oldest first: all of them, or the answers to one. A deleted comment is shown, without its
-/// text, as long as there are answers to it.
+/// text, as long as there are answers to it; a hidden one stays where it is.
 pub async fn comments(
     tx: &mut TenantTx,
     viewer: Viewer,
@@ -95,12 +101,13 @@ pub async fn comments(
 ) -> sqlx::Result<Page<Comment>> {
     let comments = sqlx::query_as(concat!(
         comment!(),
-        "c.post = $2 AND c.position > $3 AND ($4::uuid IS NULL OR c.parent = $4)
+        "c.post = $3 AND c.position > $4 AND ($5::uuid IS NULL OR c.parent = $5)
             AND (NOT c.deleted OR EXISTS (
                 SELECT FROM engagement.comment r WHERE r.tenant = $1 AND r.parent = c.comment AND NOT r.deleted))
-        ORDER BY c.position LIMIT $5"
+        ORDER BY c.position LIMIT $6"
     ))
     .bind(viewer.tenant)
+    .bind(viewer.user)
     .bind(post)
     .bind(above(after))
     .bind(parent)

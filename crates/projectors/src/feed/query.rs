@@ -10,7 +10,7 @@ use super::near;
 use crate::page::{Cursor, Page, Viewer, below};
 
 /// The read models that these queries read.
-pub const READS: &[&str] = &["feed"];
+pub const READS: &[&str] = &["feed", "moderation"];
 
 /// A post that the viewer may see.
 #[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
@@ -35,6 +35,8 @@ pub struct Post {
     pub published_at: DateTime<Utc>,
     /// When it was last changed.
     pub edited_at: Option<DateTime<Utc>>,
+    /// Whether a moderator hid it, so that only the viewer, its author, sees it.
+    pub hidden: bool,
 }
 
 impl Post {
@@ -46,10 +48,12 @@ impl Post {
     }
 }
 
-/// The columns of a [`Post`], of the table `p`.
+/// The columns of a [`Post`], of the table `p`. What the viewer sees of others' is not hidden.
 macro_rules! columns {
     () => {
-        "p.post, p.author, p.text, p.place, p.language, p.visibility, p.assets, p.position, p.published_at, p.edited_at"
+        "p.post, p.author, p.text, p.place, p.language, p.visibility, p.assets, p.position, p.published_at, p.edited_at,
+            p.author = $2 AND EXISTS (
+                SELECT FROM moderation.hidden h WHERE h.tenant = $1 AND h.target = p.post) AS hidden"
     };
 }
 
@@ -81,7 +85,11 @@ macro_rules! visible {
             END
             AND NOT EXISTS (
                 SELECT FROM unnest(p.assets) AS carried
-                WHERE NOT EXISTS (SELECT FROM feed.viewable v WHERE v.tenant = $1 AND v.asset = carried))))"
+                WHERE NOT EXISTS (SELECT FROM feed.viewable v WHERE v.tenant = $1 AND v.asset = carried))
+            AND NOT EXISTS (SELECT FROM moderation.hidden h WHERE h.tenant = $1 AND h.target = p.post)
+            AND NOT EXISTS (
+                SELECT FROM moderation.suspension s
+                WHERE s.tenant = $1 AND s.\"user\" = p.author AND (s.until IS NULL OR s.until > now()))))"
         )
     };
 }

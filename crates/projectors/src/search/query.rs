@@ -13,7 +13,7 @@ use crate::feed::query::visible;
 use crate::page::{Page, Viewer};
 
 /// The read models that these queries read.
-pub const READS: &[&str] = &["search", "feed"];
+pub const READS: &[&str] = &["search", "feed", "moderation"];
 
 /// Of a word's matches, the newest so many are ranked: ranking reads every one of them.
 const RANKED: i64 = 2_000;

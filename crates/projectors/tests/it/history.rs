@@ -1,5 +1,9 @@
 //! Histories that could have happened: every fact comes from a decider.
 
+mod moderating;
+
+use std::iter;
+
 use chrono::{DateTime, Duration, Utc};
 use events::decide::{
     Decision, State, asset, comment, follow, pairing, post, reaction, share, user,
@@ -86,9 +90,9 @@ impl History {
     pub(crate) fn rich() -> Self {
         let mut chance = Chance(1);
         let mut number = || u8::try_from(chance.below(256)).expect("it is below 256");
-        let attempts: Vec<Attempt> = (0..400)
-            .map(|_| (number(), number(), number(), number()))
-            .collect();
+        let attempts = (0..400).map(|_| (number(), number(), number(), number()));
+        // Few posts show an asset; one surely.
+        let attempts: Vec<Attempt> = iter::once((0, 0, 0, 0)).chain(attempts).collect();
         Self::of(&attempts)
     }
 
@@ -98,7 +102,12 @@ impl History {
         key: &StreamKey,
         decide: impl FnOnce(&S) -> Decision,
     ) {
-        for fact in decide(&self.state(key)).unwrap_or_default() {
+        let decision = decide(&self.state(key));
+        self.take(key, decision);
+    }
+
+    fn take(&mut self, key: &StreamKey, decision: Decision) {
+        for fact in decision.unwrap_or_default() {
             self.append(key, fact);
         }
     }
@@ -139,7 +148,7 @@ impl History {
     }
 
     fn attempt(&mut self, (what, a, b, c): Attempt) {
-        match what % 16 {
+        match what % 19 {
             0..4 => self.publish(a, b, c),
             4 => self.decide(&StreamKey::post(post_id(b)), |state| {
                 post::edit(state, edited(a, b, c))
@@ -162,7 +171,10 @@ impl History {
             13 if c.is_multiple_of(5) => self.share(a, b, c),
             13 => self.react(a, b, c),
             14 => self.pair(a, b, c),
-            15 if c.is_multiple_of(16) => self.decide(&StreamKey::user(user(a)), |state| {
+            15 => self.report(a, b, c),
+            16 => self.moderate(a, b, c),
+            17 => self.suspend(a, b, c),
+            18 if c.is_multiple_of(16) => self.decide(&StreamKey::user(user(a)), |state| {
                 user::erase(state, user(a))
             }),
             _ => self.decide(&StreamKey::user(user(a)), |state| {

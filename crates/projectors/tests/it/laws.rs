@@ -1,7 +1,7 @@
 //! The same facts give the same tables.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::envelope::Recorded;
 use events::fact::Fact;
@@ -109,6 +109,7 @@ fn person(fact: &Fact) -> Option<UserId> {
         Fact::PostEdited(fact) => fact.author,
         Fact::CommentAdded(fact) => fact.author,
         Fact::CommentEdited(fact) => fact.author,
+        Fact::ReportFiled(fact) => fact.reporter,
         other => {
             assert!(!other.has_personal(), "whose is {}?", other.fact_type());
             return None;
@@ -162,24 +163,34 @@ fn forgetting_a_person_leaves_what_a_rebuild_leaves(some: These) {
         .expect("the law holds");
 }
 
+async fn empty_tables(models: &Models) -> BTreeSet<String> {
+    let mut empty = BTreeSet::new();
+    for projection in &models.all {
+        let generation = format!("{}_g1", projection.name());
+        for (table, hash) in models.hashes(&generation).await {
+            if hash.starts_with("0:") {
+                empty.insert(format!("{generation}.{table}"));
+            }
+        }
+    }
+    empty
+}
+
 /// The comparison above would be worth nothing if histories were empty or hashes blind.
 #[test]
 fn histories_reach_every_table_and_hashes_see_every_row() {
     runtime().block_on(async {
         let models = Models::create(&Config::default()).await;
         let facts = History::rich().facts;
-        models.tell(&facts).await;
-        let mut empty = vec![];
-        for projection in &models.all {
-            let generation = format!("{}_g1", projection.name());
-            for (table, hash) in registry::table_hashes(&models.projector, &generation).await.unwrap() {
-                if hash.starts_with("0:") {
-                    empty.push(format!("{generation}.{table}"));
-                }
-            }
+        let mut empty: Option<BTreeSet<String>> = None;
+        // At its end, all of one kind may be gone again.
+        for facts in facts.chunks(20) {
+            models.tell(facts).await;
+            let now = empty_tables(&models).await;
+            empty = Some(empty.map_or(now.clone(), |before| &before & &now));
         }
         // No decider makes an asset with a poster and a missing output yet; see `answers`.
-        assert_eq!(empty, ["media_g1.warning"]);
+        assert_eq!(empty.unwrap(), BTreeSet::from(["media_g1.warning".to_owned()]));
 
         let hash = async || registry::table_hashes(&models.projector, "feed_g1").await.unwrap();
         let was = hash().await;

@@ -10,4 +10,5 @@ mod laws;
 mod model;
 mod odd_texts;
 mod trends;
+mod moderation;
 mod walls;

@@ -2,7 +2,7 @@
 
 use projectors::config::Config;
 use projectors::page::Viewer;
-use projectors::{engagement, feed, graph, media, pairing, search};
+use projectors::{engagement, feed, graph, media, moderation, pairing, search};
 use service::db::TenantTx;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ fn every_table_is_guarded() {
     runtime().block_on(async {
         let models = Models::create(&Config::default()).await;
         let tables = relations(&models, "r").await;
-        assert!(tables.len() >= 20, "{tables:?}");
+        assert!(tables.len() >= 24, "{tables:?}");
         for table in tables {
             let guarded: bool = sqlx::query_scalar(
                 "SELECT c.relrowsecurity AND c.relforcerowsecurity
@@ -139,6 +139,9 @@ fn a_forged_viewer_sees_nothing() {
             .await
             .unwrap();
         assert_eq!(comments.items, []);
+        tx.as_moderator().await.unwrap();
+        let queue = moderation::query::queue(tx, forged, None, 9).await.unwrap();
+        assert_eq!(queue.items, []);
     });
 }
 
