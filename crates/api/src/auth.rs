@@ -57,6 +57,16 @@ pub(crate) struct Principal {
     pub(crate) until: DateTime<Utc>,
 }
 
+impl Principal {
+    /// Refuses those who are no moderators of their tenant.
+    pub(crate) fn must_moderate(&self) -> Result<(), Problem> {
+        if self.roles.contains(&Role::Moderator) {
+            return Ok(());
+        }
+        Err(Problem::from(Kind::Forbidden).detail("this is for the role moderator"))
+    }
+}
+
 /// A token by which `subject` acts in `tenant` until `ttl` after `now`.
 ///
 /// # Panics

@@ -88,6 +88,11 @@ fn commands() -> OpenApiRouter<ApiState> {
         .routes(routes!(command::pairing::like))
         .routes(routes!(command::pairing::pass))
         .routes(routes!(command::pairing::end))
+        .routes(routes!(command::moderation::report_post))
+        .routes(routes!(command::moderation::report_comment))
+        .routes(routes!(command::moderation::hide))
+        .routes(routes!(command::moderation::restore))
+        .routes(routes!(command::moderation::suspend))
 }
 
 fn queries() -> OpenApiRouter<ApiState> {
@@ -116,6 +121,7 @@ fn queries() -> OpenApiRouter<ApiState> {
         .routes(routes!(query::search::complete))
         .routes(routes!(query::trending::trends))
         .routes(routes!(query::usage::own))
+        .routes(routes!(query::moderation::queue))
         .routes(routes!(query::facts::read))
 }
 

@@ -26,10 +26,6 @@ use crate::views::Views;
 
 /// The shortest secret that is one.
 const SECRET_MIN: usize = 32;
-/// Users known to be registered and not erased; forgetting one costs a read of the stream.
-const KNOWN_USERS: u64 = 100_000;
-/// How long an erased user may go on here with what needs no key.
-const KNOWN_TTL: Duration = Duration::from_mins(1);
 /// How long the names of the live generations are remembered; rebuilds are rare.
 const GENERATION_TTL: Duration = Duration::from_secs(1);
 
@@ -50,7 +46,6 @@ pub struct Shared {
     pub(crate) positions: Positions,
     /// Under which command bodies are hashed: the log keeps the hash, and a plain one of a short text is the text.
     pub(crate) bodies: MacKey,
-    pub(crate) known: Cache<(TenantId, UserId), ()>,
     pub(crate) generations: Cache<(), Arc<BTreeMap<String, String>>>,
     pub(crate) in_flight: Arc<Semaphore>,
     /// Uploads to the folder, by the object's key.
@@ -86,10 +81,6 @@ impl ApiState {
             positions: Positions::new(root.derive("position"), log.id()),
             bodies: root.derive("body"),
             store: store.with_signing(&root),
-            known: Cache::builder()
-                .max_capacity(KNOWN_USERS)
-                .time_to_live(KNOWN_TTL)
-                .build(),
             generations: Cache::builder()
                 .max_capacity(1)
                 .time_to_live(GENERATION_TTL)

@@ -2,6 +2,7 @@
 
 pub(crate) mod comment;
 pub(crate) mod follow;
+pub(crate) mod moderation;
 pub(crate) mod pairing;
 pub(crate) mod post;
 pub(crate) mod profile;
@@ -17,6 +18,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use chrono::{DateTime, Utc};
 use events::decide::follow::FollowState;
 use events::decide::post::PostState;
 use events::decide::user::UserState;
@@ -225,7 +227,7 @@ impl Done {
 }
 
 impl ApiState {
-    /// Decides and appends. The first facts of a user bring `user.registered` with them, in the same append: a refused
+    /// Decides and appends, unless the user is suspended. The first facts of a user bring `user.registered` with them, in the same append: a refused
     /// first command leaves no trace.
     pub(crate) async fn execute(
         &self,
@@ -235,25 +237,22 @@ impl ApiState {
     ) -> Result<Done, Problem> {
         let who = &asked.who;
         let me = StreamKey::user(who.user);
-        let known = self.known.contains_key(&(who.tenant, who.user));
+        let now = self.clock.now();
         let mut keys: Vec<StreamKey> = streams.iter().map(|&key| key.clone()).collect();
-        if !known && !keys.contains(&me) {
+        if !keys.contains(&me) {
             keys.push(me.clone());
         }
         let accepted = self.log.execute(&asked.command, &keys, |streams| {
+            let user: UserState = streams.get(&me);
+            user.may_act(now)?;
             let wanted = decide(streams)?;
-            if known || wanted.is_empty() {
+            if wanted.is_empty() {
                 return Ok(wanted);
             }
-            let first =
-                decide::user::register(&streams.get::<UserState>(&me), ISSUER, &who.account)?;
+            let first = decide::user::register(&user, ISSUER, &who.account)?;
             Ok(Emit::all(&me, first).into_iter().chain(wanted).collect())
         });
         let accepted = accepted.await?;
-        // Neither a repeat nor what a known user does says that the user is still there.
-        if !known && !accepted.repeated && !accepted.facts.is_empty() {
-            self.known.insert((who.tenant, who.user), ()).await;
-        }
         Ok(Done {
             position: self.positions.token(&accepted.facts),
             accepted,
@@ -285,6 +284,8 @@ impl ApiState {
         let author = state.author.ok_or(Kind::NotFound("post"))?;
         Ok(Sight {
             me: who.user,
+            now: self.clock.now(),
+            author: StreamKey::user(author),
             there: StreamKey::follow(who.user, author),
             back: StreamKey::follow(author, who.user),
             post: key,
@@ -295,15 +296,17 @@ impl ApiState {
 /// The streams that say whether someone may see a post. A post's author never changes, so they are known beforehand.
 struct Sight {
     me: UserId,
+    now: DateTime<Utc>,
     post: StreamKey,
+    author: StreamKey,
     there: StreamKey,
     back: StreamKey,
 }
 
 impl Sight {
     /// The streams to read besides one's own.
-    fn with<'a>(&'a self, own: &'a StreamKey) -> [&'a StreamKey; 4] {
-        [own, &self.post, &self.there, &self.back]
+    fn with<'a>(&'a self, own: &'a StreamKey) -> [&'a StreamKey; 5] {
+        [own, &self.post, &self.author, &self.there, &self.back]
     }
 
     /// The post, when it is there for this viewer.
@@ -311,14 +314,20 @@ impl Sight {
         let post: PostState = streams.get(&self.post);
         let author = post.author()?;
         let follows = |key| streams.get::<FollowState>(key) == FollowState::Following;
-        let visible = author == self.me
-            || match post.visibility {
-                Visibility::Public => true,
-                Visibility::Followers => follows(&self.there),
-                Visibility::Mutuals => follows(&self.there) && follows(&self.back),
-                Visibility::Private => false,
-            };
-        if visible {
+        let shown = || {
+            !post.hidden
+                && streams
+                    .get::<UserState>(&self.author)
+                    .may_act(self.now)
+                    .is_ok()
+        };
+        let meant = || match post.visibility {
+            Visibility::Public => true,
+            Visibility::Followers => follows(&self.there),
+            Visibility::Mutuals => follows(&self.there) && follows(&self.back),
+            Visibility::Private => false,
+        };
+        if author == self.me || (shown() && meant()) {
             Ok(post)
         } else {
             Err(Refusal::NotFound("post"))

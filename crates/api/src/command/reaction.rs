@@ -168,7 +168,10 @@ impl Wish {
     fn there(&self, streams: &Streams) -> Result<(), Refusal> {
         self.sight.see(streams)?;
         match &self.comment {
-            Some(comment) => streams.get::<CommentState>(comment).place().map(drop),
+            Some(comment) => streams
+                .get::<CommentState>(comment)
+                .readable_by(self.reaction.user)
+                .map(drop),
             None => Ok(()),
         }
     }

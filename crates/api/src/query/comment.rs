@@ -24,10 +24,12 @@ pub(crate) struct Comment {
     author: Person,
     /// The comment it answers.
     parent: Option<Uuid>,
-    /// None once it was taken away or its author erased.
+    /// None once it was taken away or its author erased, and while it is hidden from others.
     text: Option<String>,
     /// Whether it is only a place for the answers to it.
     deleted: bool,
+    /// Whether a moderator hid it.
+    hidden: bool,
     counts: Counts,
     added_at: DateTime<Utc>,
     edited_at: Option<DateTime<Utc>>,
@@ -159,6 +161,7 @@ impl View {
             parent: comment.parent.map(|parent| parent.0),
             text: comment.text,
             deleted: comment.deleted,
+            hidden: comment.hidden,
             counts: counts.remove(&comment.comment.0).unwrap_or_default().into(),
             added_at: comment.created_at,
             edited_at: comment.edited_at,

@@ -6,6 +6,7 @@ pub(crate) mod comment;
 pub(crate) mod facts;
 pub(crate) mod feed;
 pub(crate) mod graph;
+pub(crate) mod moderation;
 pub(crate) mod pairing;
 pub(crate) mod post;
 pub(crate) mod search;
@@ -64,6 +65,11 @@ impl Reader {
 
     pub(crate) fn who(&self) -> (TenantId, UserId) {
         (self.who.tenant, self.who.user)
+    }
+
+    /// Refuses those who are no moderators of their tenant.
+    pub(crate) fn must_moderate(&self) -> Result<(), Problem> {
+        self.who.must_moderate()
     }
 
     /// When the reader's token ends.

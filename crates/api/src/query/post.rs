@@ -19,7 +19,7 @@ use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
 /// What a post is read from.
-pub(crate) const READS: &[&str] = &["feed", "engagement", "graph", "media"];
+pub(crate) const READS: &[&str] = &["feed", "engagement", "graph", "media", "moderation"];
 
 /// A post.
 #[derive(Serialize, ToSchema)]
@@ -37,6 +37,8 @@ pub(crate) struct Post {
     counts: Counts,
     published_at: DateTime<Utc>,
     edited_at: Option<DateTime<Utc>>,
+    /// Whether a moderator hid one's own post from all others.
+    hidden: bool,
 }
 
 /// An asset in a post.
@@ -131,6 +133,7 @@ impl View {
             counts: counts.remove(&post.post.0).unwrap_or_default().into(),
             published_at: post.published_at,
             edited_at: post.edited_at,
+            hidden: post.hidden,
         });
         Ok(shown.collect())
     }

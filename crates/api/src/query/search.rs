@@ -20,7 +20,14 @@ use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
 /// What is searched, and what hits are shown from.
-const READS: &[&str] = &["search", "feed", "engagement", "graph", "media"];
+const READS: &[&str] = &[
+    "search",
+    "feed",
+    "engagement",
+    "graph",
+    "media",
+    "moderation",
+];
 
 /// What is looked for.
 #[derive(Deserialize, IntoParams)]

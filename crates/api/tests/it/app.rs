@@ -283,6 +283,11 @@ impl User<'_> {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    /// Later reads wait for what `other` did last.
+    pub(crate) fn knows(&mut self, other: &Self) {
+        self.position.clone_from(&other.position);
+    }
+
     pub(crate) async fn posts(&mut self, path: &str, body: Value) -> Value {
         self.does(Method::POST, path, Some(body)).await
     }

@@ -49,6 +49,8 @@ const FORBIDDEN_FRUIT: &str = "
     POST   /v1/posts/{p}/comments                 post
     PATCH  /v1/comments/{c}                       comment
     DELETE /v1/comments/{c}                       comment
+    POST   /v1/posts/{p}/reports                  post
+    POST   /v1/comments/{c}/reports               comment
     PUT    /v1/posts/{p}/reactions/like           post
     PUT    /v1/comments/{c}/reactions/like        comment
     GET    /v1/posts/{p}/reactions                post
@@ -91,6 +93,8 @@ async fn another_tenant_sees_and_changes_nothing() {
         let mut request = stranger.request(method.parse().unwrap(), &path);
         if method == "PATCH" || path.ends_with("/comments") && method == "POST" {
             request = request.json(&json!({"text": "mine"}));
+        } else if path.ends_with("/reports") {
+            request = request.json(&json!({"reason": "spam"}));
         }
         println!("{line}");
         assert_problem(

@@ -8,6 +8,7 @@ mod commands;
 mod facts;
 mod isolation;
 mod limits;
+mod moderation;
 mod openapi;
 mod outage;
 mod uploads;
