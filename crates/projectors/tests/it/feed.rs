@@ -125,6 +125,21 @@ async fn walk(models: &Models, reader: UserId, limit: u32) -> Vec<PostId> {
     }
 }
 
+/// What was kept ready for a reader is lost, and made anew.
+async fn lose_and_repair(models: &Models, reader: UserId) {
+    sqlx::query("DELETE FROM feed_g1.feed_entry WHERE owner = $1")
+        .bind(reader)
+        .execute(&models.projector)
+        .await
+        .expect("lose entries");
+    let whose = (history::tenant(), reader);
+    for projection in &models.all {
+        rebuild::repair(&models.projector, projection.as_ref(), whose)
+            .await
+            .expect("repair");
+    }
+}
+
 #[test]
 fn every_page_equals_the_pull_query() {
     let runtime = runtime();
@@ -171,16 +186,7 @@ fn every_page_equals_the_pull_query() {
                         walk(&models, reader, limit).await,
                         oracle.feed(reader)
                     );
-                    // What was kept ready is lost, and made anew.
-                    sqlx::query("DELETE FROM feed_g1.feed_entry WHERE owner = $1")
-                        .bind(reader)
-                        .execute(&models.projector)
-                        .await
-                        .unwrap();
-                    let whose = (history::tenant(), reader);
-                    rebuild::repair(&models.projector, feed.as_ref(), whose)
-                        .await
-                        .unwrap();
+                    lose_and_repair(&models, reader).await;
                     proptest::prop_assert_eq!(
                         walk(&models, reader, limit).await,
                         oracle.feed(reader)

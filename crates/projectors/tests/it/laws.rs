@@ -1,7 +1,7 @@
 //! The same facts give the same tables.
 
-use std::sync::Arc;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use events::envelope::Recorded;
 use events::fact::Fact;

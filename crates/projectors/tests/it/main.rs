@@ -8,7 +8,7 @@ mod finding;
 mod history;
 mod laws;
 mod model;
+mod moderation;
 mod odd_texts;
 mod trends;
-mod moderation;
 mod walls;
