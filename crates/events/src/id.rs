@@ -244,6 +244,22 @@ impl StreamKey {
         }
     }
 
+    /// Whether `blocker` has blocked `blocked` (directed), in the pair's lane.
+    pub fn block(blocker: UserId, blocked: UserId) -> Self {
+        Self {
+            stream: format!("block-{blocker}-{blocked}"),
+            subject: pair(blocker, blocked),
+        }
+    }
+
+    /// Whether `muter` has muted `muted` (directed), in the pair's lane.
+    pub fn mute(muter: UserId, muted: UserId) -> Self {
+        Self {
+            stream: format!("mute-{muter}-{muted}"),
+            subject: pair(muter, muted),
+        }
+    }
+
     /// What two users think of each other: one stream for both sides, so that a mutual match is one append.
     pub fn pair_match(one: UserId, other: UserId) -> Self {
         let (a, b) = (one.min(other), one.max(other));
@@ -320,14 +336,10 @@ mod tests {
     #[test]
     fn both_directions_of_a_pair_share_a_lane() {
         let (a, b) = (UserId::of("x", "a"), UserId::of("x", "b"));
-        assert_eq!(
-            StreamKey::follow(a, b).subject,
-            StreamKey::follow(b, a).subject
-        );
-        assert_ne!(
-            StreamKey::follow(a, b).stream,
-            StreamKey::follow(b, a).stream
-        );
+        for directed in [StreamKey::follow, StreamKey::block, StreamKey::mute] {
+            assert_eq!(directed(a, b).subject, directed(b, a).subject);
+            assert_ne!(directed(a, b).stream, directed(b, a).stream);
+        }
         assert_eq!(StreamKey::pair_match(a, b), StreamKey::pair_match(b, a));
     }
 

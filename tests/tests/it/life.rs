@@ -2,7 +2,9 @@
 
 use chrono::DateTime;
 use events::decide::asset::{AssetState, Rendered};
-use events::decide::{Decision, State, asset, comment, follow, pairing, post, reaction, user};
+use events::decide::{
+    Decision, State, asset, block, comment, follow, pairing, post, reaction, user,
+};
 use events::fact::asset::{RenditionCompleted, UploadCompleted, UploadRequested};
 use events::fact::pair::LikeKind;
 use events::fact::post::{
@@ -69,7 +71,7 @@ impl Life {
     /// Someone tries `count` things.
     pub(crate) async fn go_on(&mut self, count: usize) {
         for _ in 0..count {
-            let (what, a, b) = (self.draw(20), person(self.draw(USERS)), self.draw(u64::MAX));
+            let (what, a, b) = (self.draw(22), person(self.draw(USERS)), self.draw(u64::MAX));
             match what {
                 0..5 => self.publish(a, post_id(b)).await,
                 5 => self.edit(a, post_id(b)).await,
@@ -91,6 +93,8 @@ impl Life {
                 19 if self.pretends_uploads => {
                     self.asset(AssetId(number(0x2000, b % ASSETS))).await;
                 }
+                20 => self.block(a, person(b)).await,
+                21 => self.mute(a, person(b)).await,
                 _ => self.profile(a).await,
             }
         }
@@ -245,6 +249,32 @@ impl Life {
                 1 => pairing::pass(state, a, b, &target),
                 2 => pairing::like(state, a, b, LikeKind::Super, &target),
                 _ => pairing::like(state, a, b, LikeKind::Like, &target),
+            }
+        })
+        .await;
+    }
+
+    async fn block(&mut self, a: UserId, b: UserId) {
+        let (key, target) = (StreamKey::block(a, b), StreamKey::user(b));
+        let ends = self.draw(3) == 0;
+        self.decide(a, &key, std::slice::from_ref(&target), |state, streams| {
+            if ends {
+                block::unblock(*state, a, b)
+            } else {
+                block::block(*state, a, b, &streams.get(&target))
+            }
+        })
+        .await;
+    }
+
+    async fn mute(&mut self, a: UserId, b: UserId) {
+        let (key, target) = (StreamKey::mute(a, b), StreamKey::user(b));
+        let ends = self.draw(3) == 0;
+        self.decide(a, &key, std::slice::from_ref(&target), |state, streams| {
+            if ends {
+                block::unmute(*state, a, b)
+            } else {
+                block::mute(*state, a, b, &streams.get(&target))
             }
         })
         .await;

@@ -4,6 +4,7 @@
 //! once. States are folded from a stream's own facts, kept beside the stream, and hold no personal fields.
 
 pub mod asset;
+pub mod block;
 pub mod comment;
 pub mod follow;
 pub mod moderation;
@@ -90,6 +91,8 @@ impl Kind {
             "reaction" => Self::with::<reaction::ReactionState>(),
             "report" => Self::with::<moderation::ReportState>(),
             "follow" => Self::with::<follow::FollowState>(),
+            "block" => Self::with::<block::BlockState>(),
+            "mute" => Self::with::<block::MuteState>(),
             "match" => Self::with::<pairing::PairingState>(),
             _ => return None,
         })

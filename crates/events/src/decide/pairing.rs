@@ -16,6 +16,13 @@ pub struct PairingState {
     pub likes: [Option<LikeKind>; 2],
     /// Whether they are matched now.
     pub matched: bool,
+    /// Who has passed the other over, by side. Left out while neither has: older states do not know it.
+    #[serde(skip_serializing_if = "neither")]
+    pub passed: [bool; 2],
+}
+
+fn neither(sides: &[bool]) -> bool {
+    !sides.contains(&true)
 }
 
 fn sorted(one: UserId, other: UserId) -> [UserId; 2] {
@@ -26,11 +33,18 @@ fn side(actor: UserId, other: UserId) -> usize {
     usize::from(actor > other)
 }
 
+impl PairingState {
+    fn judge(&mut self, side: usize, like: Option<LikeKind>) {
+        self.likes[side] = like;
+        self.passed[side] = like.is_none();
+    }
+}
+
 impl State for PairingState {
     fn fold(&mut self, _: EventId, fact: &Fact) {
         match fact {
-            Fact::LikeGiven(like) => self.likes[side(like.from, like.to)] = Some(like.kind),
-            Fact::PassGiven(pass) => self.likes[side(pass.from, pass.to)] = None,
+            Fact::LikeGiven(like) => self.judge(side(like.from, like.to), Some(like.kind)),
+            Fact::PassGiven(pass) => self.judge(side(pass.from, pass.to), None),
             Fact::MatchMade(_) => self.matched = true,
             Fact::MatchEnded(ended) => {
                 self.matched = false;
@@ -67,13 +81,16 @@ pub fn like(
     Ok(facts)
 }
 
-/// Passes someone over.
+/// Passes someone over, and takes a like back.
 pub fn pass(state: &PairingState, from: UserId, to: UserId, target: &UserState) -> Decision {
     known(from, to, target)?;
     if state.matched {
         return Err(Refusal::WrongState(
             "they are matched: end the match instead",
         ));
+    }
+    if state.passed[side(from, to)] {
+        return Ok(vec![]);
     }
     Ok(vec![PassGiven { from, to }.into()])
 }
@@ -169,15 +186,46 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_pass_takes_a_like_back() {
-        let pass: Fact = PassGiven {
+    fn passed() -> Fact {
+        PassGiven {
             from: user(1),
             to: user(2),
         }
-        .into();
-        given::<PairingState>([liked(1, 2), pass])
+        .into()
+    }
+
+    #[test]
+    fn a_pass_takes_a_like_back() {
+        given::<PairingState>([liked(1, 2), passed()])
             .when(|s| like(s, user(2), user(1), LikeKind::Like, &THERE))
             .then([liked(2, 1)]);
+    }
+
+    #[test]
+    fn a_second_pass_changes_nothing_and_a_like_takes_a_pass_back() {
+        let pass = |s: &PairingState| pass(s, user(1), user(2), &THERE);
+        given([]).when(pass).then([passed()]);
+        given([passed()]).when(pass).then([]);
+        given([passed(), liked(1, 2)]).when(pass).then([passed()]);
+        given([passed()])
+            .when(|s| super::pass(s, user(2), user(1), &THERE))
+            .then([PassGiven {
+                from: user(2),
+                to: user(1),
+            }
+            .into()]);
+        given([passed()])
+            .when(|s| like(s, user(1), user(2), LikeKind::Like, &THERE))
+            .then([liked(1, 2)]);
+    }
+
+    #[test]
+    fn a_state_without_passes_is_as_it_was_before_they_were_known() {
+        let state = PairingState::default();
+        let kept = serde_json::to_value(&state).unwrap();
+        assert_eq!(
+            kept,
+            serde_json::json!({"likes": [null, null], "matched": false})
+        );
     }
 }

@@ -145,6 +145,10 @@ facts! {
     pair::FollowStarted "follow.started" v 1 [];
     pair::FollowDeclined "follow.declined" v 1 [];
     pair::FollowEnded "follow.ended" v 1 [];
+    pair::BlockStarted "block.started" v 1 [];
+    pair::BlockEnded "block.ended" v 1 [];
+    pair::MuteStarted "mute.started" v 1 [];
+    pair::MuteEnded "mute.ended" v 1 [];
     pair::LikeGiven "like.given" v 1 [];
     pair::PassGiven "pass.given" v 1 [];
     pair::MatchMade "match.made" v 1 [];

@@ -41,6 +41,42 @@ pub struct FollowEnded {
     pub followee: UserId,
 }
 
+/// Someone wants to have nothing to do with someone from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BlockStarted {
+    /// Who blocks.
+    pub blocker: UserId,
+    /// Who is blocked.
+    pub blocked: UserId,
+}
+
+/// Someone blocks someone no longer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BlockEnded {
+    /// Who blocked.
+    pub blocker: UserId,
+    /// Who was blocked.
+    pub blocked: UserId,
+}
+
+/// Someone does not want someone's posts in the feed from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MuteStarted {
+    /// Who mutes.
+    pub muter: UserId,
+    /// Who is muted.
+    pub muted: UserId,
+}
+
+/// Someone mutes someone no longer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MuteEnded {
+    /// Who muted.
+    pub muter: UserId,
+    /// Who was muted.
+    pub muted: UserId,
+}
+
 /// How much someone likes someone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
