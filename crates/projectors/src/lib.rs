@@ -24,4 +24,5 @@ pub mod search;
 pub mod trending;
 pub mod usage;
 
+mod hashtag;
 mod pace;

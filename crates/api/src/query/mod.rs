@@ -131,19 +131,19 @@ impl View {
     /// `users` by name; those that are not there any more, by id only.
     pub(crate) async fn people(&mut self, users: &[UserId]) -> Result<People, Problem> {
         Ok(People(
-            graph_model::profiles(&mut self.tx, self.viewer, users).await?,
+            graph_model::names(&mut self.tx, self.viewer, users).await?,
         ))
     }
 }
 
 /// Users as they are mentioned in other things.
-pub(crate) struct People(BTreeMap<UserId, graph_model::Profile>);
+pub(crate) struct People(BTreeMap<UserId, String>);
 
 impl People {
     pub(crate) fn mention(&self, user: UserId) -> Person {
         Person {
             id: user.0,
-            name: self.0.get(&user).and_then(|profile| profile.name.clone()),
+            name: self.0.get(&user).cloned(),
         }
     }
 }

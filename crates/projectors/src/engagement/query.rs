@@ -1,4 +1,5 @@
-//! Comments, reactions and counts. Whether the viewer may see the post is asked of the feed's model first.
+//! Comments, reactions and counts. Whether the viewer may see the post is asked of the feed's model first. Between two of whom
+//! one has blocked the other, what either said is not shown to the other; it is counted all the same.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +9,11 @@ use serde::Serialize;
 use service::db::TenantTx;
 use uuid::Uuid;
 
+use crate::graph::query::unblocked;
 use crate::page::{Cursor, Page, Viewer, above, below};
 
 /// The read models that these queries read.
-pub const READS: &[&str] = &["engagement", "moderation"];
+pub const READS: &[&str] = &["engagement", "graph", "moderation"];
 
 /// A comment on a post.
 #[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
@@ -75,18 +77,22 @@ macro_rules! comment {
     };
 }
 
-/// One comment that is there.
+/// One comment that is there, if the viewer may see it.
 pub async fn comment(
     tx: &mut TenantTx,
     viewer: Viewer,
     comment: CommentId,
 ) -> sqlx::Result<Option<Comment>> {
-    sqlx::query_as(concat!(comment!(), "c.comment = $3 AND NOT c.deleted"))
-        .bind(viewer.tenant)
-        .bind(viewer.user)
-        .bind(comment)
-        .fetch_optional(&mut **tx)
-        .await
+    sqlx::query_as(concat!(
+        comment!(),
+        "c.comment = $3 AND NOT c.deleted AND ",
+        unblocked!("$2", "c.author")
+    ))
+    .bind(viewer.tenant)
+    .bind(viewer.user)
+    .bind(comment)
+    .fetch_optional(&mut **tx)
+    .await
 }
 
 /// The comments on a post, oldest first: all of them, or the answers to one. A deleted comment is shown, without its
@@ -104,7 +110,9 @@ pub async fn comments(
         "c.post = $3 AND c.position > $4 AND ($5::uuid IS NULL OR c.parent = $5)
             AND (NOT c.deleted OR EXISTS (
                 SELECT FROM engagement.comment r WHERE r.tenant = $1 AND r.parent = c.comment AND NOT r.deleted))
-        ORDER BY c.position LIMIT $6"
+            AND ",
+        unblocked!("$2", "c.author"),
+        " ORDER BY c.position LIMIT $6"
     ))
     .bind(viewer.tenant)
     .bind(viewer.user)
@@ -112,6 +120,7 @@ pub async fn comments(
     .bind(above(after))
     .bind(parent)
     .bind(i64::from(limit) + 1)
+    .bind(viewer.user)
     .fetch_all(&mut **tx)
     .await?;
     Ok(Page::cut(comments, limit, |comment: &Comment| Cursor {
@@ -129,17 +138,20 @@ pub async fn reactions(
     after: Option<Cursor>,
     limit: u32,
 ) -> sqlx::Result<Page<Reaction>> {
-    let reactions = sqlx::query_as(
+    let reactions = sqlx::query_as(concat!(
         "SELECT r.\"user\", r.kind, r.position
         FROM engagement.reaction r
         WHERE r.tenant = $1 AND r.target = $2 AND r.position < $3 AND ($4::text IS NULL OR r.kind = $4)
-        ORDER BY r.position DESC LIMIT $5",
-    )
+          AND ",
+        unblocked!("$6", "r.\"user\""),
+        " ORDER BY r.position DESC LIMIT $5"
+    ))
     .bind(viewer.tenant)
     .bind(target)
     .bind(below(after))
     .bind(kind)
     .bind(i64::from(limit) + 1)
+    .bind(viewer.user)
     .fetch_all(&mut **tx)
     .await?;
     Ok(Page::cut(reactions, limit, |reaction: &Reaction| Cursor {

@@ -1,4 +1,5 @@
-//! Profiles from the facts of a user; relations and counts from the facts of a pair.
+//! Profiles from the facts of a user; relations and counts from the facts of a pair; then blocks and mutes, see
+//! [`super::apart`].
 
 use events::envelope::Recorded;
 use events::fact::Fact;
@@ -7,6 +8,7 @@ use events::id::{Position, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
+use super::apart;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +90,7 @@ fn user(fact: &Fact) -> Option<UserId> {
 }
 
 pub(super) fn handles(fact: &Fact) -> bool {
-    related(fact).is_some() || user(fact).is_some()
+    related(fact).is_some() || user(fact).is_some() || apart::handles(fact)
 }
 
 pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Result<()> {
@@ -132,7 +134,8 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
     }
     profiles.store(tx).await?;
     relations.store(tx).await?;
-    tallies.store(tx).await
+    tallies.store(tx).await?;
+    apart::apply(batch, tx).await
 }
 
 pub(super) async fn forget(

@@ -1,5 +1,6 @@
-//! Profiles, and who follows whom.
+//! Profiles, who follows whom, and who wants to see nothing of whom.
 
+mod apart;
 mod apply;
 pub mod query;
 
@@ -11,7 +12,7 @@ use sqlx::PgConnection;
 
 use crate::registry::Projection;
 
-/// Profiles and relations.
+/// Profiles, relations, blocks and mutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Graph;
 
@@ -21,11 +22,11 @@ impl Projection for Graph {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn ddl(&self) -> &'static str {
-        include_str!("../../../../schemas/postgres/views/graph.v1.sql")
+        include_str!("../../../../schemas/postgres/views/graph.v2.sql")
     }
 
     fn handles(&self, fact: &Fact) -> bool {

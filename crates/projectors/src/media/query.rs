@@ -12,7 +12,7 @@ use crate::feed::query::visible;
 use crate::page::{Cursor, Page, Viewer, below};
 
 /// The read models that these queries read.
-pub const READS: &[&str] = &["media", "feed", "moderation"];
+pub const READS: &[&str] = &["media", "feed", "graph", "moderation"];
 
 /// An asset.
 #[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]

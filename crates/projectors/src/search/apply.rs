@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::query::Kind;
 use super::{language, text};
+use crate::hashtag;
 use crate::rows::{Row, Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -317,7 +318,7 @@ fn replace(kept: &mut Option<String>, news: Option<&Personal>) {
 fn read(document: &mut DocumentRow) {
     let body = document.body.as_deref().unwrap_or_default();
     document.hashtags = if document.kind == Kind::Post.as_str() {
-        text::hashtags(body)
+        hashtag::of_text(body)
     } else {
         vec![]
     };

@@ -7,6 +7,7 @@ use strsim::osa_distance;
 
 use super::query::Search;
 use super::text;
+use crate::hashtag;
 use crate::page::Viewer;
 
 /// A hashtag and how many public posts have it.
@@ -58,7 +59,7 @@ pub async fn hashtags(
         LIMIT $3",
     )
     .bind(viewer.tenant)
-    .bind(text::hashtag_key(prefix))
+    .bind(hashtag::key(prefix))
     .bind(i64::from(limit))
     .fetch_all(&mut **tx)
     .await

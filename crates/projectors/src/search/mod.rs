@@ -5,7 +5,7 @@ pub mod complete;
 pub mod facets;
 pub(crate) mod language;
 pub mod query;
-pub(crate) mod text;
+mod text;
 
 use events::envelope::Recorded;
 use events::fact::Fact;

@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::{language, text};
 use crate::feed::query::visible;
+use crate::hashtag;
 use crate::page::{Page, Viewer};
 
 /// The read models that these queries read.
-pub const READS: &[&str] = &["search", "feed", "moderation"];
+pub const READS: &[&str] = &["search", "feed", "graph", "moderation"];
 
 /// Of a word's matches, the newest so many are ranked: ranking reads every one of them.
 const RANKED: i64 = 2_000;
@@ -141,6 +142,9 @@ macro_rules! found {
           AND d.language = ANY($9::text[])
           AND (d.public OR d.author = $8 OR d.kind = 'post' AND EXISTS (
             SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $8 AND f.followee = d.author))
+          AND ",
+            $crate::graph::query::unblocked!("$8", "d.author"),
+            "
         ORDER BY d.position DESC
         LIMIT $7
     ), found AS (
@@ -300,7 +304,7 @@ pub(super) struct Asked {
 /// None: nothing can be found by that.
 pub(super) async fn ask(tx: &mut TenantTx, search: &Search) -> sqlx::Result<Option<Asked>> {
     let words = search.looked_at();
-    let hashtag = search.hashtag.as_deref().map(text::hashtag_key);
+    let hashtag = search.hashtag.as_deref().map(hashtag::key);
     let query = text::asked(&words);
     let asked: Vec<(String, String)> = sqlx::query_as(
         "SELECT language, (websearch_to_tsquery(language::regconfig, projection.plain($2))

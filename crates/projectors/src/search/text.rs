@@ -1,41 +1,13 @@
-//! What texts and queries are made of: hashtags, terms, and the parts of scripts that write no spaces.
+//! What texts and queries are made of: terms, and the parts of scripts that write no spaces.
 
 use std::collections::BTreeSet;
 
-/// The longest word that counts as a hashtag, characters; an index takes no entry of thousands.
-const HASHTAG_MAX: usize = 100;
-/// The most hashtags of one post.
-const HASHTAGS_MAX: usize = 30;
 /// How long a word must be to be completed or repaired to, characters.
 const TERM_LENGTHS: std::ops::RangeInclusive<usize> = 3..=30;
 /// The most terms of one document.
 const TERMS_MAX: usize = 200;
 /// So much of a text is cut into pairs, characters.
 const GRAMS_MAX: usize = 5_000;
-
-/// A hashtag as it is kept and compared: without `#`, lower case.
-pub(super) fn hashtag_key(tag: &str) -> String {
-    tag.trim()
-        .trim_start_matches('#')
-        .replace('\0', "")
-        .to_lowercase()
-}
-
-/// The first words behind a `#`, each once, in the order of the alphabet.
-pub(crate) fn hashtags(text: &str) -> Vec<String> {
-    let word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut tags: Vec<String> = text
-        .split('#')
-        .skip(1)
-        .map(|rest| &rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())])
-        .filter(|tag| (1..=HASHTAG_MAX).contains(&tag.chars().count()))
-        .take(HASHTAGS_MAX)
-        .map(hashtag_key)
-        .collect();
-    tags.sort();
-    tags.dedup();
-    tags
-}
 
 /// The first words that somebody may begin to write, or write wrongly; each once, in lower case.
 pub(super) fn terms(text: &str) -> BTreeSet<String> {
@@ -131,23 +103,6 @@ pub(super) fn asked(query: &str) -> Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hashtags_are_words_behind_a_hash() {
-        assert_eq!(
-            hashtags("#Gato, un #perro_1 y #GATO! # nada #"),
-            ["gato", "perro_1"]
-        );
-        assert_eq!(hashtags("sin etiquetas"), Vec::<String>::new());
-        assert_eq!(hashtags("#camión#rojo"), ["camión", "rojo"]);
-    }
-
-    #[test]
-    fn a_hashtag_is_not_a_text() {
-        assert_eq!(hashtags(&format!("#{} #gato", "x".repeat(5000))), ["gato"]);
-        let many: Vec<String> = (0..2000).map(|n| format!("#{n}")).collect();
-        assert_eq!(hashtags(&many.join(" ")).len(), HASHTAGS_MAX);
-    }
 
     #[test]
     fn terms_are_words_that_somebody_writes() {

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use super::scope;
+use crate::hashtag;
 use crate::rows::{Row, Rows, row};
-use crate::search::{language, text};
+use crate::search::language;
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct PostRow {
@@ -184,7 +185,7 @@ fn edit(post: &mut PostRow, fact: &PostEdited) {
 
 /// What follows from a post's text.
 fn tell(post: &mut PostRow, said: &str) {
-    post.tags = text::hashtags(said);
+    post.tags = hashtag::of_text(said);
     if !post.claimed {
         post.language = language::detected(said).map(str::to_owned);
     }

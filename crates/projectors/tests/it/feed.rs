@@ -35,6 +35,8 @@ struct Oracle {
     viewable: BTreeSet<AssetId>,
     hidden: BTreeSet<PostId>,
     suspended: BTreeSet<UserId>,
+    blocks: BTreeSet<(UserId, UserId)>,
+    mutes: BTreeSet<(UserId, UserId)>,
 }
 
 impl Oracle {
@@ -75,6 +77,10 @@ impl Oracle {
             }
             Fact::AccountSuspended(fact) => drop(self.suspended.remove(&fact.user)),
             Fact::AccountRestored(fact) => drop(self.suspended.remove(&fact.user)),
+            Fact::BlockStarted(fact) => drop(self.blocks.insert((fact.blocker, fact.blocked))),
+            Fact::BlockEnded(fact) => drop(self.blocks.remove(&(fact.blocker, fact.blocked))),
+            Fact::MuteStarted(fact) => drop(self.mutes.insert((fact.muter, fact.muted))),
+            Fact::MuteEnded(fact) => drop(self.mutes.remove(&(fact.muter, fact.muted))),
             _ => {}
         }
     }
@@ -92,7 +98,11 @@ impl Oracle {
                 };
                 let whole = assets.iter().all(|asset| self.viewable.contains(asset));
                 let fine = !self.hidden.contains(post) && !self.suspended.contains(author);
-                *author == reader || (follows(reader, *author) && shown && whole && fine)
+                let blocked = |a, b| self.blocks.contains(&(a, b));
+                let apart = blocked(*author, reader)
+                    || blocked(reader, *author)
+                    || self.mutes.contains(&(reader, *author));
+                *author == reader || (follows(reader, *author) && shown && whole && fine && !apart)
             })
             .map(|(post, (position, ..))| (*position, *post))
             .collect();

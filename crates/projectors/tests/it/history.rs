@@ -6,7 +6,7 @@ use std::iter;
 
 use chrono::{DateTime, Duration, Utc};
 use events::decide::{
-    Decision, State, asset, comment, follow, pairing, post, reaction, share, user,
+    Decision, State, asset, block, comment, follow, pairing, post, reaction, share, user,
 };
 use events::envelope::{Meta, Recorded};
 use events::fact::Fact;
@@ -88,7 +88,7 @@ impl History {
 
     /// A long history, in which everything happens that deciders allow.
     pub(crate) fn rich() -> Self {
-        let mut chance = Chance(1);
+        let mut chance = Chance(2);
         let mut number = || u8::try_from(chance.below(256)).expect("it is below 256");
         let attempts = (0..400).map(|_| (number(), number(), number(), number()));
         // Few posts show an asset; one surely.
@@ -148,7 +148,7 @@ impl History {
     }
 
     fn attempt(&mut self, (what, a, b, c): Attempt) {
-        match what % 19 {
+        match what % 21 {
             0..4 => self.publish(a, b, c),
             4 => self.decide(&StreamKey::post(post_id(b)), |state| {
                 post::edit(state, edited(a, b, c))
@@ -174,7 +174,9 @@ impl History {
             15 => self.report(a, b, c),
             16 => self.moderate(a, b, c),
             17 => self.suspend(a, b, c),
-            18 if c.is_multiple_of(16) => self.decide(&StreamKey::user(user(a)), |state| {
+            18 => self.block(a, b, c),
+            19 => self.mute(a, b, c),
+            20 if c.is_multiple_of(16) => self.decide(&StreamKey::user(user(a)), |state| {
                 user::erase(state, user(a))
             }),
             _ => self.decide(&StreamKey::user(user(a)), |state| {
@@ -216,6 +218,32 @@ impl History {
             &StreamKey::follow(user(a), user(b)),
             |state: &follow::FollowState| follow::follow(*state, user(a), user(b), &target),
         );
+    }
+
+    /// Blocks, or not any more.
+    pub(crate) fn block(&mut self, a: u8, b: u8, c: u8) {
+        let (me, other) = (user(a), user(b));
+        let target = self.state(&StreamKey::user(other));
+        self.decide(&StreamKey::block(me, other), |state| {
+            if c.is_multiple_of(3) {
+                block::unblock(*state, me, other)
+            } else {
+                block::block(*state, me, other, &target)
+            }
+        });
+    }
+
+    /// Mutes, or not any more.
+    pub(crate) fn mute(&mut self, a: u8, b: u8, c: u8) {
+        let (me, other) = (user(a), user(b));
+        let target = self.state(&StreamKey::user(other));
+        self.decide(&StreamKey::mute(me, other), |state| {
+            if c.is_multiple_of(3) {
+                block::unmute(*state, me, other)
+            } else {
+                block::mute(*state, me, other, &target)
+            }
+        });
     }
 
     pub(crate) fn upload(&mut self, a: u8, b: u8) {
@@ -375,7 +403,7 @@ fn profile(a: u8, b: u8, c: u8) -> ProfileUpdated {
         user: user(a),
         name: b.is_multiple_of(2).then(|| format!("Ana {b}").into()),
         bio: b.is_multiple_of(3).then(|| "La de los gatos".into()),
-        place: None,
+        place: c.is_multiple_of(5).then(|| "Cádiz, España".into()),
         language: c.is_multiple_of(3).then(|| "es".to_owned()),
         private: Some(c.is_multiple_of(4)),
     }
