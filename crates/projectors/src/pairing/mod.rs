@@ -1,7 +1,9 @@
-//! Likes, passes and matches.
+//! Likes, passes, matches, and who might match.
 
 mod apply;
+mod interest;
 pub mod query;
+pub mod score;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
@@ -21,11 +23,11 @@ impl Projection for Pairing {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn ddl(&self) -> &'static str {
-        include_str!("../../../../schemas/postgres/views/pairing.v1.sql")
+        include_str!("../../../../schemas/postgres/views/pairing.v2.sql")
     }
 
     fn handles(&self, fact: &Fact) -> bool {
@@ -42,10 +44,9 @@ impl Projection for Pairing {
 
     fn forget<'a>(
         &'a self,
-        _: (TenantId, UserId),
-        _: &'a mut PgConnection,
+        person: (TenantId, UserId),
+        tx: &'a mut PgConnection,
     ) -> BoxFuture<'a, sqlx::Result<u64>> {
-        // Nothing here is a text.
-        Box::pin(std::future::ready(Ok(0)))
+        Box::pin(apply::forget(person, tx))
     }
 }

@@ -151,11 +151,12 @@ fn what_someone_thinks_of_another_is_theirs_alone() {
         let models = Models::create(&Config::default()).await;
         let mut history = History::new();
         history.pair(0, 1, 3);
+        history.mute(0, 1, 1);
         history.upload(0, 0);
         models.tell(&history.facts).await;
         for (reader, rows) in [(0, 1i64), (1, 0)] {
             let (mut tx, _) = models.read(user(reader)).await;
-            for table in ["pairing.verdict", "media.upload", "media.job"] {
+            for table in ["pairing.verdict", "graph.mute", "media.upload", "media.job"] {
                 let n: i64 =
                     sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {table}")))
                         .fetch_one(&mut *tx)
@@ -163,6 +164,28 @@ fn what_someone_thinks_of_another_is_theirs_alone() {
                         .unwrap();
                 assert_eq!(n, rows, "{table} for {reader}");
             }
+        }
+    });
+}
+
+/// Of a super-like the other side learns, and of a block it must be possible to ask on both: each has a row of its own.
+#[test]
+fn what_is_between_two_a_third_does_not_see() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let mut history = History::new();
+        history.pair(0, 1, 2);
+        history.block(0, 1, 1);
+        models.tell(&history.facts).await;
+        for (reader, admirers, blocks) in [(0, 0i64, 1i64), (1, 1, 1), (2, 0, 0)] {
+            let (mut tx, _) = models.read(user(reader)).await;
+            let rows: (i64, i64) = sqlx::query_as(
+                "SELECT (SELECT count(*) FROM pairing.admirer), (SELECT count(*) FROM graph.block)",
+            )
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
+            assert_eq!(rows, (admirers, blocks), "for {reader}");
         }
     });
 }
