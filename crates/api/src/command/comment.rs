@@ -65,10 +65,11 @@ pub(crate) async fn add(
     let post = PostId(id);
     let comment = CommentId(asked.command.id.derive());
     let key = StreamKey::comment(comment, post);
-    let parent = new
-        .parent
-        .map(|parent| StreamKey::comment(CommentId(parent), post));
     let sight = state.sight(&asked.who, post).await?;
+    let parent = match new.parent {
+        Some(parent) => Some(state.remark(&asked.who, CommentId(parent)).await?.1),
+        None => None,
+    };
     let added = CommentAdded {
         comment,
         post,
@@ -76,12 +77,17 @@ pub(crate) async fn add(
         text: new.text.into(),
         parent: new.parent.map(CommentId),
     };
-    let streams: Vec<&StreamKey> = sight.with(&key).into_iter().chain(&parent).collect();
+    let streams = sight.with(&key);
+    let streams = match &parent {
+        Some(parent) => parent.with(&streams),
+        None => streams,
+    };
     let decide = |streams: &Streams| {
         let post = sight.see(streams)?;
         let parent = parent
             .as_ref()
-            .map(|parent| streams.get::<CommentState>(parent));
+            .map(|parent| parent.see(streams))
+            .transpose()?;
         Ok(Emit::all(
             &key,
             decide::comment::add(&streams.get(&key), added.clone(), &post, parent.as_ref())?,
@@ -111,7 +117,7 @@ pub(crate) async fn edit(
     AskedWith(asked, change): AskedWith<CommentChange>,
 ) -> Result<Response, Problem> {
     let comment = CommentId(id);
-    let post = state.post_of(&asked.who, comment).await?;
+    let (post, remark) = state.remark(&asked.who, comment).await?;
     let key = StreamKey::comment(comment, post);
     let sight = state.sight(&asked.who, post).await?;
     let edited = CommentEdited {
@@ -122,13 +128,14 @@ pub(crate) async fn edit(
     };
     let decide = |streams: &Streams| {
         sight.see(streams)?;
+        remark.see(streams)?;
         Ok(Emit::all(
             &key,
             decide::comment::edit(&streams.get(&key), edited.clone())?,
         ))
     };
     Ok(state
-        .execute(&asked, &sight.with(&key), decide)
+        .execute(&asked, &remark.with(&sight.with(&key)), decide)
         .await?
         .no_content())
 }
@@ -144,14 +151,14 @@ pub(crate) async fn delete(
     asked: Asked,
 ) -> Result<Response, Problem> {
     let (comment, me) = (CommentId(id), asked.who.user);
-    let post = state.post_of(&asked.who, comment).await?;
+    let (post, remark) = state.remark(&asked.who, comment).await?;
     let key = StreamKey::comment(comment, post);
     let sight = state.sight(&asked.who, post).await?;
     let decide = |streams: &Streams| {
         let state: CommentState = streams.get(&key);
         // Its author may take it away even from a post that is gone; others must not learn what they cannot see.
-        if state.author != Some(me) {
-            sight.see(streams)?;
+        if state.author != Some(me) && sight.see(streams)?.author != Some(me) {
+            remark.see(streams)?;
         }
         Ok(Emit::all(
             &key,
@@ -159,7 +166,7 @@ pub(crate) async fn delete(
         ))
     };
     Ok(state
-        .execute(&asked, &sight.with(&key), decide)
+        .execute(&asked, &remark.with(&sight.with(&key)), decide)
         .await?
         .no_content())
 }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Asked;
+use super::sight::Between;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -44,11 +45,14 @@ pub(crate) async fn follow(
 ) -> Result<Response, Problem> {
     let (me, other) = (asked.who.user, UserId(id));
     let (key, target) = (StreamKey::follow(me, other), StreamKey::user(other));
+    let between = Between::new(me, other);
     let decide = |streams: &Streams| {
+        between.open(streams, "user")?;
         let facts = decide::follow::follow(streams.get(&key), me, other, &streams.get(&target))?;
         Ok(Emit::all(&key, facts))
     };
-    let done = state.execute(&asked, &[&key, &target], decide).await?;
+    let streams = between.with(&[&key, &target]);
+    let done = state.execute(&asked, &streams, decide).await?;
     let news = done.fact(|recorded| match recorded.fact {
         Fact::FollowStarted(_) => Some(FollowState::Following),
         Fact::FollowRequested(_) => Some(FollowState::Requested),
@@ -116,11 +120,18 @@ async fn answer(
 ) -> Result<Response, Problem> {
     let me = asked.who.user;
     let key = StreamKey::follow(follower, me);
+    let between = Between::new(me, follower);
     let decide = |streams: &Streams| {
+        if welcome {
+            between.open(streams, "follow request")?;
+        }
         Ok(Emit::all(
             &key,
             decide::follow::answer(streams.get(&key), follower, me, welcome)?,
         ))
     };
-    Ok(state.execute(asked, &[&key], decide).await?.no_content())
+    Ok(state
+        .execute(asked, &between.with(&[&key]), decide)
+        .await?
+        .no_content())
 }

@@ -1,5 +1,6 @@
 //! Commands: routes that decide and append. One file per noun; what they share is here.
 
+pub(crate) mod block;
 pub(crate) mod comment;
 pub(crate) mod follow;
 pub(crate) mod moderation;
@@ -8,6 +9,7 @@ pub(crate) mod post;
 pub(crate) mod profile;
 pub(crate) mod reaction;
 pub(crate) mod share;
+mod sight;
 pub(crate) mod upload;
 
 use axum::Json;
@@ -18,14 +20,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use chrono::{DateTime, Utc};
-use events::decide::follow::FollowState;
-use events::decide::post::PostState;
 use events::decide::user::UserState;
 use events::decide::{self, Refusal, State};
 use events::envelope::Recorded;
-use events::fact::post::Visibility;
-use events::id::{CommandId, CommentId, PostId, StreamKey, UserId};
+use events::id::{CommandId, StreamKey};
 use events::store::{Accepted, Command, Emit, Streams};
 use garde::Validate;
 use serde::Serialize;
@@ -267,71 +265,6 @@ impl ApiState {
     ) -> Result<S, Problem> {
         let row = self.log.stream(who.tenant, &key.stream).await?;
         Ok(row.map(|row| row.state()).unwrap_or_default())
-    }
-
-    /// The post that a comment is on.
-    async fn post_of(&self, who: &Principal, comment: CommentId) -> Result<PostId, Problem> {
-        // A comment's stream is named by its own id alone; the post decides the lane only.
-        let key = StreamKey::comment(comment, PostId(Uuid::nil()));
-        let state: decide::comment::CommentState = self.peek(who, &key).await?;
-        state.post.ok_or_else(|| Kind::NotFound("comment").into())
-    }
-
-    /// A post as its viewer may or may not see it.
-    async fn sight(&self, who: &Principal, post: PostId) -> Result<Sight, Problem> {
-        let key = StreamKey::post(post);
-        let state: PostState = self.peek(who, &key).await?;
-        let author = state.author.ok_or(Kind::NotFound("post"))?;
-        Ok(Sight {
-            me: who.user,
-            now: self.clock.now(),
-            author: StreamKey::user(author),
-            there: StreamKey::follow(who.user, author),
-            back: StreamKey::follow(author, who.user),
-            post: key,
-        })
-    }
-}
-
-/// The streams that say whether someone may see a post. A post's author never changes, so they are known beforehand.
-struct Sight {
-    me: UserId,
-    now: DateTime<Utc>,
-    post: StreamKey,
-    author: StreamKey,
-    there: StreamKey,
-    back: StreamKey,
-}
-
-impl Sight {
-    /// The streams to read besides one's own.
-    fn with<'a>(&'a self, own: &'a StreamKey) -> [&'a StreamKey; 5] {
-        [own, &self.post, &self.author, &self.there, &self.back]
-    }
-
-    /// The post, when it is there for this viewer.
-    fn see(&self, streams: &Streams) -> Result<PostState, Refusal> {
-        let post: PostState = streams.get(&self.post);
-        let author = post.author()?;
-        let follows = |key| streams.get::<FollowState>(key) == FollowState::Following;
-        let shown = || {
-            !post.hidden
-                && streams
-                    .get::<UserState>(&self.author)
-                    .may_act(self.now)
-                    .is_ok()
-        };
-        let meant = || match post.visibility {
-            Visibility::Public => true,
-            Visibility::Followers => follows(&self.there),
-            Visibility::Mutuals => follows(&self.there) && follows(&self.back),
-            Visibility::Private => false,
-        };
-        if author == self.me || (shown() && meant()) {
-            Ok(post)
-        } else {
-            Err(Refusal::NotFound("post"))
-        }
     }
 }
 

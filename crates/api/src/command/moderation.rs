@@ -16,6 +16,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::sight::Remark;
 use super::{Asked, AskedWith};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -121,8 +122,8 @@ pub(crate) async fn report_comment(
     AskedWith(asked, new): AskedWith<NewReport>,
 ) -> Result<Response, Problem> {
     let comment = CommentId(id);
-    let post = state.post_of(&asked.who, comment).await?;
-    report(&state, &asked, new, post, Some(comment))
+    let (post, remark) = state.remark(&asked.who, comment).await?;
+    report(&state, &asked, new, post, Some((comment, remark)))
         .await
         .map_err(|problem| problem.renamed("post", "comment"))
 }
@@ -132,11 +133,11 @@ async fn report(
     asked: &Asked,
     new: NewReport,
     post: PostId,
-    comment: Option<CommentId>,
+    remark: Option<(CommentId, Remark)>,
 ) -> Result<Response, Problem> {
     let reporter = asked.who.user;
     let sight = state.sight(&asked.who, post).await?;
-    let on = comment.map(|comment| StreamKey::comment(comment, post));
+    let (comment, remark) = remark.unzip();
     let key = match comment {
         Some(comment) => StreamKey::comment_report(comment, post, reporter),
         None => StreamKey::post_report(post, reporter),
@@ -150,16 +151,19 @@ async fn report(
     };
     let author = |streams: &Streams| -> Result<UserId, Refusal> {
         let post = sight.see(streams)?;
-        let Some(on) = &on else { return post.author() };
-        let comment: CommentState = streams.get(on);
-        comment.readable_by(reporter)?;
-        comment.place().map(|(author, _)| author)
+        match &remark {
+            Some(remark) => remark.see(streams)?.place().map(|(author, _)| author),
+            None => post.author(),
+        }
     };
     let decide = |streams: &Streams| {
         let facts = decide::moderation::report(&streams.get(&key), filed.clone(), author(streams))?;
         Ok(Emit::all(&key, facts))
     };
-    let streams: Vec<&StreamKey> = sight.with(&key).into_iter().chain(&on).collect();
+    let mut streams = sight.with(&key);
+    if let Some(remark) = &remark {
+        streams = remark.with(&streams);
+    }
     Ok(state.execute(asked, &streams, decide).await?.no_content())
 }
 
@@ -285,7 +289,7 @@ impl Target {
     ) -> Result<Self, Problem> {
         let (post, comment) = match (post, comment.map(CommentId)) {
             (Some(post), None) => (PostId(post), None),
-            (None, Some(comment)) => (state.post_of(&asked.who, comment).await?, Some(comment)),
+            (None, Some(comment)) => (state.remark(&asked.who, comment).await?.0, Some(comment)),
             _ => return Err(one_target("/post")),
         };
         let key = match comment {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::sight::Between;
 use super::{Asked, AskedWith};
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -75,12 +76,15 @@ pub(crate) async fn like(
         Degree::Super => LikeKind::Super,
     };
     let (key, target) = (StreamKey::pair_match(me, other), StreamKey::user(other));
+    let between = Between::new(me, other);
     let decide = |streams: &Streams| {
+        between.open(streams, "user")?;
         let facts =
             decide::pairing::like(&streams.get(&key), me, other, kind, &streams.get(&target))?;
         Ok(Emit::all(&key, facts))
     };
-    let done = state.execute(&asked, &[&key, &target], decide).await?;
+    let streams = between.with(&[&key, &target]);
+    let done = state.execute(&asked, &streams, decide).await?;
     let matched = if done.changed_nothing() {
         let pairing: PairingState = state.peek(&asked.who, &key).await?;
         pairing.matched
@@ -106,12 +110,14 @@ pub(crate) async fn pass(
 ) -> Result<Response, Problem> {
     let (me, other) = (asked.who.user, UserId(new.user));
     let (key, target) = (StreamKey::pair_match(me, other), StreamKey::user(other));
+    let between = Between::new(me, other);
     let decide = |streams: &Streams| {
+        between.open(streams, "user")?;
         let facts = decide::pairing::pass(&streams.get(&key), me, other, &streams.get(&target))?;
         Ok(Emit::all(&key, facts))
     };
     Ok(state
-        .execute(&asked, &[&key, &target], decide)
+        .execute(&asked, &between.with(&[&key, &target]), decide)
         .await?
         .no_content())
 }

@@ -4,13 +4,13 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use events::decide;
 use events::decide::Refusal;
-use events::decide::comment::CommentState;
 use events::fact::post::ReactionAdded;
 use events::id::{CommentId, PostId, StreamKey};
 use events::store::{Emit, Streams};
 use uuid::Uuid;
 
-use super::{Asked, Sight};
+use super::Asked;
+use super::sight::{Remark, Sight};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -81,7 +81,7 @@ struct Wish {
     reaction: ReactionAdded,
     key: StreamKey,
     /// The comment reacted to, if it is one.
-    comment: Option<StreamKey>,
+    comment: Option<Remark>,
     sight: Sight,
 }
 
@@ -115,7 +115,7 @@ impl Wish {
     ) -> Result<Self, Problem> {
         known(&kind)?;
         let user = asked.who.user;
-        let post = state.post_of(&asked.who, comment).await?;
+        let (post, remark) = state.remark(&asked.who, comment).await?;
         Ok(Self {
             reaction: ReactionAdded {
                 post,
@@ -124,7 +124,7 @@ impl Wish {
                 kind,
             },
             key: StreamKey::comment_reaction(comment, post, user),
-            comment: Some(StreamKey::comment(comment, post)),
+            comment: Some(remark),
             sight: state.sight(&asked.who, post).await?,
         })
     }
@@ -158,20 +158,17 @@ impl Wish {
     }
 
     fn streams(&self) -> Vec<&StreamKey> {
-        self.sight
-            .with(&self.key)
-            .into_iter()
-            .chain(&self.comment)
-            .collect()
+        let streams = self.sight.with(&self.key);
+        match &self.comment {
+            Some(comment) => comment.with(&streams),
+            None => streams,
+        }
     }
 
     fn there(&self, streams: &Streams) -> Result<(), Refusal> {
         self.sight.see(streams)?;
         match &self.comment {
-            Some(comment) => streams
-                .get::<CommentState>(comment)
-                .readable_by(self.reaction.user)
-                .map(drop),
+            Some(comment) => comment.see(streams).map(drop),
             None => Ok(()),
         }
     }

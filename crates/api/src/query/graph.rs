@@ -1,13 +1,14 @@
-//! `GET /users/{id}`, `/users/{id}/{posts,followers,following}`, `/follow-requests`.
+//! `GET /users/{id}`, `/users/{id}/{posts,followers,following}`, `/users/me/{blocks,mutes}`, `/follow-requests` and
+//! `/suggestions`.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use events::id::UserId;
 use projectors::feed::query as feed;
 use projectors::graph::query as graph;
 use projectors::page;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::post::{Post, READS as POST_READS};
@@ -32,6 +33,28 @@ pub(crate) struct User {
     following: i64,
     /// Where one stands with this user oneself: `requested` or `following`.
     relation: Option<String>,
+    /// Whether one blocks this user oneself.
+    blocked: bool,
+    /// Whether one mutes this user oneself.
+    muted: bool,
+}
+
+/// Someone whom one may know.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Suggestion {
+    #[serde(flatten)]
+    user: Person,
+    /// How many of those whom one follows follow this user.
+    common: i64,
+}
+
+/// Which followers.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FollowersQuery {
+    /// Only those whom one follows oneself.
+    #[serde(default)]
+    mutual: bool,
 }
 
 /// Read oneself
@@ -75,19 +98,26 @@ pub(crate) async fn posts(
 }
 
 /// List a user's followers
+///
+/// `mutual=true` gives those whom one follows oneself: followers one knows.
 #[utoipa::path(get, path = "/users/{id}/followers", tag = "follows",
-    params(("id" = String, Path, description = "an id, or `me`"), PageQuery),
+    params(("id" = String, Path, description = "an id, or `me`"), FollowersQuery, PageQuery),
     responses((status = 200, description = "A page of users, newest first", body = Page<Person>)))]
 pub(crate) async fn followers(
     State(state): State<ApiState>,
     reader: Reader,
     paging: Paging,
     Path(id): Path<String>,
+    Query(query): Query<FollowersQuery>,
 ) -> Result<Response, Problem> {
     let (user, after) = (named(&id, &reader)?, paging.after(&state)?);
     let mut view = reader.view(&state, graph::READS).await?;
     view.profile(user).await?;
-    let page = graph::followers(&mut view.tx, view.viewer, user, after, paging.limit).await?;
+    let page = if query.mutual {
+        graph::mutuals(&mut view.tx, view.viewer, user, after, paging.limit).await?
+    } else {
+        graph::followers(&mut view.tx, view.viewer, user, after, paging.limit).await?
+    };
     view.related(&state, &paging, page).await
 }
 
@@ -122,6 +152,57 @@ pub(crate) async fn requests(
     view.related(&state, &paging, page).await
 }
 
+/// List whom one blocks
+#[utoipa::path(get, path = "/users/me/blocks", tag = "follows", params(PageQuery),
+    responses((status = 200, description = "A page of users, newest first", body = Page<Person>)))]
+pub(crate) async fn blocks(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+) -> Result<Response, Problem> {
+    let after = paging.after(&state)?;
+    let mut view = reader.view(&state, graph::READS).await?;
+    let page = graph::blocks(&mut view.tx, view.viewer, after, paging.limit).await?;
+    view.related(&state, &paging, page).await
+}
+
+/// List whom one mutes
+#[utoipa::path(get, path = "/users/me/mutes", tag = "follows", params(PageQuery),
+    responses((status = 200, description = "A page of users, newest first", body = Page<Person>)))]
+pub(crate) async fn mutes(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+) -> Result<Response, Problem> {
+    let after = paging.after(&state)?;
+    let mut view = reader.view(&state, graph::READS).await?;
+    let page = graph::mutes(&mut view.tx, view.viewer, after, paging.limit).await?;
+    view.related(&state, &paging, page).await
+}
+
+/// List users whom one may know
+///
+/// Those whom the users whom one follows follow, most of them in common first.
+#[utoipa::path(get, path = "/suggestions", tag = "follows", params(PageQuery),
+    responses((status = 200, description = "A page of users", body = Page<Suggestion>)))]
+pub(crate) async fn suggestions(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+) -> Result<Response, Problem> {
+    let after = paging.after(&state)?;
+    let mut view = reader.view(&state, graph::READS).await?;
+    let page = graph::suggestions(&mut view.tx, view.viewer, after, paging.limit).await?;
+    let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
+    let people = view.people(&users).await?;
+    let shown = |one: &graph::Suggestion| Suggestion {
+        user: people.mention(one.user),
+        common: one.common,
+    };
+    let items: Vec<Suggestion> = page.items.iter().map(shown).collect();
+    Ok(view.mark(paging.page(&state, items, page.next)?))
+}
+
 impl From<graph::Profile> for User {
     fn from(profile: graph::Profile) -> Self {
         Self {
@@ -134,6 +215,8 @@ impl From<graph::Profile> for User {
             followers: profile.followers,
             following: profile.following,
             relation: profile.relation,
+            blocked: profile.blocked,
+            muted: profile.muted,
         }
     }
 }

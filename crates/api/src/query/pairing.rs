@@ -1,4 +1,4 @@
-//! `GET /matches`, `GET /matches/candidates`.
+//! `GET /matches`, `GET /matches/candidates`, `GET /matches/likes`.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -14,9 +14,6 @@ use crate::cursor::{Page, PageQuery, Paging};
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-/// Matches, and the names of those in them.
-const READS: &[&str] = &["pairing", "graph"];
-
 /// A match.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Match {
@@ -24,6 +21,17 @@ pub(crate) struct Match {
     id: Uuid,
     user: Person,
     made_at: DateTime<Utc>,
+}
+
+/// Someone whom one has not judged yet.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Candidate {
+    #[serde(flatten)]
+    user: Person,
+    /// How well the two would go together, from 0 to 100: by hashtags that both use, place and language. It is the same from
+    /// either side.
+    #[schema(minimum = 0, maximum = 100)]
+    score: u8,
 }
 
 /// List one's matches
@@ -35,7 +43,7 @@ pub(crate) async fn matches(
     paging: Paging,
 ) -> Result<Response, Problem> {
     let after = paging.after(&state)?;
-    let mut view = reader.view(&state, READS).await?;
+    let mut view = reader.view(&state, pairing::READS).await?;
     let page = pairing::matches(&mut view.tx, view.viewer, after, paging.limit).await?;
     let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
     let people = view.people(&users).await?;
@@ -49,16 +57,41 @@ pub(crate) async fn matches(
 }
 
 /// List users whom one has neither liked nor passed over
+///
+/// Of the newest, and of those who use one's hashtags: those first who go best with oneself.
 #[utoipa::path(get, path = "/matches/candidates", tag = "matches", params(PageQuery),
-    responses((status = 200, description = "A page of users, newest first", body = Page<Person>)))]
+    responses((status = 200, description = "A page of users, best first", body = Page<Candidate>)))]
 pub(crate) async fn candidates(
     State(state): State<ApiState>,
     reader: Reader,
     paging: Paging,
 ) -> Result<Response, Problem> {
     let after = paging.after(&state)?;
-    let mut view = reader.view(&state, READS).await?;
+    let mut view = reader.view(&state, pairing::READS).await?;
     let page = pairing::candidates(&mut view.tx, view.viewer, after, paging.limit).await?;
+    let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
+    let people = view.people(&users).await?;
+    let shown = |one: &pairing::Candidate| Candidate {
+        user: people.mention(one.user),
+        score: one.score,
+    };
+    let items: Vec<Candidate> = page.items.iter().map(shown).collect();
+    Ok(view.mark(paging.page(&state, items, page.next)?))
+}
+
+/// List who super-likes oneself
+///
+/// Until one has answered with a like or a pass. Of other likes one is not told.
+#[utoipa::path(get, path = "/matches/likes", tag = "matches", params(PageQuery),
+    responses((status = 200, description = "A page of users, newest first", body = Page<Person>)))]
+pub(crate) async fn admirers(
+    State(state): State<ApiState>,
+    reader: Reader,
+    paging: Paging,
+) -> Result<Response, Problem> {
+    let after = paging.after(&state)?;
+    let mut view = reader.view(&state, pairing::READS).await?;
+    let page = pairing::admirers(&mut view.tx, view.viewer, after, paging.limit).await?;
     let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
     let people = view.people(&users).await?;
     let items: Vec<Person> = users.into_iter().map(|user| people.mention(user)).collect();

@@ -56,7 +56,10 @@ const FORBIDDEN_FRUIT: &str = "
     GET    /v1/posts/{p}/reactions                post
     GET    /v1/users/{u}                          user
     GET    /v1/users/{u}/posts                    user
+    GET    /v1/users/{u}/followers?mutual=true    user
     PUT    /v1/users/{u}/follow                   user
+    PUT    /v1/users/{u}/block                    user
+    PUT    /v1/users/{u}/mute                     user
 ";
 
 #[tokio::test]
@@ -109,6 +112,7 @@ async fn another_tenant_sees_and_changes_nothing() {
         "/v1/assets",
         "/v1/search?q=hola",
         "/v1/matches/candidates",
+        "/v1/suggestions",
     ] {
         assert_eq!(stranger.reads(list).await["items"], json!([]), "{list}");
     }

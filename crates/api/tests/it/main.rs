@@ -11,4 +11,5 @@ mod limits;
 mod moderation;
 mod openapi;
 mod outage;
+mod people;
 mod uploads;

@@ -121,6 +121,7 @@ mod tests {
         registered: true,
         private: false,
         erased: false,
+        suspension: None,
     };
 
     fn block_started() -> Fact {

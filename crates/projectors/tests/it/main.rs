@@ -11,6 +11,6 @@ mod matching;
 mod model;
 mod moderation;
 mod odd_texts;
-mod trends;
 mod people;
+mod trends;
 mod walls;

@@ -20,6 +20,7 @@ fn publishes(history: &mut History, author: UserId, text: &str, visibility: Visi
         author,
         text: text.into(),
         place: None,
+        location: None,
         language: None,
         assets: vec![],
         visibility,

@@ -1,0 +1,140 @@
+//! What is there for someone who asks for something to be done: posts and comments that they may see, people on this side of a
+//! block. The streams that say so are read without a lock; what a race lets through is filtered where it is read.
+
+use chrono::{DateTime, Utc};
+use events::decide::Refusal;
+use events::decide::block::{self, BlockState};
+use events::decide::comment::CommentState;
+use events::decide::follow::FollowState;
+use events::decide::post::PostState;
+use events::decide::user::UserState;
+use events::fact::post::Visibility;
+use events::id::{CommentId, PostId, StreamKey, UserId};
+use events::store::Streams;
+use uuid::Uuid;
+
+use crate::auth::Principal;
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+/// The streams that say whether one of two users has blocked the other.
+pub(super) struct Between([StreamKey; 2]);
+
+impl Between {
+    pub(super) fn new(one: UserId, other: UserId) -> Self {
+        Self([StreamKey::block(one, other), StreamKey::block(other, one)])
+    }
+
+    /// The streams to read besides others.
+    pub(super) fn with<'a>(&'a self, others: &[&'a StreamKey]) -> Vec<&'a StreamKey> {
+        others.iter().copied().chain(&self.0).collect()
+    }
+
+    /// Refuses when there is a block, as if `thing` were not there.
+    pub(super) fn open(&self, streams: &Streams, thing: &'static str) -> Result<(), Refusal> {
+        let state = |key| streams.get::<BlockState>(key);
+        block::unblocked([state(&self.0[0]), state(&self.0[1])], thing)
+    }
+}
+
+/// The streams that say whether someone may see a post. A post's author never changes, so they are known beforehand.
+pub(super) struct Sight {
+    me: UserId,
+    now: DateTime<Utc>,
+    pub(super) post: StreamKey,
+    author: StreamKey,
+    there: StreamKey,
+    back: StreamKey,
+    between: Between,
+}
+
+impl Sight {
+    /// The streams to read besides one's own.
+    pub(super) fn with<'a>(&'a self, own: &'a StreamKey) -> Vec<&'a StreamKey> {
+        self.between
+            .with(&[own, &self.post, &self.author, &self.there, &self.back])
+    }
+
+    /// The post, when it is there for this viewer.
+    pub(super) fn see(&self, streams: &Streams) -> Result<PostState, Refusal> {
+        let post: PostState = streams.get(&self.post);
+        let author = post.author()?;
+        self.between.open(streams, "post")?;
+        let follows = |key| streams.get::<FollowState>(key) == FollowState::Following;
+        let shown = || {
+            let author: UserState = streams.get(&self.author);
+            !post.hidden && author.may_act(self.now).is_ok()
+        };
+        let meant = || match post.visibility {
+            Visibility::Public => true,
+            Visibility::Followers => follows(&self.there),
+            Visibility::Mutuals => follows(&self.there) && follows(&self.back),
+            Visibility::Private => false,
+        };
+        if author == self.me || (shown() && meant()) {
+            Ok(post)
+        } else {
+            Err(Refusal::NotFound("post"))
+        }
+    }
+}
+
+/// The streams that say whether someone may see a comment on a post that they may see.
+pub(super) struct Remark {
+    me: UserId,
+    key: StreamKey,
+    between: Between,
+}
+
+impl Remark {
+    /// The streams to read besides others.
+    pub(super) fn with<'a>(&'a self, others: &[&'a StreamKey]) -> Vec<&'a StreamKey> {
+        let mut all = self.between.with(others);
+        all.push(&self.key);
+        all
+    }
+
+    /// The comment, when it is there for this viewer.
+    pub(super) fn see(&self, streams: &Streams) -> Result<CommentState, Refusal> {
+        let comment: CommentState = streams.get(&self.key);
+        comment.readable_by(self.me)?;
+        self.between.open(streams, "comment")?;
+        Ok(comment)
+    }
+}
+
+impl ApiState {
+    /// A post as its viewer may or may not see it.
+    pub(super) async fn sight(&self, who: &Principal, post: PostId) -> Result<Sight, Problem> {
+        let key = StreamKey::post(post);
+        let state: PostState = self.peek(who, &key).await?;
+        let author = state.author.ok_or(Kind::NotFound("post"))?;
+        Ok(Sight {
+            me: who.user,
+            now: self.clock.now(),
+            author: StreamKey::user(author),
+            there: StreamKey::follow(who.user, author),
+            back: StreamKey::follow(author, who.user),
+            between: Between::new(who.user, author),
+            post: key,
+        })
+    }
+
+    /// A comment as its viewer may or may not see it, and the post that it is on.
+    pub(super) async fn remark(
+        &self,
+        who: &Principal,
+        comment: CommentId,
+    ) -> Result<(PostId, Remark), Problem> {
+        // A comment's stream is named by its own id alone; the post decides the lane only.
+        let key = StreamKey::comment(comment, PostId(Uuid::nil()));
+        let state: CommentState = self.peek(who, &key).await?;
+        let (Some(author), Some(post)) = (state.author, state.post) else {
+            return Err(Kind::NotFound("comment").into());
+        };
+        let key = StreamKey::comment(comment, post);
+        let between = Between::new(who.user, author);
+        let me = who.user;
+        Ok((post, Remark { me, key, between }))
+    }
+}
