@@ -77,6 +77,8 @@ pub fn unfollow(state: FollowState, follower: UserId, followee: UserId) -> Decis
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::post::tests::user;
     use super::super::testing::given;
     use super::*;
@@ -86,12 +88,14 @@ mod tests {
         private: false,
         erased: false,
         suspension: None,
+        muted: BTreeSet::new(),
     };
     const PRIVATE: UserState = UserState {
         registered: true,
         private: true,
         erased: false,
         suspension: None,
+        muted: BTreeSet::new(),
     };
 
     fn started() -> Fact {

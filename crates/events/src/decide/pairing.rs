@@ -121,6 +121,8 @@ fn known(from: UserId, to: UserId, target: &UserState) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::post::tests::user;
     use super::super::testing::given;
     use super::*;
@@ -130,6 +132,7 @@ mod tests {
         private: false,
         erased: false,
         suspension: None,
+        muted: BTreeSet::new(),
     };
 
     fn liked(from: u128, to: u128) -> Fact {

@@ -1,11 +1,13 @@
 //! Users: registering, profiles, being forgotten.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Decision, Refusal, State};
 use crate::fact::Fact;
-use crate::fact::user::{ProfileUpdated, UserErased, UserRegistered};
+use crate::fact::user::{NoticeKind, PreferenceSet, ProfileUpdated, UserErased, UserRegistered};
 use crate::id::{EventId, UserId};
 
 /// What deciding about a user needs.
@@ -22,6 +24,9 @@ pub struct UserState {
     /// The suspension that was not lifted; time may have ended it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspension: Option<Suspension>,
+    /// What the user does not want to be told of.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub muted: BTreeSet<NoticeKind>,
 }
 
 /// For how long a user is suspended.
@@ -59,6 +64,8 @@ impl State for UserState {
                 self.suspension = Some(Suspension { until: fact.until });
             }
             Fact::AccountRestored(_) => self.suspension = None,
+            Fact::PreferenceSet(fact) if fact.on => drop(self.muted.remove(&fact.kind)),
+            Fact::PreferenceSet(fact) => drop(self.muted.insert(fact.kind)),
             _ => {}
         }
     }
@@ -98,6 +105,20 @@ pub fn update_profile(_: &UserState, profile: ProfileUpdated) -> Decision {
     } else {
         Ok(vec![profile.into()])
     }
+}
+
+/// Chooses what `user` is told of; a kind that is not in `wanted`, or is so already, stays as it is.
+pub fn set_preferences(
+    state: &UserState,
+    user: UserId,
+    wanted: &BTreeMap<NoticeKind, bool>,
+) -> Decision {
+    let changes = wanted
+        .iter()
+        .filter(|(kind, on)| state.muted.contains(kind) == **on);
+    Ok(changes
+        .map(|(&kind, &on)| PreferenceSet { user, kind, on }.into())
+        .collect())
 }
 
 /// Forgets `user`; once is enough.
@@ -151,6 +172,23 @@ mod tests {
         given::<UserState>([])
             .when(|s| erase(s, user))
             .refused(Refusal::NotFound("user"));
+    }
+
+    #[test]
+    fn only_preferences_that_change_are_told() {
+        let user = UserId::of("cinelog", "ana");
+        let set = |kind, on| Fact::from(PreferenceSet { user, kind, on });
+        let wanted = BTreeMap::from([(NoticeKind::Reaction, false), (NoticeKind::Match, true)]);
+        given::<UserState>([ana()])
+            .when(|s| set_preferences(s, user, &wanted))
+            .then([set(NoticeKind::Reaction, false)]);
+        given::<UserState>([ana(), set(NoticeKind::Reaction, false)])
+            .when(|s| set_preferences(s, user, &wanted))
+            .then([]);
+        let back = BTreeMap::from([(NoticeKind::Reaction, true)]);
+        given::<UserState>([ana(), set(NoticeKind::Reaction, false)])
+            .when(|s| set_preferences(s, user, &back))
+            .then([set(NoticeKind::Reaction, true)]);
     }
 
     #[test]

@@ -125,6 +125,7 @@ facts! {
     asset::AssetDeleted "asset.deleted" v 1 [];
     user::UserRegistered "user.registered" v 1 [account];
     user::ProfileUpdated "profile.updated" v 1 [name, bio, place];
+    user::PreferenceSet "preference.set" v 1 [];
     user::AccountSuspended "account.suspended" v 1 [];
     user::AccountRestored "account.restored" v 1 [];
     user::UserErased "user.erased" v 1 [];

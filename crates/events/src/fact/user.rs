@@ -41,6 +41,55 @@ pub struct ProfileUpdated {
     pub private: Option<bool>,
 }
 
+/// What users are told of that others did.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// A comment on one's post.
+    Comment,
+    /// An answer to one's comment.
+    Reply,
+    /// A reaction to one's post or comment.
+    Reaction,
+    /// A new follower.
+    Follow,
+    /// Someone asks to follow.
+    FollowRequest,
+    /// One was let in as a follower.
+    FollowAccepted,
+    /// A match.
+    Match,
+    /// A like that one is told of.
+    SuperLike,
+}
+
+impl NoticeKind {
+    /// All kinds.
+    pub const ALL: [Self; 8] = [
+        Self::Comment,
+        Self::Reply,
+        Self::Reaction,
+        Self::Follow,
+        Self::FollowRequest,
+        Self::FollowAccepted,
+        Self::Match,
+        Self::SuperLike,
+    ];
+}
+
+/// The user chose whether to be told of something. Until then users are told of everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PreferenceSet {
+    /// The user.
+    pub user: UserId,
+    /// Of what.
+    pub kind: NoticeKind,
+    /// Whether.
+    pub on: bool,
+}
+
 /// A moderator took from a user the right to change anything, and the user's posts from others' sight; anew, when the user
 /// was suspended before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
