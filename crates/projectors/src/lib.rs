@@ -19,6 +19,7 @@ pub mod feed;
 pub mod graph;
 pub mod media;
 pub mod moderation;
+pub mod notification;
 pub mod pairing;
 pub mod search;
 pub mod trending;

@@ -65,6 +65,7 @@ pub fn all(config: &Config) -> Vec<Arc<dyn Projection>> {
         Arc::new(crate::usage::Usage),
         Arc::new(crate::trending::Trending),
         Arc::new(crate::moderation::Moderation),
+        Arc::new(crate::notification::Notification),
     ]
 }
 

@@ -7,11 +7,12 @@ use sqlx::migrate::{MigrateError, Migrator};
 static LOG: Migrator = sqlx::migrate!("../../schemas/postgres/log");
 static JOBS: Migrator = sqlx::migrate!("../../schemas/postgres/jobs");
 static VIEWS: Migrator = sqlx::migrate!("../../schemas/postgres/views");
+static ACCOUNTS: Migrator = sqlx::migrate!("../../schemas/postgres/accounts");
 
 /// Brings the database of `pool` (as its owner) to the newest shape; does nothing when it is there already. Safe to run
 /// from several processes at once: the ledger is locked.
 pub async fn run(pool: &PgPool) -> Result<(), MigrateError> {
-    for migrations in [&LOG, &JOBS, &VIEWS] {
+    for migrations in [&LOG, &JOBS, &VIEWS, &ACCOUNTS] {
         let mut migrator = Migrator {
             migrations: migrations.migrations.clone(),
             ..Migrator::DEFAULT
@@ -26,7 +27,8 @@ pub async fn run(pool: &PgPool) -> Result<(), MigrateError> {
 pub fn fingerprint() -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    for migration in [&LOG, &JOBS, &VIEWS].into_iter().flat_map(|m| m.iter()) {
+    let all = [&LOG, &JOBS, &VIEWS, &ACCOUNTS];
+    for migration in all.into_iter().flat_map(|m| m.iter()) {
         migration.version.hash(&mut hasher);
         migration.checksum.hash(&mut hasher);
     }

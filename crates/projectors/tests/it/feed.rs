@@ -161,7 +161,7 @@ fn every_page_equals_the_pull_query() {
         .filter(|(projection, _)| query::READS.contains(&projection.name()))
         .collect();
     let attempt = (
-        proptest::sample::select(vec![0u8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 17]),
+        proptest::sample::select(vec![0u8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 17, 18, 19]),
         any::<u8>(),
         any::<u8>(),
         any::<u8>(),

@@ -1,12 +1,13 @@
 //! Histories that could have happened: every fact comes from a decider.
 
+mod apart;
 mod moderating;
 
 use std::iter;
 
 use chrono::{DateTime, Duration, Utc};
 use events::decide::{
-    Decision, State, asset, block, comment, follow, pairing, post, reaction, share, user,
+    Decision, State, asset, comment, follow, pairing, post, reaction, share, user,
 };
 use events::envelope::{Meta, Recorded};
 use events::fact::Fact;
@@ -15,7 +16,7 @@ use events::fact::pair::LikeKind;
 use events::fact::post::{
     CommentAdded, CommentEdited, PostEdited, PostPublished, ReactionAdded, Visibility,
 };
-use events::fact::user::ProfileUpdated;
+use events::fact::user::{NoticeKind, ProfileUpdated};
 use events::id::{
     AssetId, CommentId, EventId, JobId, Lane, Position, PostId, StreamKey, TenantId, UserId,
 };
@@ -57,15 +58,19 @@ pub(crate) fn comment_id(n: u8) -> CommentId {
 pub(crate) type Attempt = (u8, u8, u8, u8);
 
 /// Facts in the order of the log.
-#[derive(Default)]
 pub(crate) struct History {
     pub(crate) facts: Vec<Recorded>,
+    /// Who brings about what comes next.
+    pub(crate) actor: UserId,
 }
 
 impl History {
     /// A history in which all users have registered.
     pub(crate) fn new() -> Self {
-        let mut history = Self::default();
+        let mut history = Self {
+            facts: vec![],
+            actor: user(0),
+        };
         for n in 0..USERS {
             history.decide(&StreamKey::user(user(n)), |state| {
                 user::register(state, "test", &n.to_string())
@@ -122,7 +127,7 @@ impl History {
             version: number(self.of_stream(key).count() + 1),
             subject: key.subject.clone(),
             meta: Meta {
-                actor: user(0),
+                actor: self.actor,
                 command: position.to_string(),
                 correlation: None,
                 cause: None,
@@ -148,7 +153,8 @@ impl History {
     }
 
     fn attempt(&mut self, (what, a, b, c): Attempt) {
-        match what % 21 {
+        self.actor = user(a);
+        match what % 22 {
             0..4 => self.publish(a, b, c),
             4 => self.decide(&StreamKey::post(post_id(b)), |state| {
                 post::edit(state, edited(a, b, c))
@@ -161,10 +167,7 @@ impl History {
                 &StreamKey::follow(user(a), user(b)),
                 |state: &follow::FollowState| follow::unfollow(*state, user(a), user(b)),
             ),
-            9 => self.decide(
-                &StreamKey::follow(user(a), user(b)),
-                |state: &follow::FollowState| follow::answer(*state, user(a), user(b), c % 4 == 1),
-            ),
+            9 => self.answer(a, b, c % 4 == 1),
             10 => self.upload(a, b),
             11 => self.render(b, c),
             12 => self.comment(a, b, c),
@@ -176,7 +179,8 @@ impl History {
             17 => self.suspend(a, b, c),
             18 => self.block(a, b, c),
             19 => self.mute(a, b, c),
-            20 if c.is_multiple_of(16) => self.decide(&StreamKey::user(user(a)), |state| {
+            20 => self.prefer(a, b, c),
+            21 if c.is_multiple_of(16) => self.decide(&StreamKey::user(user(a)), |state| {
                 user::erase(state, user(a))
             }),
             _ => self.decide(&StreamKey::user(user(a)), |state| {
@@ -213,6 +217,7 @@ impl History {
     }
 
     pub(crate) fn follow(&mut self, a: u8, b: u8) {
+        self.actor = user(a);
         let target = self.state(&StreamKey::user(user(b)));
         self.decide(
             &StreamKey::follow(user(a), user(b)),
@@ -220,29 +225,25 @@ impl History {
         );
     }
 
-    /// Blocks, or not any more.
-    pub(crate) fn block(&mut self, a: u8, b: u8, c: u8) {
-        let (me, other) = (user(a), user(b));
-        let target = self.state(&StreamKey::user(other));
-        self.decide(&StreamKey::block(me, other), |state| {
-            if c.is_multiple_of(3) {
-                block::unblock(*state, me, other)
-            } else {
-                block::block(*state, me, other, &target)
-            }
-        });
+    /// Lets a follower in, or not.
+    pub(crate) fn answer(&mut self, a: u8, b: u8, welcome: bool) {
+        self.actor = user(b);
+        self.decide(
+            &StreamKey::follow(user(a), user(b)),
+            |state: &follow::FollowState| follow::answer(*state, user(a), user(b), welcome),
+        );
     }
 
-    /// Mutes, or not any more.
-    pub(crate) fn mute(&mut self, a: u8, b: u8, c: u8) {
-        let (me, other) = (user(a), user(b));
-        let target = self.state(&StreamKey::user(other));
-        self.decide(&StreamKey::mute(me, other), |state| {
-            if c.is_multiple_of(3) {
-                block::unmute(*state, me, other)
-            } else {
-                block::mute(*state, me, other, &target)
-            }
+    /// Chooses of which two kinds to be told.
+    pub(crate) fn prefer(&mut self, a: u8, b: u8, c: u8) {
+        let kind = |n: u8| NoticeKind::ALL[usize::from(n) % NoticeKind::ALL.len()];
+        let wanted = [
+            (kind(b), c.is_multiple_of(2)),
+            (kind(c), c.is_multiple_of(3)),
+        ]
+        .into();
+        self.decide(&StreamKey::user(user(a)), |state| {
+            user::set_preferences(state, user(a), &wanted)
         });
     }
 
@@ -325,29 +326,41 @@ impl History {
             text: text.clone().into(),
         };
         self.decide(&key, |state| comment::edit(state, edit));
+        let parent = comment_id(c.wrapping_add(b));
+        let parents = self.state(&StreamKey::comment(parent, post));
+        let answers = comment::CommentState::place(&parents).is_ok_and(|(_, on)| on == post);
         let add = CommentAdded {
             comment,
             post,
             author: user(a),
             text: text.into(),
-            parent: None,
+            parent: answers.then_some(parent),
         };
-        self.decide(&key, |state| comment::add(state, add, &on, None));
+        let parents = answers.then_some(&parents);
+        self.decide(&key, |state| comment::add(state, add, &on, parents));
     }
 
     fn react(&mut self, a: u8, b: u8, c: u8) {
         let kind = reaction::KINDS[usize::from(c % 3)].to_owned();
+        let Some((post, comment, on)) = self.target(b, c) else {
+            return;
+        };
         let wanted = ReactionAdded {
-            post: post_id(b),
-            comment: None,
+            post,
+            comment,
             user: user(a),
             kind,
         };
-        let key = StreamKey::post_reaction(post_id(b), user(a));
-        let there = self
-            .state::<post::PostState>(&StreamKey::post(post_id(b)))
-            .author()
-            .map(drop);
+        let (key, there) = match comment {
+            None => (
+                StreamKey::post_reaction(post, user(a)),
+                self.state::<post::PostState>(&on).author().map(drop),
+            ),
+            Some(comment) => (
+                StreamKey::comment_reaction(comment, post, user(a)),
+                self.state::<comment::CommentState>(&on).place().map(drop),
+            ),
+        };
         if c.is_multiple_of(4) {
             self.decide(&key, |state| reaction::unreact(state, &wanted));
         } else {
@@ -367,6 +380,18 @@ impl History {
                 share::share(*shared, post, user, state.author().map(drop))
             },
         );
+    }
+
+    /// A post, or a comment that is there, and its stream.
+    fn target(&self, b: u8, c: u8) -> Option<(PostId, Option<CommentId>, StreamKey)> {
+        if !c.is_multiple_of(5) {
+            let post = post_id(b);
+            return Some((post, None, StreamKey::post(post)));
+        }
+        let comment = comment_id(b);
+        let key = StreamKey::comment(comment, post_id(b));
+        let post = self.state::<comment::CommentState>(&key).post?;
+        Some((post, Some(comment), StreamKey::comment(comment, post)))
     }
 
     pub(crate) fn pair(&mut self, a: u8, b: u8, c: u8) {

@@ -10,6 +10,7 @@ mod laws;
 mod matching;
 mod model;
 mod moderation;
+mod notification;
 mod odd_texts;
 mod people;
 mod trends;

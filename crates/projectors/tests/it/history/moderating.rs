@@ -4,9 +4,9 @@ use chrono::{DateTime, Duration};
 use events::decide::{comment, moderation, post};
 use events::fact::post::{ContentHidden, ContentRestored, Reason, ReportFiled};
 use events::fact::user::{AccountRestored, AccountSuspended};
-use events::id::{CommentId, PostId, StreamKey};
+use events::id::StreamKey;
 
-use super::{History, comment_id, post_id, user};
+use super::{History, user};
 
 impl History {
     /// Reports a post, or a comment on it.
@@ -62,18 +62,6 @@ impl History {
             moderation::restore(hidden, ContentRestored { post, comment, by })
         };
         self.take(&key, decision);
-    }
-
-    /// A post, or a comment that is there, and its stream.
-    fn target(&self, b: u8, c: u8) -> Option<(PostId, Option<CommentId>, StreamKey)> {
-        if !c.is_multiple_of(5) {
-            let post = post_id(b);
-            return Some((post, None, StreamKey::post(post)));
-        }
-        let comment = comment_id(b);
-        let key = StreamKey::comment(comment, post_id(b));
-        let post = self.state::<comment::CommentState>(&key).post?;
-        Some((post, Some(comment), StreamKey::comment(comment, post)))
     }
 
     /// Suspends a user for good or for a time that has passed since, or lifts it.
