@@ -95,6 +95,11 @@ fn commands() -> OpenApiRouter<ApiState> {
         .routes(routes!(command::moderation::hide))
         .routes(routes!(command::moderation::restore))
         .routes(routes!(command::moderation::suspend))
+        .routes(routes!(command::notification::read))
+        .routes(routes!(
+            query::notification::preferences,
+            command::notification::prefer
+        ))
 }
 
 fn queries() -> OpenApiRouter<ApiState> {
@@ -127,6 +132,7 @@ fn queries() -> OpenApiRouter<ApiState> {
         .routes(routes!(query::trending::trends))
         .routes(routes!(query::usage::own))
         .routes(routes!(query::moderation::queue))
+        .routes(routes!(query::notification::list))
         .routes(routes!(query::facts::read))
 }
 

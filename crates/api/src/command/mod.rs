@@ -4,6 +4,7 @@ pub(crate) mod block;
 pub(crate) mod comment;
 pub(crate) mod follow;
 pub(crate) mod moderation;
+pub(crate) mod notification;
 pub(crate) mod pairing;
 pub(crate) mod post;
 pub(crate) mod profile;

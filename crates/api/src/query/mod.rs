@@ -7,6 +7,7 @@ pub(crate) mod facts;
 pub(crate) mod feed;
 pub(crate) mod graph;
 pub(crate) mod moderation;
+pub(crate) mod notification;
 pub(crate) mod pairing;
 pub(crate) mod post;
 pub(crate) mod search;

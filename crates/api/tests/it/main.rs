@@ -9,6 +9,7 @@ mod facts;
 mod isolation;
 mod limits;
 mod moderation;
+mod notification;
 mod openapi;
 mod outage;
 mod people;

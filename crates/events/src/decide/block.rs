@@ -122,6 +122,7 @@ mod tests {
         private: false,
         erased: false,
         suspension: None,
+        muted: std::collections::BTreeSet::new(),
     };
 
     fn block_started() -> Fact {
