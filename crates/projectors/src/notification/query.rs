@@ -13,7 +13,7 @@ use crate::feed::query::visible;
 use crate::page::{Cursor, Page, Viewer, below};
 
 /// The read models that these queries read.
-pub const READS: &[&str] = &["notification", "feed", "moderation"];
+pub const READS: &[&str] = &["notification", "feed", "graph", "moderation"];
 
 /// Of a bundle's notices the newest so many are looked at, and of unread bundles no more are counted.
 pub const COUNTED: u32 = 100;
@@ -37,14 +37,18 @@ pub struct Bundle {
     pub read: bool,
 }
 
-/// Whether $2 of the tenant $1 hears of the notice `n`: not of what was done by whom a moderator suspended, or is hidden. The one
-/// place that says so; whom the reader blocks belongs here.
+/// Whether $2 of the tenant $1 hears of the notice `n`: not of what was done by whom a moderator suspended or a block is between, nor
+/// of what is hidden. The one place that says so.
 macro_rules! heard {
     () => {
-        "NOT EXISTS (
+        concat!(
+            "NOT EXISTS (
                 SELECT FROM moderation.suspension s
                 WHERE s.tenant = $1 AND s.\"user\" = n.actor AND (s.until IS NULL OR s.until > now()))
-            AND NOT EXISTS (SELECT FROM moderation.hidden h WHERE h.tenant = $1 AND h.target = n.source)"
+            AND NOT EXISTS (SELECT FROM moderation.hidden h WHERE h.tenant = $1 AND h.target = n.source)
+            AND ",
+            $crate::graph::query::unblocked!("$2", "n.actor")
+        )
     };
 }
 
