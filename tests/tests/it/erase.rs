@@ -20,7 +20,7 @@ use testing::{environment, kafka, wait};
 use uuid::Uuid;
 
 use crate::topic;
-use crate::world::{LIMIT, Programs, World};
+use crate::world::{LIMIT, Programs, World, end};
 
 /// It is in all that Axolotl writes, and in nothing else.
 const WORD: &str = "axolotl";
@@ -346,9 +346,10 @@ async fn a_batch_that_read_the_key_before_is_waited_for() {
     let projectors = world.programs.start(&["projectors"], &slow);
     wait::until_true(LIMIT, "a batch is under way", async || {
         sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity
-                 WHERE datname = current_database() AND state = 'idle in transaction'
-                   AND clock_timestamp() - state_change > interval '0.3 s')",
+            "SELECT EXISTS (SELECT FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+                 WHERE a.datname = current_database() AND a.state = 'idle in transaction'
+                   AND clock_timestamp() - a.state_change > interval '0.1 s'
+                   AND l.relation = 'feed_g1.post'::regclass AND l.mode = 'RowExclusiveLock')",
         )
         .fetch_one(&world.owner)
         .await
@@ -390,8 +391,15 @@ async fn an_erasure_ends_once_builds_that_were_replaced_are_dropped() {
     .execute(&world.owner)
     .await
     .unwrap();
-    let migrated = cinelog(&["migrate"]).await;
-    assert!(migrated.status.success(), "{migrated:?}");
+    let projectors = world.start(&["projectors"]);
+    wait::until_true(LIMIT, "feed_g1 is replaced", async || {
+        sqlx::query_scalar("SELECT NOT live FROM projection.generations WHERE projection = 'feed' AND generation = 1")
+            .fetch_one(&world.owner)
+            .await
+            .unwrap()
+    })
+    .await;
+    end(projectors).await;
 
     let erased = cinelog(&["erase", WORD, "--yes"]).await;
     assert_eq!(erased.status.code(), Some(1), "{erased:?}");

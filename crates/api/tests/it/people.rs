@@ -155,7 +155,7 @@ async fn what_is_taken_back_can_be_taken_back_across_a_block() {
     let seen = ana.reads(&format!("/v1/posts/{of_ana}")).await;
     assert_eq!(
         seen["counts"],
-        json!({"comments": 0, "reactions": {}, "mine": null})
+        json!({"comments": 0, "shares": 0, "views": 0, "reactions": {}, "mine": null})
     );
 }
 
