@@ -125,10 +125,11 @@ impl ApiState {
         let Some(lags) = self.lags() else {
             return Ok(None);
         };
+        let live = self.live().await?;
         let mut behind = None;
         for model in models {
-            let subscription = self.subscription(model).await?;
-            let of_model = lags.iter().find(|lag| lag.subscription == subscription);
+            let subscription = live.get(*model).ok_or(Kind::Unavailable)?;
+            let of_model = lags.iter().find(|lag| lag.subscription == *subscription);
             behind = behind.max(of_model.map(|lag| lag.behind));
         }
         Ok(behind)
@@ -148,16 +149,20 @@ impl ApiState {
 
     /// The subscription that feeds the generation of `model` that is read now.
     async fn subscription(&self, model: &str) -> Result<String, Problem> {
-        let live = if let Some(live) = self.generations.get(&()).await {
-            live
-        } else {
-            let live = Arc::new(projectors::registry::live(&self.pool).await?);
-            self.generations.insert((), Arc::clone(&live)).await;
-            live
-        };
+        let live = self.live().await?;
         live.get(model)
             .cloned()
             .ok_or_else(|| Kind::Unavailable.into())
+    }
+
+    /// The subscriptions that feed what is read now, by read model.
+    async fn live(&self) -> Result<Arc<BTreeMap<String, String>>, Problem> {
+        if let Some(live) = self.generations.get(&()).await {
+            return Ok(live);
+        }
+        let live = Arc::new(projectors::registry::live(&self.pool).await?);
+        self.generations.insert((), Arc::clone(&live)).await;
+        Ok(live)
     }
 }
 

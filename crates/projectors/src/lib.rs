@@ -27,3 +27,4 @@ pub mod usage;
 
 mod hashtag;
 mod pace;
+mod post;

@@ -110,6 +110,41 @@ impl<R: Row> Rows<R> {
     }
 }
 
+/// A row that counts what rows of another table have, and is there as long as it counts something. Its key has the lane of those,
+/// so that each lane moves its own part of the sum.
+pub trait Tally: Row {
+    /// The row of this key with this count.
+    fn of(key: Self::Key, count: i64) -> Self;
+
+    /// What it counts.
+    fn count(&self) -> i64;
+}
+
+/// Moves tallies by what changed in `rows`: `parts` are the keys under which a row is counted.
+pub async fn tally<T: Tally, R: Row, P: IntoIterator<Item = T::Key>>(
+    rows: &Rows<R>,
+    parts: impl Fn(&R) -> P,
+    tx: &mut PgConnection,
+) -> sqlx::Result<()> {
+    let mut more: BTreeMap<T::Key, i64> = BTreeMap::new();
+    for (was, is) in rows.changes() {
+        let (was, is) = (was.map(|was| (was, -1)), is.map(|is| (is, 1)));
+        for (row, one) in was.into_iter().chain(is) {
+            for key in parts(row) {
+                *more.entry(key).or_insert(0) += one;
+            }
+        }
+    }
+    more.retain(|_, more| *more != 0);
+    let mut tallies = Rows::<T>::load(more.keys().cloned(), tx).await?;
+    for (key, more) in more {
+        let slot = tallies.slot(key.clone());
+        let count = slot.as_ref().map_or(0, T::count) + more;
+        *slot = (count > 0).then(|| T::of(key, count));
+    }
+    tallies.store(tx).await
+}
+
 /// Says how a struct is a table's [`Row`]: the fields of its key, the condition that the row `t` has the key `k`, and what to
 /// do about a row that is there already.
 #[macro_export]

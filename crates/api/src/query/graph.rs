@@ -193,14 +193,12 @@ pub(crate) async fn suggestions(
     let after = paging.after(&state)?;
     let mut view = reader.view(&state, graph::READS).await?;
     let page = graph::suggestions(&mut view.tx, view.viewer, after, paging.limit).await?;
-    let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
-    let people = view.people(&users).await?;
-    let shown = |one: &graph::Suggestion| Suggestion {
-        user: people.mention(one.user),
+    let shown = |one: &graph::Suggestion, user| Suggestion {
+        user,
         common: one.common,
     };
-    let items: Vec<Suggestion> = page.items.iter().map(shown).collect();
-    Ok(view.mark(paging.page(&state, items, page.next)?))
+    view.about_users(&state, &paging, page, |one| one.user, shown)
+        .await
 }
 
 impl From<graph::Profile> for User {
@@ -236,14 +234,12 @@ impl View {
     }
 
     async fn related(
-        mut self,
+        self,
         state: &ApiState,
         paging: &Paging,
         page: page::Page<graph::Related>,
     ) -> Result<Response, Problem> {
-        let users: Vec<UserId> = page.items.iter().map(|related| related.user).collect();
-        let people = self.people(&users).await?;
-        let items: Vec<Person> = users.into_iter().map(|user| people.mention(user)).collect();
-        Ok(self.mark(paging.page(state, items, page.next)?))
+        self.about_users(state, paging, page, |one| one.user, |_, user| user)
+            .await
     }
 }

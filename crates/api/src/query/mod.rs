@@ -24,13 +24,14 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use events::id::{TenantId, UserId};
 use projectors::graph::query as graph_model;
-use projectors::page::Viewer;
+use projectors::page::{Page, Viewer};
 use serde::Serialize;
 use service::db::TenantTx;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Principal;
+use crate::cursor::Paging;
 use crate::metrics::STALE_READS;
 use crate::position::{BEHIND, Place, STALE};
 use crate::problem::Problem;
@@ -127,6 +128,22 @@ impl View {
                 .insert(STALE, HeaderValue::from_static("true"));
         }
         response
+    }
+
+    /// Ends the look with a page of what is about a user each.
+    pub(crate) async fn about_users<T, C: Serialize, S: Serialize>(
+        mut self,
+        state: &ApiState,
+        paging: &Paging,
+        page: Page<T, C>,
+        user: impl Fn(&T) -> UserId,
+        shown: impl Fn(&T, Person) -> S,
+    ) -> Result<Response, Problem> {
+        let users: Vec<UserId> = page.items.iter().map(&user).collect();
+        let people = self.people(&users).await?;
+        let shown = |one: &T| shown(one, people.mention(user(one)));
+        let items: Vec<S> = page.items.iter().map(shown).collect();
+        Ok(self.mark(paging.page(state, items, page.next)?))
     }
 
     /// `users` by name; those that are not there any more, by id only.

@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use events::id::UserId;
 use projectors::pairing::query as pairing;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -45,15 +44,13 @@ pub(crate) async fn matches(
     let after = paging.after(&state)?;
     let mut view = reader.view(&state, pairing::READS).await?;
     let page = pairing::matches(&mut view.tx, view.viewer, after, paging.limit).await?;
-    let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
-    let people = view.people(&users).await?;
-    let shown = |one: &pairing::Match| Match {
+    let shown = |one: &pairing::Match, user| Match {
         id: one.user.0,
-        user: people.mention(one.user),
+        user,
         made_at: one.made_at,
     };
-    let items: Vec<Match> = page.items.iter().map(shown).collect();
-    Ok(view.mark(paging.page(&state, items, page.next)?))
+    view.about_users(&state, &paging, page, |one| one.user, shown)
+        .await
 }
 
 /// List users whom one has neither liked nor passed over
@@ -69,14 +66,12 @@ pub(crate) async fn candidates(
     let after = paging.after(&state)?;
     let mut view = reader.view(&state, pairing::READS).await?;
     let page = pairing::candidates(&mut view.tx, view.viewer, after, paging.limit).await?;
-    let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
-    let people = view.people(&users).await?;
-    let shown = |one: &pairing::Candidate| Candidate {
-        user: people.mention(one.user),
+    let shown = |one: &pairing::Candidate, user| Candidate {
+        user,
         score: one.score,
     };
-    let items: Vec<Candidate> = page.items.iter().map(shown).collect();
-    Ok(view.mark(paging.page(&state, items, page.next)?))
+    view.about_users(&state, &paging, page, |one| one.user, shown)
+        .await
 }
 
 /// List who super-likes oneself
@@ -92,8 +87,6 @@ pub(crate) async fn admirers(
     let after = paging.after(&state)?;
     let mut view = reader.view(&state, pairing::READS).await?;
     let page = pairing::admirers(&mut view.tx, view.viewer, after, paging.limit).await?;
-    let users: Vec<UserId> = page.items.iter().map(|one| one.user).collect();
-    let people = view.people(&users).await?;
-    let items: Vec<Person> = users.into_iter().map(|user| people.mention(user)).collect();
-    Ok(view.mark(paging.page(&state, items, page.next)?))
+    view.about_users(&state, &paging, page, |one| one.user, |_, user| user)
+        .await
 }

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{COMMENT, SHARE, VIEW};
+use crate::post::target;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -103,11 +104,6 @@ struct Model {
     comments: Rows<CommentRow>,
     reactions: Rows<ReactionRow>,
     tallies: Rows<TallyRow>,
-}
-
-/// What a reaction is to: the comment when it names one, else the post.
-fn target(post: PostId, comment: Option<CommentId>) -> Uuid {
-    comment.map_or(post.0, |comment| comment.0)
 }
 
 impl Model {

@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::post::target;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -102,11 +103,6 @@ fn touched(fact: &Fact) -> Option<Touched> {
         Fact::AccountRestored(fact) => Touched::User(fact.user),
         _ => return None,
     })
-}
-
-/// The comment when there is one, else the post.
-fn target(post: PostId, comment: Option<CommentId>) -> Uuid {
-    comment.map_or(post.0, |comment| comment.0)
 }
 
 pub(super) fn handles(fact: &Fact) -> bool {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use super::interest;
+use crate::post;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -113,7 +114,7 @@ pub(super) fn handles(fact: &Fact) -> bool {
     judged(fact).is_some()
         || paired(fact).is_some()
         || person(fact).is_some()
-        || interest::handles(fact)
+        || post::handles(fact)
 }
 
 pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Result<()> {

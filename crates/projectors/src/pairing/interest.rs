@@ -1,14 +1,13 @@
 //! What people post about, from the facts of posts.
 
 use events::envelope::Recorded;
-use events::fact::Fact;
 use events::fact::post::{PostEdited, PostPublished, Visibility};
 use events::id::{Position, PostId, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use crate::hashtag;
 use crate::rows::{Row, Rows, row};
+use crate::{hashtag, post};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct PostRow {
@@ -41,7 +40,7 @@ row!(
     ""
 );
 
-impl PostRow {
+impl post::PostRow for PostRow {
     fn published(recorded: &Recorded, fact: &PostPublished) -> Self {
         Self {
             tenant: recorded.tenant,
@@ -61,7 +60,9 @@ impl PostRow {
             self.public = visibility == Visibility::Public;
         }
     }
+}
 
+impl PostRow {
     /// What all may know of it.
     fn interests(&self) -> impl Iterator<Item = InterestRow> {
         let shown = self.hashtags.iter().filter(|_| self.public);
@@ -75,37 +76,8 @@ impl PostRow {
     }
 }
 
-fn subject(fact: &Fact) -> Option<PostId> {
-    match fact {
-        Fact::PostPublished(fact) => Some(fact.post),
-        Fact::PostEdited(fact) => Some(fact.post),
-        Fact::PostDeleted(fact) => Some(fact.post),
-        _ => None,
-    }
-}
-
-pub(super) fn handles(fact: &Fact) -> bool {
-    subject(fact).is_some()
-}
-
 pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Result<()> {
-    let subjects = batch
-        .iter()
-        .filter_map(|recorded| Some((recorded, (recorded.tenant, subject(&recorded.fact)?))));
-    let mut posts = Rows::<PostRow>::load(subjects.clone().map(|(_, key)| key), tx).await?;
-    for (recorded, key) in subjects {
-        let slot = posts.slot(key);
-        match &recorded.fact {
-            Fact::PostPublished(fact) => *slot = Some(PostRow::published(recorded, fact)),
-            Fact::PostEdited(fact) => {
-                if let Some(post) = slot {
-                    post.edit(fact);
-                }
-            }
-            _ => *slot = None,
-        }
-    }
-    store(&posts, tx).await
+    store(&post::fold(batch, tx).await?, tx).await
 }
 
 /// Writes posts, and the interests that changed with them.

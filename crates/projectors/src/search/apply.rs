@@ -1,6 +1,6 @@
 //! Documents from the facts of posts, users and assets; hashtags and terms from what changed in documents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use events::envelope::Recorded;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::query::Kind;
 use super::{language, text};
 use crate::hashtag;
-use crate::rows::{Row, Rows, row};
+use crate::rows::{Row, Rows, Tally, row, tally};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct DocumentRow {
@@ -71,6 +71,21 @@ row!(
     "ON CONFLICT (tenant, tag, lane) DO UPDATE SET posts = EXCLUDED.posts"
 );
 
+impl Tally for HashtagRow {
+    fn of((tenant, tag, lane): Self::Key, posts: i64) -> Self {
+        Self {
+            tenant,
+            tag,
+            lane,
+            posts,
+        }
+    }
+
+    fn count(&self) -> i64 {
+        self.posts
+    }
+}
+
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct TermRow {
     tenant: TenantId,
@@ -92,6 +107,21 @@ impl Row for TermRow {
 
     fn key(&self) -> Self::Key {
         (self.tenant, self.term.clone(), self.lane)
+    }
+}
+
+impl Tally for TermRow {
+    fn of((tenant, term, lane): Self::Key, documents: i64) -> Self {
+        Self {
+            tenant,
+            term,
+            lane,
+            documents,
+        }
+    }
+
+    fn count(&self) -> i64 {
+        self.documents
     }
 }
 
@@ -161,60 +191,27 @@ fn lane(document: &DocumentRow) -> Lane {
     Lane::of(document.tenant, &subject)
 }
 
-/// Writes documents, and what is counted of them and changed.
+/// Writes documents, and counts the hashtags and the words of public ones.
 async fn store(documents: &Rows<DocumentRow>, tx: &mut PgConnection) -> sqlx::Result<()> {
-    let tagged = counted(documents, |document| document.hashtags.clone());
-    let mut hashtags = Rows::<HashtagRow>::load(tagged.keys().cloned(), tx).await?;
-    for ((tenant, tag, lane), more) in tagged {
-        let slot = hashtags.slot((tenant, tag.clone(), lane));
-        let posts = slot.as_ref().map_or(0, |hashtag| hashtag.posts) + more;
-        *slot = (posts > 0).then_some(HashtagRow {
-            tenant,
-            tag,
-            lane,
-            posts,
-        });
-    }
-    let spelt = counted(documents, |document| {
+    documents.store(tx).await?;
+    let hashtags = |document: &DocumentRow| in_public(document, document.hashtags.clone());
+    tally::<HashtagRow, _, _>(documents, hashtags, tx).await?;
+    let terms = |document: &DocumentRow| {
         let texts = [&document.title, &document.body].into_iter().flatten();
         let terms: BTreeSet<String> = texts.flat_map(|text| text::terms(text)).collect();
-        terms.into_iter().collect()
-    });
-    let mut terms = Rows::<TermRow>::load(spelt.keys().cloned(), tx).await?;
-    for ((tenant, term, lane), more) in spelt {
-        let slot = terms.slot((tenant, term.clone(), lane));
-        let documents = slot.as_ref().map_or(0, |term| term.documents) + more;
-        *slot = (documents > 0).then_some(TermRow {
-            tenant,
-            term,
-            lane,
-            documents,
-        });
-    }
-    documents.store(tx).await?;
-    hashtags.store(tx).await?;
-    terms.store(tx).await
+        in_public(document, terms)
+    };
+    tally::<TermRow, _, _>(documents, terms, tx).await
 }
 
-/// How many more public documents have each of `parts`, by lane; those of which there are as many as before are left out.
-fn counted(
-    documents: &Rows<DocumentRow>,
-    parts: impl Fn(&DocumentRow) -> Vec<String>,
-) -> BTreeMap<(TenantId, String, i16), i64> {
-    let mut counted = BTreeMap::new();
-    for (was, is) in documents.changes() {
-        let (was, is) = (was.map(|was| (was, -1)), is.map(|is| (is, 1)));
-        for (document, more) in was.into_iter().chain(is) {
-            if document.public {
-                let lane = lane(document).number();
-                for part in parts(document) {
-                    *counted.entry((document.tenant, part, lane)).or_insert(0) += more;
-                }
-            }
-        }
-    }
-    counted.retain(|_, more| *more != 0);
-    counted
+/// Where `parts` of a document are counted: in its lane if all may see it, else nowhere.
+fn in_public(
+    document: &DocumentRow,
+    parts: impl IntoIterator<Item = String>,
+) -> Vec<(TenantId, String, i16)> {
+    let lane = lane(document).number();
+    let parts = parts.into_iter().filter(|_| document.public);
+    parts.map(|part| (document.tenant, part, lane)).collect()
 }
 
 fn fold(recorded: &Recorded, slot: &mut Option<DocumentRow>) {

@@ -171,9 +171,9 @@ async fn nearest(tx: &mut TenantTx, viewer: Viewer, word: &str) -> sqlx::Result<
         return Ok(None);
     }
     let part = if length < 6 { 2 } else { 3 };
-    let near: Vec<(String, String, i64)> = sqlx::query_as(
+    let near: Vec<(String, String, String, i64)> = sqlx::query_as(
         "WITH asked AS MATERIALIZED (SELECT projection.plain($2) AS word)
-        SELECT term, plain, sum(documents)::bigint FROM (
+        SELECT term, plain, asked.word, sum(documents)::bigint FROM (
             (SELECT t.term, t.plain, t.lane, t.documents FROM search.spelt t
             WHERE t.tenant = $1 AND t.plain LIKE left(projection.plain($2), $3) || '%' LIMIT $5)
             UNION
@@ -181,7 +181,7 @@ async fn nearest(tx: &mut TenantTx, viewer: Viewer, word: &str) -> sqlx::Result<
             WHERE t.tenant = $1 AND reverse(t.plain) LIKE reverse(right(projection.plain($2), $3)) || '%' LIMIT $5)
         ) near, asked
         WHERE abs(length(plain) - length(asked.word)) <= $4
-        GROUP BY term, plain",
+        GROUP BY term, plain, asked.word",
     )
     .persistent(false)
     .bind(viewer.tenant)
@@ -191,14 +191,12 @@ async fn nearest(tx: &mut TenantTx, viewer: Viewer, word: &str) -> sqlx::Result<
     .bind(NEAR)
     .fetch_all(&mut **tx)
     .await?;
-    let asked: String = sqlx::query_scalar("SELECT projection.plain($1)")
-        .bind(word)
-        .fetch_one(&mut **tx)
-        .await?;
-    let near = near.into_iter().filter_map(|(term, plain, documents)| {
-        let distance = osa_distance(&plain, &asked);
-        (distance <= most).then_some((distance, -documents, term))
-    });
+    let near = near
+        .into_iter()
+        .filter_map(|(term, plain, asked, documents)| {
+            let distance = osa_distance(&plain, &asked);
+            (distance <= most).then_some((distance, -documents, term))
+        });
     Ok(near
         .min()
         .filter(|(distance, ..)| *distance > 0)

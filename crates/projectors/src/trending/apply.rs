@@ -1,9 +1,6 @@
 //! Uses of hashtags from the facts of posts.
 
-use std::collections::BTreeMap;
-
 use events::envelope::Recorded;
-use events::fact::Fact;
 use events::fact::post::{PostEdited, PostPublished, Visibility};
 use events::id::{Lane, PostId, StreamKey, TenantId, UserId};
 use events::seal::Personal;
@@ -11,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use super::scope;
-use crate::hashtag;
-use crate::rows::{Row, Rows, row};
+use crate::rows::{Row, Rows, Tally, row, tally};
 use crate::search::language;
+use crate::{hashtag, post};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct PostRow {
@@ -52,37 +49,25 @@ row!(
     "ON CONFLICT (tenant, scope, hour, tag, lane) DO UPDATE SET posts = EXCLUDED.posts"
 );
 
-fn subject(fact: &Fact) -> Option<PostId> {
-    Some(match fact {
-        Fact::PostPublished(fact) => fact.post,
-        Fact::PostEdited(fact) => fact.post,
-        Fact::PostDeleted(fact) => fact.post,
-        _ => return None,
-    })
-}
+impl Tally for UsedRow {
+    fn of((tenant, scope, hour, tag, lane): Self::Key, posts: i64) -> Self {
+        Self {
+            tenant,
+            scope,
+            hour,
+            tag,
+            lane,
+            posts,
+        }
+    }
 
-pub(super) fn handles(fact: &Fact) -> bool {
-    subject(fact).is_some()
+    fn count(&self) -> i64 {
+        self.posts
+    }
 }
 
 pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Result<()> {
-    let subjects = batch
-        .iter()
-        .filter_map(|recorded| Some((recorded, (recorded.tenant, subject(&recorded.fact)?))));
-    let mut posts = Rows::<PostRow>::load(subjects.clone().map(|(_, key)| key), tx).await?;
-    for (recorded, key) in subjects {
-        let slot = posts.slot(key);
-        match &recorded.fact {
-            Fact::PostPublished(fact) => *slot = Some(published(recorded, fact)),
-            Fact::PostEdited(fact) => {
-                if let Some(post) = slot {
-                    edit(post, fact);
-                }
-            }
-            _ => *slot = None,
-        }
-    }
-    store(&posts, tx).await
+    store(&post::fold(batch, tx).await?, tx).await
 }
 
 pub(super) async fn forget(
@@ -106,38 +91,14 @@ pub(super) async fn forget(
     Ok(rows)
 }
 
-/// Writes posts, and what their changes make of the uses.
+/// Writes posts, and counts their uses of hashtags.
 async fn store(posts: &Rows<PostRow>, tx: &mut PgConnection) -> sqlx::Result<()> {
-    let mut more: BTreeMap<<UsedRow as Row>::Key, i64> = BTreeMap::new();
-    for (was, is) in posts.changes() {
-        let (was, is) = (was.map(|was| (was, -1)), is.map(|is| (is, 1)));
-        for (post, one) in was.into_iter().chain(is) {
-            for key in uses(post) {
-                *more.entry(key).or_insert(0) += one;
-            }
-        }
-    }
-    more.retain(|_, more| *more != 0);
-    let mut used = Rows::<UsedRow>::load(more.keys().cloned(), tx).await?;
-    for (key, more) in more {
-        let slot = used.slot(key.clone());
-        let posts = slot.as_ref().map_or(0, |used| used.posts) + more;
-        let (tenant, scope, hour, tag, lane) = key;
-        *slot = (posts > 0).then_some(UsedRow {
-            tenant,
-            scope,
-            hour,
-            tag,
-            lane,
-            posts,
-        });
-    }
     posts.store(tx).await?;
-    used.store(tx).await
+    tally::<UsedRow, _, _>(posts, uses, tx).await
 }
 
 /// Where a post counts.
-fn uses(post: &PostRow) -> impl Iterator<Item = <UsedRow as Row>::Key> {
+fn uses(post: &PostRow) -> Vec<<UsedRow as Row>::Key> {
     let lane = Lane::of(post.tenant, &StreamKey::post(post.post).subject).number();
     let language = post.language.as_deref().map(scope::language);
     let scopes: Vec<String> = std::iter::once(scope::ALL.to_owned())
@@ -145,41 +106,43 @@ fn uses(post: &PostRow) -> impl Iterator<Item = <UsedRow as Row>::Key> {
         .chain(post.place.as_deref().map(scope::place))
         .collect();
     let tags = post.tags.iter().filter(|_| post.public);
-    tags.flat_map(move |tag| {
-        let (tenant, hour, tag) = (post.tenant, post.hour, tag.clone());
-        let scopes = scopes.clone().into_iter();
-        scopes.map(move |scope| (tenant, scope, hour, tag.clone(), lane))
-    })
+    let keys = tags.flat_map(|tag| {
+        let key = |scope: &String| (post.tenant, scope.clone(), post.hour, tag.clone(), lane);
+        scopes.iter().map(key)
+    });
+    keys.collect()
 }
 
-fn published(recorded: &Recorded, fact: &PostPublished) -> PostRow {
-    let mut row = PostRow {
-        tenant: recorded.tenant,
-        post: fact.post,
-        author: fact.author,
-        tags: vec![],
-        claimed: fact.language.is_some(),
-        language: fact.language.as_deref().and_then(language::primary),
-        place: place(fact.place.as_ref()),
-        hour: recorded.recorded_at.timestamp().div_euclid(3600),
-        public: fact.visibility == Visibility::Public,
-    };
-    tell(&mut row, fact.text.text().unwrap_or_default());
-    row
-}
+impl post::PostRow for PostRow {
+    fn published(recorded: &Recorded, fact: &PostPublished) -> Self {
+        let mut row = Self {
+            tenant: recorded.tenant,
+            post: fact.post,
+            author: fact.author,
+            tags: vec![],
+            claimed: fact.language.is_some(),
+            language: fact.language.as_deref().and_then(language::primary),
+            place: place(fact.place.as_ref()),
+            hour: recorded.recorded_at.timestamp().div_euclid(3600),
+            public: fact.visibility == Visibility::Public,
+        };
+        tell(&mut row, fact.text.text().unwrap_or_default());
+        row
+    }
 
-fn edit(post: &mut PostRow, fact: &PostEdited) {
-    if let Some(language) = &fact.language {
-        (post.claimed, post.language) = (true, language::primary(language));
-    }
-    if let Some(text) = &fact.text {
-        tell(post, text.text().unwrap_or_default());
-    }
-    if fact.place.is_some() {
-        post.place = place(fact.place.as_ref());
-    }
-    if let Some(visibility) = fact.visibility {
-        post.public = visibility == Visibility::Public;
+    fn edit(&mut self, fact: &PostEdited) {
+        if let Some(language) = &fact.language {
+            (self.claimed, self.language) = (true, language::primary(language));
+        }
+        if let Some(text) = &fact.text {
+            tell(self, text.text().unwrap_or_default());
+        }
+        if fact.place.is_some() {
+            self.place = place(fact.place.as_ref());
+        }
+        if let Some(visibility) = fact.visibility {
+            self.public = visibility == Visibility::Public;
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use events::id::{TenantId, UserId};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
+use crate::post;
 use crate::registry::Projection;
 
 /// Uses of hashtags, hour by hour.
@@ -29,7 +30,7 @@ impl Projection for Trending {
     }
 
     fn handles(&self, fact: &Fact) -> bool {
-        apply::handles(fact)
+        post::handles(fact)
     }
 
     fn apply<'a>(

@@ -9,7 +9,7 @@ use events::id::{PostId, TenantId, UserId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use projectors::registry::Projection;
-use projectors::rows::{Row, Rows, row};
+use projectors::rows::{Row, Rows, Tally, row, tally};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
@@ -63,6 +63,21 @@ row!(
     "ON CONFLICT (tenant, author, lane) DO UPDATE SET posts = EXCLUDED.posts"
 );
 
+impl Tally for PublishedRow {
+    fn of((tenant, author, lane): Self::Key, posts: i64) -> Self {
+        Self {
+            tenant,
+            author,
+            lane,
+            posts,
+        }
+    }
+
+    fn count(&self) -> i64 {
+        self.posts
+    }
+}
+
 /// The post that a fact is about.
 fn subject(fact: &Fact) -> Option<PostId> {
     Some(match fact {
@@ -100,29 +115,13 @@ async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Result<()> {
             _ => *slot = None,
         }
     }
-    // The sums move by what rows were and what they are.
-    let mut more = std::collections::BTreeMap::new();
-    for (was, is) in posts.changes() {
-        let (was, is) = (was.map(|was| (was, -1)), is.map(|is| (is, 1)));
-        for (post, one) in was.into_iter().chain(is).filter(|(post, _)| post.public) {
-            let lane = lanes[&post.key()];
-            *more.entry((post.tenant, post.author, lane)).or_insert(0) += one;
-        }
-    }
-    let mut published = Rows::<PublishedRow>::load(more.keys().copied(), tx).await?;
-    for (key, more) in more {
-        let slot = published.slot(key);
-        let posts = slot.as_ref().map_or(0, |row| row.posts) + more;
-        let (tenant, author, lane) = key;
-        *slot = (posts > 0).then_some(PublishedRow {
-            tenant,
-            author,
-            lane,
-            posts,
-        });
-    }
     posts.store(tx).await?;
-    published.store(tx).await
+    // The sums move by what rows were and what they are.
+    let counted = |post: &PostRow| {
+        let key = (post.tenant, post.author, lanes[&post.key()]);
+        post.public.then_some(key)
+    };
+    tally::<PublishedRow, _, _>(&posts, counted, tx).await
 }
 
 struct Prolific;
