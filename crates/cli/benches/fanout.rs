@@ -104,8 +104,9 @@ async fn bare_table(owner: &PgPool, schema: &str) {
 
 /// How long one statement takes for the entries of `post`, in ms.
 async fn inserted(owner: &PgPool, schema: &str, post: PostId, followers: u32) -> f64 {
-    let copy =
-        format!("INSERT INTO public.pushed SELECT * FROM {schema}.feed_entry WHERE post = $1");
+    let copy = format!(
+        "INSERT INTO public.pushed SELECT * FROM {schema}.feed_entry WHERE position = (SELECT position FROM {schema}.post WHERE post = $1)"
+    );
     sqlx::query("TRUNCATE public.pushed")
         .execute(owner)
         .await

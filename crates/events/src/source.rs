@@ -91,7 +91,7 @@ impl Source {
     }
 
     /// Tells lag tools how far the subscription has come, where there are any. Nothing depends on it.
-    pub(crate) fn applied(&self, offsets: &[(Lane, i64)]) {
+    pub(crate) fn applied(&mut self, offsets: &[(Lane, i64)]) {
         if let Self::Kafka(tail) = self {
             tail.commit(offsets);
         }

@@ -1,5 +1,7 @@
 //! Posts, as several read models look at them: rows of which each is a post come, change and go.
 
+use std::collections::BTreeMap;
+
 use events::envelope::Recorded;
 use events::fact::Fact;
 use events::fact::post::{PostEdited, PostPublished};
@@ -44,10 +46,10 @@ pub(crate) async fn fold<R: PostRow>(
 ) -> sqlx::Result<Rows<R>> {
     let subjects = batch
         .iter()
-        .filter_map(|recorded| Some((recorded, (recorded.tenant, subject(&recorded.fact)?))));
-    let mut posts = Rows::load(subjects.clone().map(|(_, key)| key), tx).await?;
-    for (recorded, key) in subjects {
-        let slot = posts.slot(key);
+        .filter_map(|recorded| Some((recorded, subject(&recorded.fact)?)));
+    let mut posts = Rows::load(existing(subjects.clone()), tx).await?;
+    for (recorded, post) in subjects {
+        let slot = posts.slot((recorded.tenant, post));
         match &recorded.fact {
             Fact::PostPublished(fact) => *slot = Some(R::published(recorded, fact)),
             Fact::PostEdited(fact) => {
@@ -59,4 +61,17 @@ pub(crate) async fn fold<R: PostRow>(
         }
     }
     Ok(posts)
+}
+
+/// The posts that facts touch, but for those whose first fact publishes them: of these there is no row to read yet.
+pub(crate) fn existing<'a>(
+    touched: impl IntoIterator<Item = (&'a Recorded, PostId)>,
+) -> Vec<(TenantId, PostId)> {
+    let mut posts = BTreeMap::new();
+    for (recorded, post) in touched {
+        let exists = !matches!(recorded.fact, Fact::PostPublished(_));
+        posts.entry((recorded.tenant, post)).or_insert(exists);
+    }
+    let existing = posts.into_iter().filter(|(_, exists)| *exists);
+    existing.map(|(key, _)| key).collect()
 }

@@ -16,7 +16,7 @@ use crate::pace::Pace;
 use crate::registry::{self, Generation, Made, Projection};
 
 /// Positions between two looks whether it is to pause, and whether reads are slow.
-const STRETCH: i64 = 5_000;
+const STRETCH: i64 = 20_000;
 /// So few positions are filled while the live generation is held.
 const LITTLE: i64 = 2_000;
 /// How long what is kept may take to come as far as what is read, which stands still meanwhile.
@@ -123,15 +123,12 @@ impl Rebuild<'_> {
         };
         let generation = Generation::new(new.to_owned(), Arc::clone(projection));
         let mut pace = Pace::of(self.projector, live).await?;
-        loop {
-            let near = subscription::positions(&mut *self.projector.acquire().await?, live).await?;
-            let from = self
-                .fill(&generation, (&near, &left_out), Some(&mut pace), progress)
-                .await?;
-            if end_of(&near).0 - from.0 <= LITTLE {
-                break;
-            }
-        }
+        generation.leave_out(self.projector).await?;
+        self.approach(live, (&generation, &left_out), &mut pace, progress)
+            .await?;
+        generation.make_ready(self.projector).await?;
+        self.approach(live, (&generation, &left_out), &mut pace, progress)
+            .await?;
         let mut tx = self.projector.begin().await?;
         sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
             .execute(&mut *tx)
@@ -156,6 +153,25 @@ impl Rebuild<'_> {
         })
     }
 
+    /// Fills `generation` until it is nearly as far as `live`, which goes on meanwhile.
+    async fn approach(
+        &self,
+        live: &str,
+        (generation, left_out): (&Generation, &BTreeSet<Position>),
+        pace: &mut Pace<'_>,
+        progress: &(dyn Fn(Position, Position) + Sync),
+    ) -> Result<(), RebuildError> {
+        loop {
+            let near = subscription::positions(&mut *self.projector.acquire().await?, live).await?;
+            let from = self
+                .fill(generation, (&near, left_out), Some(pace), progress)
+                .await?;
+            if end_of(&near).0 - from.0 <= LITTLE {
+                return Ok(());
+            }
+        }
+    }
+
     /// Fills `generation` up to `upto` but for what is left out, a stretch at a time, at this pace; returns where that began.
     async fn fill(
         &self,
@@ -171,6 +187,7 @@ impl Rebuild<'_> {
         let behind = upto.iter().filter(|(lane, to)| is(lane) < **to);
         let begun = behind.map(|(lane, _)| is(lane)).min().unwrap_or(end);
         let mut at = begun;
+        let mut reader = self.reader.clone();
         while at < end {
             while generation::is_paused(self.owner, name).await? {
                 tokio::time::sleep(LOOK).await;
@@ -183,7 +200,7 @@ impl Rebuild<'_> {
             subscription::fill(
                 generation,
                 self.projector,
-                self.reader.clone(),
+                &mut reader,
                 self.keys,
                 (&stretch.collect(), left_out),
                 self.writers,

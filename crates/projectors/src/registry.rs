@@ -1,12 +1,13 @@
 //! Which read models there are, and what is kept of them.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
 use events::id::{TenantId, UserId};
-use events::subscription::Subscriber;
+use events::subscription::{self, Subscriber};
 use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
@@ -50,6 +51,20 @@ pub trait Projection: Send + Sync + 'static {
         _tx: &'a mut PgConnection,
     ) -> Option<BoxFuture<'a, sqlx::Result<u64>>> {
         None
+    }
+
+    /// Leaves out what it keeps ready for readers, in a build that nobody reads, until that [is made at once](Self::make_ready).
+    fn leave_out<'a>(&'a self, _tx: &'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    /// Makes what was left out for some readers, those after `after`, and tells who was the last; none: it is all there.
+    fn make_ready<'a>(
+        &'a self,
+        _after: Option<(TenantId, UserId)>,
+        _tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<Option<(TenantId, UserId)>>> {
+        Box::pin(ready(Ok(None)))
     }
 }
 
@@ -190,6 +205,26 @@ impl Generation {
     /// The build of `projection` in the schema `name`.
     pub fn new(name: String, projection: Arc<dyn Projection>) -> Self {
         Self { name, projection }
+    }
+
+    /// Leaves out what is kept ready for readers, see [`Projection::leave_out`].
+    pub async fn leave_out(&self, pool: &PgPool) -> sqlx::Result<()> {
+        let mut tx = subscription::begin(self, pool).await?;
+        self.projection.leave_out(&mut tx).await?;
+        tx.commit().await
+    }
+
+    /// Makes what was left out, some readers in each transaction.
+    pub async fn make_ready(&self, pool: &PgPool) -> sqlx::Result<()> {
+        let mut last = None;
+        loop {
+            let mut tx = subscription::begin(self, pool).await?;
+            last = self.projection.make_ready(last, &mut tx).await?;
+            tx.commit().await?;
+            if last.is_none() {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -152,13 +152,18 @@ macro_rules! row {
     ($row:ident in $table:literal, key ($($field:ident: $type:ty),+), $is:literal, $clash:literal) => {
         impl $crate::rows::Row for $row {
             type Key = ($($type,)+);
-            const LOAD: &'static str =
-                concat!("SELECT to_jsonb(t) FROM jsonb_array_elements($1) k JOIN ", $table, " t ON ", $is);
+            // Key by key, whatever is thought of the table's size: a plan that was made for few rows is kept.
+            const LOAD: &'static str = concat!(
+                "SELECT to_jsonb(t) FROM jsonb_array_elements($1) k CROSS JOIN LATERAL (SELECT * FROM ", $table,
+                " t WHERE ", $is, " OFFSET 0) t"
+            );
             const STORE: &'static str = concat!(
                 "INSERT INTO ", $table, " SELECT * FROM jsonb_populate_recordset(NULL::", $table, ", $1) ", $clash
             );
-            const REMOVE: &'static str =
-                concat!("DELETE FROM ", $table, " t USING jsonb_array_elements($1) k WHERE ", $is);
+            const REMOVE: &'static str = concat!(
+                "DELETE FROM ", $table, " WHERE ctid = ANY (ARRAY (SELECT t.ctid FROM jsonb_array_elements($1) k
+                    CROSS JOIN LATERAL (SELECT ctid FROM ", $table, " t WHERE ", $is, " OFFSET 0) t))"
+            );
 
             fn key(&self) -> Self::Key {
                 ($(Clone::clone(&self.$field),)+)

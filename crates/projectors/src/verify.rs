@@ -92,6 +92,7 @@ struct Rebuild<'a> {
 
 impl Rebuild<'_> {
     async fn compare(&self, fresh: &str) -> Result<Outcome, FillError> {
+        self.generation.leave_out(self.projector).await?;
         // Most of the way without holding anything up.
         let (near, missed) = {
             let mut tx = self.projector.begin().await?;
@@ -137,7 +138,7 @@ impl Rebuild<'_> {
         subscription::fill(
             &self.generation,
             self.projector,
-            self.reader.clone(),
+            &mut self.reader.clone(),
             self.keys,
             (upto, without),
             NonZeroU16::MIN,

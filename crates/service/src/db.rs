@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::secret::Secret;
@@ -47,6 +47,9 @@ impl Role {
     }
 }
 
+/// An idle connection is taken to be alive for so long.
+const TRUSTED: Duration = Duration::from_secs(1);
+
 /// A pool whose sessions start as `role` and fall back to nothing wider: the role is the session's own default.
 pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPool, sqlx::Error> {
     let mut options = PgConnectOptions::from_str(url.expose())?.application_name("cinelog");
@@ -68,6 +71,16 @@ pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPoo
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(5))
+        // A connection that was used a moment ago is still there; asking would be a round trip for each transaction.
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move {
+                if metadata.idle_for >= TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_with(options)
         .await
 }
@@ -80,13 +93,10 @@ pub struct TenantTx(Transaction<'static, Postgres>);
 impl TenantTx {
     /// Opens a transaction on behalf of a user.
     pub async fn begin(pool: &PgPool, tenant: Uuid, user: Uuid) -> Result<Self, sqlx::Error> {
-        let mut tx = pool.begin().await?;
-        sqlx::query("SELECT set_config('app.tenant', $1, true), set_config('app.user', $2, true)")
-            .bind(tenant.to_string())
-            .bind(user.to_string())
-            .execute(&mut *tx)
-            .await?;
-        Ok(Self(tx))
+        // One round trip; nothing but two ids comes in from outside.
+        let begin =
+            format!("BEGIN; SET LOCAL app.tenant = '{tenant}'; SET LOCAL app.\"user\" = '{user}'");
+        Ok(Self(pool.begin_with(AssertSqlSafe(begin)).await?))
     }
 
     /// Lets the transaction see what is for the tenant's moderators alone. Whether the user is one must be known.

@@ -24,7 +24,7 @@ pub(crate) async fn fill(world: &World, subscriber: &dyn Subscriber, writers: u1
     subscription::fill(
         subscriber,
         &world.projector,
-        Reader::from(&world.projector),
+        &mut Reader::from(&world.projector),
         &keys(),
         (&upto, &BTreeSet::new()),
         NonZeroU16::new(writers).unwrap(),

@@ -22,9 +22,8 @@ pub(crate) async fn seeded() -> (World, History) {
         follows: Follows::Zipf,
         seed: 1,
     };
-    let database = Database::create(&format!("{size:?}"), async |owner| {
+    let database = Database::create(&format!("log of {size:?}"), async |owner| {
         service::migrate::run(owner).await?;
-        registry::prepare(owner).await?;
         let begun = Instant::now();
         let shutdown = Shutdown::new();
         // As processes connect, see `service::db::connect`.
@@ -48,6 +47,7 @@ pub(crate) async fn seeded() -> (World, History) {
     })
     .await;
     let world = World::on(database).await;
+    registry::prepare(&world.owner).await.unwrap();
     let tenant = sqlx::query_scalar("SELECT tenant FROM log.tenants WHERE name = 'default'")
         .fetch_one(&world.owner)
         .await

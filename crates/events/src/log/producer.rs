@@ -22,6 +22,9 @@ pub(super) struct Producer {
     markers: String,
 }
 
+/// How often it is looked whether the brokers have everything.
+const LOOK: Duration = Duration::from_micros(200);
+
 impl Producer {
     /// Starts and fences. When this returns, every transaction of an earlier producer is committed or aborted for good.
     pub(super) fn start(kafka: &Kafka, log_id: Uuid) -> KafkaResult<Self> {
@@ -79,13 +82,15 @@ impl Producer {
         Ok(())
     }
 
-    /// Waits for the brokers to have everything. The client's own flush polls in steps of 100 ms, too long for one fact.
+    /// Waits for the brokers to have everything. The client's own flush polls in steps of 100 ms, too long for one fact, and its
+    /// poll takes all of its time, the last millisecond of it without sleeping.
     fn deliver(&self, deadline: Instant) -> KafkaResult<()> {
         while self.kafka.in_flight_count() > 0 {
             if Instant::now() >= deadline {
                 return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
             }
-            self.kafka.poll(Duration::from_millis(1));
+            self.kafka.poll(Duration::ZERO);
+            std::thread::sleep(LOOK);
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ use crate::source::LaneStart;
 
 /// A batch ends once its payloads take this many bytes.
 const BATCH_BYTES: usize = 16 << 20;
+/// Each time costs the broker a write.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a tail gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +101,9 @@ pub struct KafkaTail {
     topics_checked: bool,
     /// When lanes were let go of and others taken, unless something was read since.
     unsettled: Option<std::time::Instant>,
+    /// Offsets that lag tools are to be told of, and when they were told.
+    untold: BTreeMap<Lane, i64>,
+    told: Option<Instant>,
 }
 
 /// How long the client gets to stop fetching. It aborts the process if a lane is let go of a second time before it has
@@ -123,6 +128,8 @@ impl KafkaTail {
             lanes: BTreeMap::new(),
             topics_checked: false,
             unsettled: None,
+            untold: BTreeMap::new(),
+            told: None,
         })
     }
 
@@ -164,6 +171,7 @@ impl KafkaTail {
         max: usize,
         wait: Duration,
     ) -> Result<Vec<(Sealed, i64)>, TailError> {
+        self.tell();
         let deadline = Instant::now() + wait;
         let consumer = Arc::clone(&self.consumer);
         let (mut batch, mut bytes) = (vec![], 0);
@@ -200,10 +208,20 @@ impl KafkaTail {
         Ok(batch)
     }
 
-    /// Tells lag tools how far the subscription is: the next offset of each lane. Nothing ever depends on it.
-    pub fn commit(&self, offsets: &[(Lane, i64)]) {
+    /// Tells lag tools how far the subscription is, about once a second: the next offset of each lane. Nothing ever depends on it.
+    pub fn commit(&mut self, offsets: &[(Lane, i64)]) {
+        self.untold.extend(offsets.iter().copied());
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if self.untold.is_empty() || self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let offsets = std::mem::take(&mut self.untold);
         let committed = self
-            .list(offsets.iter().copied())
+            .list(offsets.into_iter())
             .and_then(|list| self.consumer.commit(&list, CommitMode::Async));
         if let Err(error) = committed {
             tracing::debug!(%error, "offsets were not committed");

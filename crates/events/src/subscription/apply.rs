@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use super::checkpoint::{self, Advance, Step};
 use super::{Subscriber, park};
@@ -56,22 +56,17 @@ fn is_data_error(error: &sqlx::Error) -> bool {
 }
 
 /// A transaction in which the subscriber finds its tables. Checkpoint and rows share it: losing its tail in a crash loses both.
-pub(super) async fn begin(
+pub async fn begin(
     subscriber: &dyn Subscriber,
     pool: &PgPool,
 ) -> sqlx::Result<Transaction<'static, Postgres>> {
-    let mut tx = pool.begin().await?;
-    sqlx::query(
-        "SELECT set_config('synchronous_commit', 'off', true), set_config('search_path', $1, true)",
-    )
-    .bind(
-        subscriber
-            .schema()
-            .map_or_else(|| "public".to_owned(), |schema| format!("{schema}, public")),
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(tx)
+    let schema = subscriber.schema().unwrap_or("public");
+    // One round trip; the name of a schema is ours. Rows are found by their keys: a plan that was made while a table was
+    // small, and is kept, must not read all of one that has grown.
+    let begin = format!(
+        "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; SET LOCAL search_path = {schema}, public"
+    );
+    pool.begin_with(AssertSqlSafe(begin)).await
 }
 
 /// One batch, one transaction: the checkpoints first, then what the facts mean. When the checkpoints do not move, nothing
@@ -84,11 +79,13 @@ pub(super) async fn apply(
     mut facts: Vec<Sealed>,
 ) -> Result<Advance, ApplyError> {
     let mut tx = begin(subscriber, pool).await?;
-    let advance = checkpoint::advance(&mut tx, subscriber.name(), steps).await?;
+    let (advance, parked) = checkpoint::advance(&mut tx, subscriber.name(), steps).await?;
     if advance != Advance::Done {
         return Ok(advance);
     }
-    park::set_aside(&mut tx, subscriber.name(), steps, &mut facts).await?;
+    if parked {
+        park::set_aside(&mut tx, subscriber.name(), steps, &mut facts).await?;
+    }
     take_in(subscriber, keys, &mut tx, facts).await?;
     failpoint::hit("subscription.before_commit");
     tx.commit().await?;

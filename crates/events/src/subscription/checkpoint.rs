@@ -94,43 +94,47 @@ pub(super) enum Advance {
     Ahead(Position),
 }
 
-/// Moves the checkpoints, if all of them still are where this process believes. They may only come to stand at facts
-/// that Postgres holds: after a restore the topic may be ahead, and what takes its place would be skipped.
+/// Moves the checkpoints, if all of them still are where this process believes, and tells whether subjects of these lanes are
+/// parked. They may only come to stand at facts that Postgres holds: after a restore the topic may be ahead, and what takes its
+/// place would be skipped.
 pub(super) async fn advance(
     tx: &mut PgConnection,
     subscription: &str,
     steps: &[Step],
-) -> Result<Advance, sqlx::Error> {
-    let ahead: Option<Position> = sqlx::query_scalar(
-        "SELECT u.position FROM unnest($1::bigint[], $2::uuid[]) AS u(position, event), log.log l
-         WHERE u.position >= l.floor AND NOT EXISTS (
-             SELECT FROM log.events e WHERE e.position = u.position AND e.event_id = u.event)
-         ORDER BY u.position LIMIT 1",
-    )
-    .bind(steps.iter().map(|s| s.to.0).collect::<Vec<_>>())
-    .bind(steps.iter().map(|s| s.event.0).collect::<Vec<_>>())
-    .fetch_optional(&mut *tx)
-    .await?;
-    if let Some(position) = ahead {
-        return Ok(Advance::Ahead(position));
-    }
-    let moved = sqlx::query(
-        "UPDATE subscription.checkpoints c SET position = u.moved, kafka_offset = u.kafka_offset
-         FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS u(lane, known, moved, kafka_offset)
-         WHERE c.subscription = $1 AND c.lane = u.lane AND c.position = u.known",
+) -> Result<(Advance, bool), sqlx::Error> {
+    // A subject is parked by a step of its lane: had one been parked since this statement began, the lane would have moved.
+    let (ahead, moved, parked): (Option<Position>, i64, bool) = sqlx::query_as(
+        "WITH u AS MATERIALIZED (
+            SELECT * FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::uuid[], $6::bigint[])
+                AS u(lane, known, position, event, kafka_offset)
+        ), ahead AS MATERIALIZED (
+            SELECT min(u.position) AS position FROM u, log.log l
+            WHERE u.position >= l.floor AND NOT EXISTS (
+                SELECT FROM log.events e WHERE e.position = u.position AND e.event_id = u.event)
+        ), moved AS (
+            UPDATE subscription.checkpoints c SET position = u.position, kafka_offset = u.kafka_offset
+            FROM u
+            WHERE c.subscription = $1 AND c.lane = u.lane AND c.position = u.known
+              AND (SELECT position FROM ahead) IS NULL
+            RETURNING 1
+        )
+        SELECT (SELECT position FROM ahead), (SELECT count(*) FROM moved),
+            EXISTS (SELECT FROM subscription.parked p WHERE p.subscription = $1 AND p.lane = ANY ($2))",
     )
     .bind(subscription)
     .bind(steps.iter().map(|s| s.lane.number()).collect::<Vec<_>>())
     .bind(steps.iter().map(|s| s.from.0).collect::<Vec<_>>())
     .bind(steps.iter().map(|s| s.to.0).collect::<Vec<_>>())
+    .bind(steps.iter().map(|s| s.event.0).collect::<Vec<_>>())
     .bind(steps.iter().map(|s| s.offset).collect::<Vec<_>>())
-    .execute(tx)
+    .fetch_one(tx)
     .await?;
-    Ok(if moved.rows_affected() == steps.len() as u64 {
-        Advance::Done
-    } else {
-        Advance::Lost
-    })
+    let advance = match ahead {
+        Some(position) => Advance::Ahead(position),
+        None if moved.unsigned_abs() == steps.len() as u64 => Advance::Done,
+        None => Advance::Lost,
+    };
+    Ok((advance, parked))
 }
 
 /// Whether `subscription` has taken in every fact of `lane` up to `position`. Lanes without news need no checkpoint, but one

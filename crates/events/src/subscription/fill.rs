@@ -13,8 +13,10 @@ use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
 use crate::store::{Filter, Keys, Limits, LogError, Reader};
 
-/// Positions looked at for one transaction of each writer.
-const BATCH: i64 = 2_000;
+/// Positions looked at for one transaction of each writer: the more, the fewer rows are written more than once.
+const BATCH: i64 = 10_000;
+/// Bytes of payloads in memory, beyond which a transaction gets fewer.
+const BYTES: usize = 32 << 20;
 
 /// Why filling ended early.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +50,7 @@ impl From<sqlx::Error> for FillError {
 pub async fn fill(
     subscriber: &dyn Subscriber,
     pool: &PgPool,
-    mut reader: Reader,
+    reader: &mut Reader,
     keys: &Keys,
     (upto, without): (&BTreeMap<Lane, Position>, &BTreeSet<Position>),
     writers: NonZeroU16,
@@ -68,21 +70,15 @@ pub async fn fill(
     };
     let last = upto.values().max().copied().unwrap_or_default();
     while seen < last {
-        let page = reader
-            .page(
-                seen,
-                &Filter::default(),
-                Limits::BULK.within(BATCH * i64::from(writers.get())),
-            )
-            .await?;
-        if page.seen == seen {
+        let (facts, upto_here) = next(reader, (seen, last), writers).await?;
+        if upto_here == seen {
             return Ok(()); // Less is there than was asked for.
         }
         let due = |fact: &Sealed| {
             at.get(&fact.lane) < Some(&fact.position)
                 && upto.get(&fact.lane) >= Some(&fact.position)
         };
-        let facts = page.facts.into_iter().filter(due);
+        let facts = facts.into_iter().filter(due);
         let mut shares = vec![vec![]; usize::from(writers.get())];
         for fact in facts {
             let share = fact.lane.number().unsigned_abs() % writers;
@@ -103,8 +99,33 @@ pub async fn fill(
             }
             at.extend(steps.iter().map(|step| (step.lane, step.to)));
         }
-        seen = page.seen;
+        seen = upto_here;
         progress(seen);
     }
     Ok(())
+}
+
+/// The facts of the next transactions, after the first position and up to the second, and how far they are everything.
+async fn next(
+    reader: &mut Reader,
+    (after, last): (Position, Position),
+    writers: NonZeroU16,
+) -> Result<(Vec<Sealed>, Position), LogError> {
+    let (mut facts, mut seen, mut bytes) = (vec![], after, 0);
+    let end = last.min(Position(after.0 + BATCH * i64::from(writers.get())));
+    while seen < end && bytes < BYTES {
+        let limits = Limits::BULK.within(end.0 - seen.0);
+        let page = reader.page(seen, &Filter::default(), limits).await?;
+        if page.seen == seen {
+            break;
+        }
+        seen = page.seen;
+        bytes += page
+            .facts
+            .iter()
+            .map(|fact| fact.payload.len())
+            .sum::<usize>();
+        facts.extend(page.facts);
+    }
+    Ok((facts, seen))
 }

@@ -15,7 +15,7 @@ mod runner;
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
-pub use apply::ApplyError;
+pub use apply::{ApplyError, begin};
 pub(crate) use checkpoint::ahead;
 pub use checkpoint::{held, positions, reached};
 pub use fill::{FillError, fill};

@@ -171,9 +171,6 @@ pub(super) async fn set_aside(
     .bind(numbers(steps.iter().map(|step| step.lane)))
     .fetch_all(&mut *tx)
     .await?;
-    if parked.is_empty() {
-        return Ok(());
-    }
     let parked: HashSet<_> = parked.into_iter().collect();
     let waits = |fact: &mut Sealed| parked.contains(&(fact.tenant, fact.subject.clone()));
     let waiting: Vec<Sealed> = facts.extract_if(.., waits).collect();
@@ -203,7 +200,7 @@ pub(super) async fn park(
     error: &ApplyError,
 ) -> sqlx::Result<Advance> {
     let mut tx = pool.begin().await?;
-    let advance = checkpoint::advance(&mut tx, subscription, steps).await?;
+    let (advance, _) = checkpoint::advance(&mut tx, subscription, steps).await?;
     if advance != Advance::Done {
         return Ok(advance);
     }

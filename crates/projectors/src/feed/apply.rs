@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use super::{Feed, cache, hot, near};
+use crate::post;
 use crate::rows::{Row, Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -118,7 +119,7 @@ pub(super) async fn apply(
     let (mut posts, mut follows, mut assets) = (vec![], vec![], vec![]);
     for recorded in batch {
         match touched(&recorded.fact) {
-            Some(Touched::Post(post)) => posts.push((recorded.tenant, post)),
+            Some(Touched::Post(post)) => posts.push((recorded, post)),
             Some(Touched::Follow(reader, author)) => {
                 follows.push((recorded.tenant, reader, author));
             }
@@ -126,7 +127,7 @@ pub(super) async fn apply(
             None => {}
         }
     }
-    let mut posts = Rows::<PostRow>::load(posts, tx).await?;
+    let mut posts = Rows::<PostRow>::load(post::existing(posts), tx).await?;
     let mut follows = Rows::<FollowRow>::load(follows, tx).await?;
     let mut assets = Rows::<ViewableRow>::load(assets, tx).await?;
     for recorded in batch {

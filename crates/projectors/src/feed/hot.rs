@@ -7,6 +7,7 @@ use events::id::{PostId, TenantId};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
+use crate::post;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -59,10 +60,8 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
     let touched = batch
         .iter()
         .filter_map(|recorded| points(&recorded.fact).map(|(post, more)| (recorded, post, more)));
-    let keys = touched
-        .clone()
-        .map(|(recorded, post, _)| (recorded.tenant, post));
-    let mut rows = Rows::<HotRow>::load(keys, tx).await?;
+    let keys = touched.clone().map(|(recorded, post, _)| (recorded, post));
+    let mut rows = Rows::<HotRow>::load(post::existing(keys), tx).await?;
     for (recorded, post, more) in touched {
         let slot = rows.slot((recorded.tenant, post));
         match &recorded.fact {

@@ -43,11 +43,11 @@ impl Projection for Feed {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn ddl(&self) -> &'static str {
-        include_str!("../../../../schemas/postgres/views/feed.v2.sql")
+        include_str!("../../../../schemas/postgres/views/feed.v3.sql")
     }
 
     fn handles(&self, fact: &Fact) -> bool {
@@ -76,5 +76,16 @@ impl Projection for Feed {
         tx: &'a mut PgConnection,
     ) -> Option<BoxFuture<'a, sqlx::Result<u64>>> {
         Some(Box::pin(cache::refill(self, reader, tx)))
+    }
+    fn leave_out<'a>(&'a self, tx: &'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<()>> {
+        Box::pin(cache::leave_out(tx))
+    }
+
+    fn make_ready<'a>(
+        &'a self,
+        after: Option<(TenantId, UserId)>,
+        tx: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<Option<(TenantId, UserId)>>> {
+        Box::pin(cache::make_ready(self, after, tx))
     }
 }

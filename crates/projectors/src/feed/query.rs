@@ -246,12 +246,12 @@ async fn ready(
         (SELECT ",
         columns!(),
         " FROM feed.feed_entry e
-            JOIN feed.post p ON p.tenant = $1 AND p.post = e.post
+            JOIN feed.post p ON p.tenant = $1 AND p.position = e.position
             WHERE e.tenant = $1 AND e.owner = $2 AND e.position < $3 AND e.position > (SELECT floor FROM bottom)
               AND EXISTS (
-                SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $2 AND f.followee = e.author)
+                SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $2 AND f.followee = p.author)
               AND ",
-        unmuted!("e.author"),
+        unmuted!("p.author"),
         " AND ",
         visible!(),
         " ORDER BY e.position DESC LIMIT $4)

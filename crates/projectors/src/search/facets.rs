@@ -6,7 +6,7 @@ use serde::Serialize;
 use service::db::TenantTx;
 
 use super::language;
-use super::query::{Kind, Search, ask, bounds, found, printable};
+use super::query::{Kind, Search, ask, bounds, fit, printable, seen};
 use crate::feed::query::visible;
 use crate::page::Viewer;
 
@@ -25,10 +25,14 @@ pub struct Facet {
     pub count: i64,
 }
 
-/// The `found` documents, each counted once per facet. Texts are compared as their filters compare them.
+/// The documents that are `found`, each counted once per facet. Texts are compared as their filters compare them.
 const FACETS: &str = concat!(
-    found!(),
-    ", facets AS (
+    fit!("d.hashtags, d.place_key, d.at"),
+    ", found AS (
+        SELECT * FROM fit d WHERE ",
+    seen!(),
+    "
+    ), facets AS (
         SELECT 'kind' AS facet, kind AS value FROM found
         UNION ALL SELECT 'author', author::text FROM found
         UNION ALL SELECT 'hashtag', unnest(hashtags) FROM found

@@ -126,12 +126,14 @@ pub struct SearchCursor {
 /// is in a language that is not asked for, must not take their places. Nothing in them is hard to estimate, so that a rare word is
 /// found by its index and a frequent one by walking back from the newest document.
 ///
-/// Of them, those are `found` that fit the query in their own language ($10) and that $8 may see.
-macro_rules! found {
-    () => {
+/// Of them, those `fit` that fit the query in their own language, $10.
+macro_rules! fit {
+    ($($more:literal)?) => {
         concat!(
             "WITH candidates AS (
-        SELECT d.*
+        SELECT d.kind, d.id, d.author, d.position, d.language, d.words",
+            $(", ", $more,)?
+            "
         FROM search.found d
         WHERE d.tenant = $1 AND d.position < $6 AND d.position >= $12
           AND ($2::text IS NULL OR d.words @@ $2::text::tsquery)
@@ -147,38 +149,53 @@ macro_rules! found {
             "
         ORDER BY d.position DESC
         LIMIT $7
-    ), found AS (
+    ), fit AS (
         SELECT c.*, a.words AS query
         FROM candidates c
         JOIN unnest($9::text[], $10::text[]::tsquery[]) AS a(language, words) ON a.language = c.language
-        WHERE ($2::text IS NULL OR c.words @@ a.words)
-          AND (c.kind <> 'post' OR EXISTS (
-            SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = c.id AND ",
-            visible!("$8"),
-            "))
+        WHERE $2::text IS NULL OR c.words @@ a.words
     )"
         )
     };
 }
-pub(super) use found;
+pub(super) use fit;
 
-/// $13 whether to rank, $14, $15 and $16 the page. Ordered by age, where the candidates end comes last, of kind `edge`, when there
-/// may be more of them: in the same statement, because another one would see another state of the table.
+/// Whether $8 may see the document `d` of the tenant $1.
+macro_rules! seen {
+    () => {
+        concat!(
+            "(d.kind <> 'post' OR EXISTS (SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = d.id AND ",
+            visible!("$8"),
+            "))"
+        )
+    };
+}
+pub(super) use seen;
+
+/// $13 whether to rank, $14, $15 and $16 the page. Whether the viewer may see one is asked of the best until there are enough: it
+/// takes longer than ranking. Ordered by age, where the candidates end comes last, of kind `edge`, when there may be more of them:
+/// in the same statement, because another one would see another state of the table.
 const SEARCH: &str = concat!(
-    found!(),
+    fit!(),
     ", ranked AS (
-        SELECT kind, id, author, position, language, query, title, body,
+        SELECT kind, id, author, position, language, query,
             CASE WHEN $13 THEN ts_rank(words, query) ELSE 0 END::real AS rank
-        FROM found
+        FROM fit
     ), page AS (
-        SELECT * FROM ranked
-        WHERE $14::real IS NULL OR (rank, position) < ($14, $15)
-        ORDER BY rank DESC, position DESC
+        SELECT d.* FROM (
+            SELECT * FROM ranked
+            WHERE $14::real IS NULL OR (rank, position) < ($14, $15)
+            ORDER BY rank DESC, position DESC OFFSET 0
+        ) d
+        WHERE ",
+    seen!(),
+    "
         LIMIT $16
     )
     SELECT kind, id, author, position, rank, CASE WHEN $2::text IS NOT NULL THEN ts_headline(
             ('projection.' || language)::regconfig,
-            translate(left(concat_ws(' · ', title, body), 20000), '\u{E000}\u{E001}', ''), query,
+            (SELECT translate(left(concat_ws(' · ', d.title, d.body), 20000), '\u{E000}\u{E001}', '') FROM search.found d
+             WHERE d.tenant = $1 AND d.kind = page.kind AND d.id = page.id), query,
             'StartSel=\u{E000},StopSel=\u{E001},MaxWords=30,MinWords=10,ShortWord=0,MaxFragments=2,FragmentDelimiter=\" … \"') END AS snippet
     FROM page
     UNION ALL

@@ -1,6 +1,7 @@
 //! Every page of the feed equals the page that the posts themselves give.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::decide::asset::PRIMARY;
@@ -12,7 +13,7 @@ use projectors::config::Config;
 use projectors::feed::query::{self, Post};
 use projectors::page::Page;
 use projectors::rebuild;
-use projectors::registry::Projection;
+use projectors::registry::{Generation, Projection};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::TestCaseError;
@@ -150,6 +151,53 @@ async fn lose_and_repair(models: &Models, reader: UserId) {
     }
 }
 
+/// Tells the batches, and has pages compared after each and after all.
+async fn every_page(
+    models: &Models,
+    read: &[(&Arc<dyn Projection>, String)],
+    batches: &[Vec<Recorded>],
+    (seed, limit): (u64, u32),
+) -> Result<(), TestCaseError> {
+    for (_, generation) in read {
+        models.clear(generation).await;
+    }
+    let feed = read.iter().find(|(one, _)| one.name() == "feed");
+    let (feed, generation) = feed.expect("pages are read from the feed");
+    let built = Generation::new(generation.clone(), Arc::clone(feed));
+    // Every other time the feed is built as a rebuild builds it: nobody reads it before everything is there at once.
+    let mut left_out = seed.is_multiple_of(2).then_some(seed % 7);
+    if left_out.is_some() {
+        built.leave_out(&models.projector).await.expect("leave out");
+    }
+    let mut oracle = Oracle::default();
+    for (batch, reader) in batches.iter().zip((0..USERS).cycle().map(user)) {
+        match &mut left_out {
+            Some(0) => {
+                built.make_ready(&models.projector).await.expect("make");
+                left_out = None;
+            }
+            Some(batches) => *batches -= 1,
+            None => {}
+        }
+        for (projection, generation) in read {
+            models.apply(projection.as_ref(), generation, batch).await;
+        }
+        for recorded in batch {
+            oracle.tell(recorded);
+        }
+        if left_out.is_none() {
+            proptest::prop_assert_eq!(walk(models, reader, limit).await, oracle.feed(reader));
+        }
+    }
+    built.make_ready(&models.projector).await.expect("make");
+    for reader in (0..USERS).map(user) {
+        proptest::prop_assert_eq!(walk(models, reader, limit).await, oracle.feed(reader));
+        lose_and_repair(models, reader).await;
+        proptest::prop_assert_eq!(walk(models, reader, limit).await, oracle.feed(reader));
+    }
+    Ok(())
+}
+
 #[test]
 fn every_page_equals_the_pull_query() {
     let runtime = runtime();
@@ -172,37 +220,7 @@ fn every_page_equals_the_pull_query() {
             let attempts: Vec<Attempt> = attempts;
             let facts = History::of(&attempts).facts;
             runtime.block_on(async {
-                for (_, generation) in &read {
-                    models.clear(generation).await;
-                }
-                let mut oracle = Oracle::default();
-                for (batch, reader) in delivery(&facts, seed)
-                    .into_iter()
-                    .zip((0..USERS).cycle().map(user))
-                {
-                    for (projection, generation) in &read {
-                        models.apply(projection.as_ref(), generation, &batch).await;
-                    }
-                    for recorded in &batch {
-                        oracle.tell(recorded);
-                    }
-                    proptest::prop_assert_eq!(
-                        walk(&models, reader, limit).await,
-                        oracle.feed(reader)
-                    );
-                }
-                for reader in (0..USERS).map(user) {
-                    proptest::prop_assert_eq!(
-                        walk(&models, reader, limit).await,
-                        oracle.feed(reader)
-                    );
-                    lose_and_repair(&models, reader).await;
-                    proptest::prop_assert_eq!(
-                        walk(&models, reader, limit).await,
-                        oracle.feed(reader)
-                    );
-                }
-                Ok::<(), TestCaseError>(())
+                every_page(&models, &read, &delivery(&facts, seed), (seed, limit)).await
             })
         })
         .unwrap();

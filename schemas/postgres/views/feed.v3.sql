@@ -14,6 +14,7 @@ CREATE TABLE post (
     PRIMARY KEY (tenant, post)
 );
 CREATE INDEX post_author ON post (tenant, author, position DESC);
+CREATE UNIQUE INDEX post_position ON post (tenant, position);
 
 -- How much is going on under a post, and when it was written, as one number that needs no rewriting as time goes by: ten times the
 -- points weigh as much as 45,000 seconds.
@@ -73,6 +74,8 @@ CREATE TABLE author (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE author IS 'cache';
 
+-- Whoever has no row has the floor of the nil reader. It is above everything while a build is filled: nothing is kept ready, until
+-- everything is at once. Without that row it is 0.
 CREATE TABLE reader (
     tenant uuid NOT NULL,
     owner  uuid NOT NULL,
@@ -81,12 +84,11 @@ CREATE TABLE reader (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE reader IS 'cache';
 
+-- As narrow as can be, because nothing else has so many rows: what a post is called and whose it is, is found by its position.
 CREATE TABLE feed_entry (
     tenant   uuid NOT NULL,
     owner    uuid NOT NULL,                    -- the reader
-    position bigint NOT NULL,
-    post     uuid NOT NULL,
-    author   uuid NOT NULL,
+    position bigint NOT NULL,                  -- the post's
     PRIMARY KEY (tenant, owner, position)
 );
 COMMENT ON TABLE feed_entry IS 'cache';
