@@ -63,6 +63,7 @@ kinds! {
     KeyReused "idempotency-key-reused" UNPROCESSABLE_ENTITY "This Idempotency-Key was used for another request";
     KeyInvalid "idempotency-key-invalid" BAD_REQUEST "An Idempotency-Key has 1 to 255 visible ASCII characters";
     CursorInvalid "cursor-invalid" BAD_REQUEST "The cursor is not one that this list gave out";
+    CursorExpired "cursor-expired" GONE "The list was begun too long ago: begin again";
     PositionInvalid "position-invalid" BAD_REQUEST "The position is not one that we gave out";
     PositionGone "position-of-another-log" GONE "The position belongs to a log that is no longer this one";
     PositionTooOld "position-too-old" GONE "The log no longer holds this position";

@@ -124,7 +124,7 @@ fn queries() -> OpenApiRouter<ApiState> {
         .routes(routes!(query::graph::suggestions))
         .routes(routes!(query::pairing::matches))
         .routes(routes!(query::pairing::candidates))
-        .routes(routes!(query::feed::latest))
+        .routes(routes!(query::feed::feed))
         .routes(routes!(query::feed::nearby))
         .routes(routes!(query::feed::hashtag))
         .routes(routes!(query::search::search))

@@ -126,7 +126,14 @@ impl Rebuild<'_> {
         generation.leave_out(self.projector).await?;
         self.approach(live, (&generation, &left_out), &mut pace, progress)
             .await?;
-        generation.make_ready(self.projector).await?;
+        let mut last = None;
+        loop {
+            self.turn(new, &mut pace).await?;
+            last = generation.make_some_ready(self.projector, last).await?;
+            if last.is_none() {
+                break;
+            }
+        }
         self.approach(live, (&generation, &left_out), &mut pace, progress)
             .await?;
         let mut tx = self.projector.begin().await?;
@@ -172,6 +179,15 @@ impl Rebuild<'_> {
         }
     }
 
+    /// Waits while the build `name` is paused, and while reads are slow.
+    async fn turn(&self, name: &str, pace: &mut Pace<'_>) -> sqlx::Result<()> {
+        while generation::is_paused(self.owner, name).await? {
+            tokio::time::sleep(LOOK).await;
+        }
+        pace.hold().await?;
+        Ok(())
+    }
+
     /// Fills `generation` up to `upto` but for what is left out, a stretch at a time, at this pace; returns where that began.
     async fn fill(
         &self,
@@ -188,12 +204,12 @@ impl Rebuild<'_> {
         let begun = behind.map(|(lane, _)| is(lane)).min().unwrap_or(end);
         let mut at = begun;
         let mut reader = self.reader.clone();
-        while at < end {
-            while generation::is_paused(self.owner, name).await? {
-                tokio::time::sleep(LOOK).await;
-            }
+        loop {
             if let Some(pace) = &mut pace {
-                pace.hold().await?;
+                self.turn(name, pace).await?;
+            }
+            if at >= end {
+                return Ok(begun);
             }
             let next = Position((at.0 + STRETCH).min(end.0));
             let stretch = upto.iter().map(|(lane, to)| (*lane, (*to).min(next)));
@@ -209,7 +225,6 @@ impl Rebuild<'_> {
             .await?;
             at = next;
         }
-        Ok(begun)
     }
 
     async fn differing(

@@ -216,15 +216,23 @@ impl Generation {
 
     /// Makes what was left out, some readers in each transaction.
     pub async fn make_ready(&self, pool: &PgPool) -> sqlx::Result<()> {
-        let mut last = None;
-        loop {
-            let mut tx = subscription::begin(self, pool).await?;
-            last = self.projection.make_ready(last, &mut tx).await?;
-            tx.commit().await?;
-            if last.is_none() {
-                return Ok(());
-            }
+        let mut last = self.make_some_ready(pool, None).await?;
+        while last.is_some() {
+            last = self.make_some_ready(pool, last).await?;
         }
+        Ok(())
+    }
+
+    /// Makes what was left out for some readers, see [`Projection::make_ready`].
+    pub(crate) async fn make_some_ready(
+        &self,
+        pool: &PgPool,
+        after: Option<(TenantId, UserId)>,
+    ) -> sqlx::Result<Option<(TenantId, UserId)>> {
+        let mut tx = subscription::begin(self, pool).await?;
+        let last = self.projection.make_ready(after, &mut tx).await?;
+        tx.commit().await?;
+        Ok(last)
     }
 }
 

@@ -5,8 +5,11 @@ use axum::response::Response;
 use events::fact::post::Location;
 use events::id::PostId;
 use projectors::feed::query as feed;
+use projectors::feed::top::{snapshot, top as top_page};
+use projectors::page::Viewer;
 use projectors::search::query as search;
 use serde::Deserialize;
+use service::db::TenantTx;
 use utoipa::IntoParams;
 
 use super::Reader;
@@ -19,30 +22,55 @@ use crate::state::ApiState;
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct FeedQuery {
-    /// `latest`, the newest first.
+    /// `latest`, the newest first, or `top`: the newest 400 in the order of how much goes on under them, as it was when the first
+    /// page was read.
     #[param(example = "latest")]
     order: Option<String>,
 }
 
 /// Read one's feed
 ///
-/// Own posts and those of followed users.
+/// Own posts and those of followed users. In the order `top` a page may be short and yet not the last, and a list that was begun
+/// long ago is answered with 410 `cursor-expired`: begin again.
 #[utoipa::path(get, path = "/feed", tag = "feed", params(FeedQuery, PageQuery),
     responses((status = 200, description = "A page of posts", body = Page<Post>)))]
-pub(crate) async fn latest(
+pub(crate) async fn feed(
     State(state): State<ApiState>,
     reader: Reader,
     paging: Paging,
     Query(query): Query<FeedQuery>,
 ) -> Result<Response, Problem> {
-    if query.order.is_some_and(|order| order != "latest") {
-        return Err(Problem::field(Kind::Invalid, "/order", "is latest"));
+    match query.order.as_deref() {
+        None | Some("latest") => latest(&state, &reader, &paging).await,
+        Some("top") => top(&state, &reader, &paging).await,
+        Some(_) => Err(Problem::field(Kind::Invalid, "/order", "is latest or top")),
     }
-    let after = paging.after(&state)?;
-    let mut view = reader.view(&state, READS).await?;
+}
+
+async fn latest(state: &ApiState, reader: &Reader, paging: &Paging) -> Result<Response, Problem> {
+    let after = paging.after(state)?;
+    let mut view = reader.view(state, READS).await?;
     let page = feed::page(&mut view.tx, view.viewer, after, paging.limit).await?;
     let items = view.present(page.items).await?;
-    Ok(view.mark(paging.page(&state, items, page.next)?))
+    Ok(view.mark(paging.page(state, items, page.next)?))
+}
+
+async fn top(state: &ApiState, reader: &Reader, paging: &Paging) -> Result<Response, Problem> {
+    let after = paging.after(state)?;
+    let mut view = reader.view(state, READS).await?;
+    let from = if let Some(from) = after {
+        from
+    } else {
+        let Viewer { tenant, user } = view.viewer;
+        let mut tx = TenantTx::begin(&state.pool, tenant.0, user.0).await?;
+        let begun = snapshot(&mut tx, view.viewer).await?;
+        tx.commit().await?;
+        begun
+    };
+    let page = top_page(&mut view.tx, view.viewer, from, paging.limit).await?;
+    let page = page.ok_or(Kind::CursorExpired)?;
+    let items = view.present(page.items).await?;
+    Ok(view.mark(paging.page(state, items, page.next)?))
 }
 
 /// Around where.

@@ -199,7 +199,7 @@ async fn pages_cursors_positions_and_keys_are_checked() {
         "/v1/feed?limit=0",
         "/v1/feed?limit=101",
         "/v1/feed?limit=ten",
-        "/v1/feed?order=top",
+        "/v1/feed?order=oldest",
         "/v1/search",
         "/v1/feed/nearby?lat=91&lon=0",
         "/v1/feed/nearby?lat=0&lon=NaN",

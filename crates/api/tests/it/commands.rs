@@ -72,6 +72,51 @@ async fn a_post_is_found_nearby_and_by_hashtag_passed_on_and_looked_at() {
 }
 
 #[tokio::test]
+async fn the_top_of_a_feed_is_what_most_goes_on_under_and_stays_in_its_order() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let mut posts = vec![];
+    for n in 0..5 {
+        let text = json!({"text": format!("number {n}")});
+        posts.push(ana.posts("/v1/posts", text).await["id"].clone());
+    }
+    let share = async |ana: &mut User<'_>, post: &Value| {
+        let path = format!("/v1/posts/{}/shares", post.as_str().unwrap());
+        ana.does(Method::POST, &path, None).await;
+    };
+    share(&mut ana, &posts[1]).await;
+    let first = |post: &Value| {
+        let post = post.clone();
+        move |page: &Value| page["items"][0]["id"] == post
+    };
+    let top = "/v1/feed?order=top&limit=2";
+    let page = ana.sees(top, "it was shared", first(&posts[1])).await;
+    // Of the others nobody took notice: the newest comes first.
+    assert_eq!(page["items"][1]["id"], posts[4]);
+
+    share(&mut ana, &posts[0]).await;
+    ana.sees(top, "it was shared too", |page| {
+        page["items"][1]["id"] == posts[0]
+    })
+    .await;
+    let mut ids = vec![];
+    let mut next = page["next"].clone();
+    while let Some(path) = next.as_str() {
+        let page = ana.reads(path).await;
+        let items = page["items"].as_array().unwrap().iter();
+        ids.extend(items.map(|post| post["id"].clone()));
+        next = page["next"].clone();
+    }
+    assert_eq!(ids, [&posts[3], &posts[2], &posts[0]].map(Value::clone));
+
+    for _ in 0..4 {
+        ana.reads(top).await;
+    }
+    let old = ana.request(Method::GET, page["next"].as_str().unwrap());
+    assert_problem(old.send().await.unwrap(), 410, "cursor-expired").await;
+}
+
+#[tokio::test]
 async fn a_post_goes_all_the_way_to_the_feed_and_to_search() {
     let app = App::start().await;
     let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));

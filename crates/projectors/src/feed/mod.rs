@@ -5,6 +5,7 @@ mod cache;
 mod hot;
 mod near;
 pub mod query;
+pub mod top;
 
 use events::envelope::Recorded;
 use events::fact::Fact;

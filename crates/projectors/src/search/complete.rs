@@ -175,12 +175,13 @@ async fn nearest(tx: &mut TenantTx, viewer: Viewer, word: &str) -> sqlx::Result<
         "WITH asked AS MATERIALIZED (SELECT projection.plain($2) AS word)
         SELECT term, plain, asked.word, sum(documents)::bigint FROM (
             (SELECT t.term, t.plain, t.lane, t.documents FROM search.spelt t
-            WHERE t.tenant = $1 AND t.plain LIKE left(projection.plain($2), $3) || '%' LIMIT $5)
+            WHERE t.tenant = $1 AND t.plain LIKE left(projection.plain($2), $3) || '%'
+              AND abs(length(t.plain) - length(projection.plain($2))) <= $4 LIMIT $5)
             UNION
             (SELECT t.term, t.plain, t.lane, t.documents FROM search.spelt t
-            WHERE t.tenant = $1 AND reverse(t.plain) LIKE reverse(right(projection.plain($2), $3)) || '%' LIMIT $5)
+            WHERE t.tenant = $1 AND reverse(t.plain) LIKE reverse(right(projection.plain($2), $3)) || '%'
+              AND abs(length(t.plain) - length(projection.plain($2))) <= $4 LIMIT $5)
         ) near, asked
-        WHERE abs(length(plain) - length(asked.word)) <= $4
         GROUP BY term, plain, asked.word",
     )
     .persistent(false)

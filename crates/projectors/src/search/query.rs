@@ -172,36 +172,114 @@ macro_rules! seen {
 }
 pub(super) use seen;
 
-/// $13 whether to rank, $14, $15 and $16 the page. Whether the viewer may see one is asked of the best until there are enough: it
-/// takes longer than ranking. Ordered by age, where the candidates end comes last, of kind `edge`, when there may be more of them:
-/// in the same statement, because another one would see another state of the table.
-const SEARCH: &str = concat!(
+/// The best $16 of what fits, behind $14 and $15; $13 whether to rank. Ordered by age, where the candidates end comes last, of kind
+/// `edge`, when there may be more of them: in the same statement, because another one would see another state of the table.
+const SKELETON: &str = concat!(
     fit!(),
     ", ranked AS (
-        SELECT kind, id, author, position, language, query,
-            CASE WHEN $13 THEN ts_rank(words, query) ELSE 0 END::real AS rank
+        SELECT kind, id, position, query, CASE WHEN $13 THEN ts_rank(words, query) ELSE 0 END::real AS rank
         FROM fit
-    ), page AS (
-        SELECT d.* FROM (
-            SELECT * FROM ranked
-            WHERE $14::real IS NULL OR (rank, position) < ($14, $15)
-            ORDER BY rank DESC, position DESC OFFSET 0
+    ), best AS (
+        SELECT * FROM ranked
+        WHERE $14::real IS NULL OR (rank, position) < ($14, $15)
+        ORDER BY rank DESC, position DESC
+        LIMIT $16
+    )
+    SELECT kind, id, position, rank, query::text AS query FROM best
+    UNION ALL
+    SELECT 'edge', $8, min(position), -1, '' FROM candidates HAVING count(*) = $7 AND NOT $13
+    ORDER BY rank DESC, position DESC"
+);
+
+/// The first $7 of a skeleton, $2 kinds, $3 ids, $4 ranks and $5 queries, that $8 may see; $6 whether with snippets.
+const PRESENTED: &str = concat!(
+    "SELECT d.kind, d.id, d.author, d.position, d.rank, CASE WHEN $6 THEN ts_headline(
+            ('projection.' || d.language)::regconfig,
+            translate(left(concat_ws(' · ', d.title, d.body), 20000), '\u{E000}\u{E001}', ''), d.query::tsquery,
+            'StartSel=\u{E000},StopSel=\u{E001},MaxWords=30,MinWords=10,ShortWord=0,MaxFragments=2,FragmentDelimiter=\" … \"') END AS snippet
+    FROM (
+        SELECT d.*, s.rank, s.query
+        FROM unnest($2::text[], $3::uuid[], $4::real[], $5::text[]) AS s(kind, id, rank, query)
+        CROSS JOIN LATERAL (
+            SELECT d.* FROM search.found d WHERE d.tenant = $1 AND d.kind = s.kind AND d.id = s.id OFFSET 0
         ) d
         WHERE ",
     seen!(),
     "
-        LIMIT $16
-    )
-    SELECT kind, id, author, position, rank, CASE WHEN $2::text IS NOT NULL THEN ts_headline(
-            ('projection.' || language)::regconfig,
-            (SELECT translate(left(concat_ws(' · ', d.title, d.body), 20000), '\u{E000}\u{E001}', '') FROM search.found d
-             WHERE d.tenant = $1 AND d.kind = page.kind AND d.id = page.id), query,
-            'StartSel=\u{E000},StopSel=\u{E001},MaxWords=30,MinWords=10,ShortWord=0,MaxFragments=2,FragmentDelimiter=\" … \"') END AS snippet
-    FROM page
-    UNION ALL
-    SELECT 'edge', $8, $8, min(position), -1, NULL FROM candidates HAVING count(*) = $7 AND NOT $13
-    ORDER BY rank DESC, position DESC"
+        LIMIT $7
+    ) d
+    ORDER BY d.rank DESC, d.position DESC"
 );
+
+/// Of the best, so many times as many as a page has are looked at first: not all of them may be seen.
+const SPARE: u32 = 4;
+
+/// Something that may be found.
+#[derive(sqlx::FromRow)]
+struct Bone {
+    kind: String,
+    id: Uuid,
+    position: Position,
+    rank: f32,
+    query: String,
+}
+
+/// So many of the best of what may be found, behind `after`.
+async fn skeleton(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    (search, asked): (&Search, &Asked),
+    (after, looked_at): (Option<SearchCursor>, i64),
+) -> sqlx::Result<Vec<Bone>> {
+    let (from, to) = bounds(tx, viewer, search).await?;
+    let best = search.order == Order::Best;
+    let below = after.filter(|_| !best).map_or(to, |cursor| cursor.position);
+    // Not kept prepared: which index is right depends on the words, so each search is planned with its own.
+    sqlx::query_as(SKELETON)
+        .persistent(false)
+        .bind(viewer.tenant)
+        .bind(&asked.union)
+        .bind(search.kind.map(Kind::as_str))
+        .bind(search.author)
+        .bind(&asked.hashtag)
+        .bind(below.min(to))
+        .bind(if best { RANKED } else { WINDOW })
+        .bind(viewer.user)
+        .bind(&asked.languages)
+        .bind(&asked.queries)
+        .bind(search.place.as_deref().map(printable))
+        .bind(from)
+        .bind(best)
+        .bind(after.filter(|_| best).map(|cursor| cursor.rank))
+        .bind(after.map(|cursor| cursor.position))
+        .bind(looked_at)
+        .fetch_all(&mut **tx)
+        .await
+}
+
+/// The bones that the viewer may see, `limit` at most, in their order.
+async fn present(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    bones: &[Bone],
+    (snippets, limit): (bool, i64),
+) -> sqlx::Result<Vec<Found>> {
+    let mut found: Vec<Found> = sqlx::query_as(PRESENTED)
+        .bind(viewer.tenant)
+        .bind(bones.iter().map(|bone| &*bone.kind).collect::<Vec<_>>())
+        .bind(bones.iter().map(|bone| bone.id).collect::<Vec<_>>())
+        .bind(bones.iter().map(|bone| bone.rank).collect::<Vec<_>>())
+        .bind(bones.iter().map(|bone| &*bone.query).collect::<Vec<_>>())
+        .bind(snippets)
+        .bind(limit)
+        .bind(viewer.user)
+        .fetch_all(&mut **tx)
+        .await?;
+    for one in &mut found {
+        one.snippet = one.snippet.as_deref().map(marked);
+    }
+    Ok(found)
+}
 
 /// What the viewer may see of what fits. Words are compared in the language of each text, without accents.
 ///
@@ -220,34 +298,23 @@ pub async fn search(
             next: None,
         });
     };
-    let (from, to) = bounds(tx, viewer, search).await?;
-    let best = search.order == Order::Best;
-    let below = after.filter(|_| !best).map_or(to, |cursor| cursor.position);
-    // Not kept prepared: which index is right depends on the words, so each search is planned with its own.
-    let mut found: Vec<Found> = sqlx::query_as(SEARCH)
-        .persistent(false)
-        .bind(viewer.tenant)
-        .bind(asked.union)
-        .bind(search.kind.map(Kind::as_str))
-        .bind(search.author)
-        .bind(asked.hashtag)
-        .bind(below.min(to))
-        .bind(if best { RANKED } else { WINDOW })
-        .bind(viewer.user)
-        .bind(asked.languages)
-        .bind(asked.queries)
-        .bind(search.place.as_deref().map(printable))
-        .bind(from)
-        .bind(best)
-        .bind(after.filter(|_| best).map(|cursor| cursor.rank))
-        .bind(after.map(|cursor| cursor.position))
-        .bind(i64::from(limit) + 1)
-        .fetch_all(&mut **tx)
-        .await?;
-    for one in &mut found {
-        one.snippet = one.snippet.as_deref().map(marked);
+    let wanted = i64::from(limit) + 1;
+    let (mut found, mut edge, mut behind) = (vec![], None, after);
+    // Looked at first are the best few, then all.
+    for looked_at in [i64::from(SPARE) * wanted, RANKED] {
+        let mut bones = skeleton(tx, viewer, (search, &asked), (behind, looked_at)).await?;
+        edge = bones.pop_if(|last| last.kind == EDGE);
+        let left = wanted - i64::try_from(found.len()).unwrap_or(wanted);
+        found.extend(present(tx, viewer, &bones, (asked.union.is_some(), left)).await?);
+        let all = bones.len() < usize::try_from(looked_at).unwrap_or(usize::MAX);
+        if all || found.len() > limit as usize {
+            break;
+        }
+        behind = bones.last().map(|bone| SearchCursor {
+            rank: bone.rank,
+            position: bone.position,
+        });
     }
-    let edge = found.pop_if(|last| last.kind == EDGE);
     let mut page = Page::cut(found, limit, |found: &Found| SearchCursor {
         rank: found.rank,
         position: found.position,
