@@ -291,6 +291,8 @@ pub async fn repair(
             .bind(format!("{generation}, public"))
             .execute(&mut *tx)
             .await?;
+        // Nothing that projectors bring is to come in between.
+        subscription::held(&mut tx, &generation).await?;
         let Some(refill) = projection.refill(reader, &mut tx) else {
             break;
         };

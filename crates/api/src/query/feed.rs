@@ -6,10 +6,8 @@ use events::fact::post::Location;
 use events::id::PostId;
 use projectors::feed::query as feed;
 use projectors::feed::top::{snapshot, top as top_page};
-use projectors::page::Viewer;
 use projectors::search::query as search;
 use serde::Deserialize;
-use service::db::TenantTx;
 use utoipa::IntoParams;
 
 use super::Reader;
@@ -61,10 +59,8 @@ async fn top(state: &ApiState, reader: &Reader, paging: &Paging) -> Result<Respo
     let from = if let Some(from) = after {
         from
     } else {
-        let Viewer { tenant, user } = view.viewer;
-        let mut tx = TenantTx::begin(&state.pool, tenant.0, user.0).await?;
-        let begun = snapshot(&mut tx, view.viewer).await?;
-        tx.commit().await?;
+        let begun = snapshot(&mut view.tx, view.viewer).await?;
+        view = view.keep(state).await?;
         begun
     };
     let page = top_page(&mut view.tx, view.viewer, from, paging.limit).await?;

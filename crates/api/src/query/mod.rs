@@ -112,6 +112,14 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// Keeps what was written on the way, and goes on looking.
+    pub(crate) async fn keep(self, state: &ApiState) -> Result<Self, Problem> {
+        let Viewer { tenant, user } = self.viewer;
+        self.tx.commit().await?;
+        let tx = TenantTx::begin(&state.pool, tenant.0, user.0).await?;
+        Ok(Self { tx, ..self })
+    }
+
     /// Ends the look, with an answer.
     pub(crate) fn answer(self, body: impl Serialize) -> Response {
         self.mark(Json(body).into_response())

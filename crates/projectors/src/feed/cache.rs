@@ -14,7 +14,29 @@ use super::Feed;
 /// A reader.
 pub(super) type Reader = (TenantId, UserId);
 
-/// Cuts the feeds of those who are `due` back to their cap, $2.
+/// Some of the readers whom the posts $1 go to, one of $3 equal parts of all ids, which follows from the post's position: it takes
+/// reading a whole feed to see where it is to be cut.
+macro_rules! some_readers {
+    () => {
+        "SELECT k.tenant, f.follower AS owner
+        FROM (
+            SELECT k.* FROM (
+                SELECT (k->>0)::uuid AS tenant, (k->>1)::uuid AS author, (k->>2)::bigint % $3 AS part
+                FROM jsonb_array_elements($1) k
+            ) k
+            WHERE NOT (SELECT a.pulled FROM author a WHERE a.tenant = k.tenant AND a.author = k.author) OFFSET 0
+        ) k
+        CROSS JOIN LATERAL (
+            SELECT f.follower FROM follow f
+            WHERE f.tenant = k.tenant AND f.followee = k.author
+              AND f.follower >= rpad(lpad(to_hex(k.part * 65536 / $3), 4, '0'), 32, '0')::uuid
+              AND f.follower <= rpad(lpad(to_hex((k.part + 1) * 65536 / $3 - 1), 4, '0'), 32, 'f')::uuid
+            OFFSET 0
+        ) f"
+    };
+}
+
+/// Cuts the feeds of those who are `due` back to their cap, $2; not of those whose entries were left out and are to be made yet.
 macro_rules! cut {
     () => {
         "raised AS (
@@ -26,6 +48,8 @@ macro_rules! cut {
                 WHERE e.tenant = due.tenant AND e.owner = due.owner
                 ORDER BY e.position DESC OFFSET $2 LIMIT 1
             ) edge
+            WHERE EXISTS (SELECT FROM reader r WHERE r.tenant = due.tenant AND r.owner = due.owner)
+               OR NOT EXISTS (SELECT FROM reader r WHERE r.tenant = $4 AND r.owner = $4)
             ORDER BY 1, 2
             ON CONFLICT (tenant, owner) DO UPDATE SET floor = greatest(reader.floor, EXCLUDED.floor)
             RETURNING tenant, owner, floor
@@ -85,7 +109,7 @@ impl Pushing {
                 SELECT (k->>0)::uuid, (k->>2)::uuid, false FROM jsonb_array_elements($2) k
             ) k
             WHERE NOT EXISTS (SELECT FROM reader r WHERE r.tenant = $4 AND r.owner = $4)
-                OR EXISTS (SELECT FROM reader r WHERE r.tenant <> $4)
+                OR EXISTS (SELECT FROM reader r WHERE (r.tenant, r.owner) <> ($4, $4))
             GROUP BY 1, 2 ORDER BY 1, 2
             ON CONFLICT (tenant, author) DO UPDATE SET pulled = author.pulled OR EXCLUDED.pulled",
         )
@@ -104,20 +128,9 @@ impl Pushing {
     /// ones follows from the post's position: one of the equal parts of all ids.
     async fn fan_out(&self, feed: &Feed, tx: &mut PgConnection) -> sqlx::Result<()> {
         sqlx::query(concat!(
-            "WITH due AS (
-                SELECT DISTINCT k.tenant, f.follower AS owner
-                FROM (
-                    SELECT (k->>0)::uuid AS tenant, (k->>1)::uuid AS author, (k->>2)::bigint % $3 AS part
-                    FROM jsonb_array_elements($1) k
-                ) k
-                CROSS JOIN LATERAL (
-                    SELECT f.follower FROM follow f
-                    WHERE f.tenant = k.tenant AND f.followee = k.author
-                      AND f.follower >= rpad(lpad(to_hex(k.part * 65536 / $3), 4, '0'), 32, '0')::uuid
-                      AND f.follower <= rpad(lpad(to_hex((k.part + 1) * 65536 / $3 - 1), 4, '0'), 32, 'f')::uuid
-                    OFFSET 0
-                ) f
-            ), ",
+            "WITH due AS (SELECT DISTINCT * FROM (",
+            some_readers!(),
+            ") picked WHERE $5), ",
             cut!(),
             "INSERT INTO feed_entry (tenant, owner, position)
             SELECT k.tenant, f.follower, k.position
@@ -135,6 +148,8 @@ impl Pushing {
         .bind(Json(&self.published))
         .bind(feed.cap)
         .bind(feed.trim_every)
+        .bind(Uuid::nil())
+        .bind(self.followed.is_empty())
         .execute(tx)
         .await?;
         Ok(())
@@ -171,13 +186,18 @@ impl Pushing {
     async fn trim(&self, feed: &Feed, tx: &mut PgConnection) -> sqlx::Result<()> {
         sqlx::query(concat!(
             "WITH due AS (
-                SELECT DISTINCT (k->>0)::uuid AS tenant, (k->>1)::uuid AS owner FROM jsonb_array_elements($1) k
-            ), ",
+                SELECT (k->>0)::uuid AS tenant, (k->>1)::uuid AS owner FROM jsonb_array_elements($5) k
+                UNION ",
+            some_readers!(),
+            "), ",
             cut!(),
             "SELECT",
         ))
-        .bind(Json(&self.followed))
+        .bind(Json(&self.published))
         .bind(feed.cap)
+        .bind(feed.trim_every)
+        .bind(Uuid::nil())
+        .bind(Json(&self.followed))
         .execute(tx)
         .await?;
         Ok(())

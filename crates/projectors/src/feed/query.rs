@@ -216,7 +216,8 @@ pub async fn page(
         let from = posts
             .last()
             .map_or(below(after), |post: &Post| post.position);
-        posts.extend(pull(tx, viewer, from, wanted).await?);
+        let left = wanted - i64::try_from(posts.len()).unwrap_or(wanted);
+        posts.extend(pull(tx, viewer, from, left).await?);
     }
     Ok(Page::cut(posts, limit, Post::cursor))
 }
