@@ -110,7 +110,10 @@ async fn scripts(world: &World, viewers: &[Viewer]) -> Vec<TempPath> {
     let statements = sent(world, viewers[0]).await;
     let mut scripts = vec![];
     for viewer in viewers {
-        let mut script = "BEGIN;\n".to_owned();
+        let (tenant, user) = (viewer.tenant, viewer.user);
+        let mut script = format!(
+            "BEGIN;\nSELECT set_config('app.tenant', '{tenant}', true), set_config('app.user', '{user}', true);\n"
+        );
         for (statement, types) in &statements {
             writeln!(script, "{};", bound(statement, types, *viewer)).unwrap();
         }
