@@ -17,14 +17,14 @@ use tracing::{Event, Metadata};
 
 /// What statements are for, by what is in them; the first that fits.
 const PARTS: &[(&str, &str)] = &[
-    ("log.events", "compare with the log"),
+    (
+        "subscription.",
+        "move checkpoints, compare with the log, look for parked",
+    ),
     ("log.person_keys", "read keys"),
-    ("subscription.", "move checkpoints, look for parked"),
-    ("INTO feed_entry", "push: entries"),
+    ("INTO feed_entry", "push: cut, entries"),
     ("INTO reader", "push: trim"),
-    ("FROM feed_entry", "push: trim"),
-    ("INTO author", "push: lock authors"),
-    ("UPDATE author", "push: count followers"),
+    ("INTO author", "push: lock authors, count followers"),
     ("to_jsonb", "load rows"),
     ("jsonb_populate_recordset", "upsert rows"),
     ("DELETE FROM", "delete rows"),

@@ -124,8 +124,8 @@ impl Pushing {
 
     /// The posts' rows are this transaction's, so nobody has entries for them yet. An entry below its reader's floor does no harm.
     ///
-    /// Before, cuts some of these feeds back to their cap, because it takes reading a whole feed to see where it is to be cut. Which
-    /// ones follows from the post's position: one of the equal parts of all ids.
+    /// Before, cuts some of these feeds back to their cap, unless follows came too: then all are cut at once afterwards, so that
+    /// readers are locked in one round.
     async fn fan_out(&self, feed: &Feed, tx: &mut PgConnection) -> sqlx::Result<()> {
         sqlx::query(concat!(
             "WITH due AS (SELECT DISTINCT * FROM (",
@@ -183,6 +183,7 @@ impl Pushing {
         Ok(())
     }
 
+    /// Cuts the feeds that were backfilled, and some of those that were pushed to.
     async fn trim(&self, feed: &Feed, tx: &mut PgConnection) -> sqlx::Result<()> {
         sqlx::query(concat!(
             "WITH due AS (

@@ -216,7 +216,7 @@ const SPARE: u32 = 4;
 
 /// Something that may be found.
 #[derive(sqlx::FromRow)]
-struct Bone {
+struct Hit {
     kind: String,
     id: Uuid,
     position: Position,
@@ -228,10 +228,9 @@ struct Bone {
 async fn skeleton(
     tx: &mut TenantTx,
     viewer: Viewer,
-    (search, asked): (&Search, &Asked),
+    (search, asked, (from, to)): (&Search, &Asked, (Position, Position)),
     (after, looked_at): (Option<SearchCursor>, i64),
-) -> sqlx::Result<Vec<Bone>> {
-    let (from, to) = bounds(tx, viewer, search).await?;
+) -> sqlx::Result<Vec<Hit>> {
     let best = search.order == Order::Best;
     let below = after.filter(|_| !best).map_or(to, |cursor| cursor.position);
     // Not kept prepared: which index is right depends on the words, so each search is planned with its own.
@@ -257,19 +256,19 @@ async fn skeleton(
         .await
 }
 
-/// The bones that the viewer may see, `limit` at most, in their order.
+/// The hits that the viewer may see, `limit` at most, in their order.
 async fn present(
     tx: &mut TenantTx,
     viewer: Viewer,
-    bones: &[Bone],
+    hits: &[Hit],
     (snippets, limit): (bool, i64),
 ) -> sqlx::Result<Vec<Found>> {
     let mut found: Vec<Found> = sqlx::query_as(PRESENTED)
         .bind(viewer.tenant)
-        .bind(bones.iter().map(|bone| &*bone.kind).collect::<Vec<_>>())
-        .bind(bones.iter().map(|bone| bone.id).collect::<Vec<_>>())
-        .bind(bones.iter().map(|bone| bone.rank).collect::<Vec<_>>())
-        .bind(bones.iter().map(|bone| &*bone.query).collect::<Vec<_>>())
+        .bind(hits.iter().map(|hit| &*hit.kind).collect::<Vec<_>>())
+        .bind(hits.iter().map(|hit| hit.id).collect::<Vec<_>>())
+        .bind(hits.iter().map(|hit| hit.rank).collect::<Vec<_>>())
+        .bind(hits.iter().map(|hit| &*hit.query).collect::<Vec<_>>())
         .bind(snippets)
         .bind(limit)
         .bind(viewer.user)
@@ -298,21 +297,22 @@ pub async fn search(
             next: None,
         });
     };
+    let times = bounds(tx, viewer, search).await?;
     let wanted = i64::from(limit) + 1;
     let (mut found, mut edge, mut behind) = (vec![], None, after);
     // Looked at first are the best few, then all.
     for looked_at in [i64::from(SPARE) * wanted, RANKED] {
-        let mut bones = skeleton(tx, viewer, (search, &asked), (behind, looked_at)).await?;
-        edge = bones.pop_if(|last| last.kind == EDGE);
+        let mut hits = skeleton(tx, viewer, (search, &asked, times), (behind, looked_at)).await?;
+        edge = hits.pop_if(|last| last.kind == EDGE);
         let left = wanted - i64::try_from(found.len()).unwrap_or(wanted);
-        found.extend(present(tx, viewer, &bones, (asked.union.is_some(), left)).await?);
-        let all = bones.len() < usize::try_from(looked_at).unwrap_or(usize::MAX);
+        found.extend(present(tx, viewer, &hits, (asked.union.is_some(), left)).await?);
+        let all = hits.len() < usize::try_from(looked_at).unwrap_or(usize::MAX);
         if all || found.len() > limit as usize {
             break;
         }
-        behind = bones.last().map(|bone| SearchCursor {
-            rank: bone.rank,
-            position: bone.position,
+        behind = hits.last().map(|hit| SearchCursor {
+            rank: hit.rank,
+            position: hit.position,
         });
     }
     let mut page = Page::cut(found, limit, |found: &Found| SearchCursor {
