@@ -4,14 +4,18 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::registry::Projection;
 
-/// Makes one more, empty generation of a read model, which nobody reads yet, and returns its name.
+/// Makes one more, empty generation of a read model, which nobody reads yet, and returns its name. What only reading needs is not
+/// there yet, see [`complete`].
 pub async fn fresh_generation(owner: &PgPool, projection: &dyn Projection) -> sqlx::Result<String> {
     let mut tx = owner.begin().await?;
     lock(&mut tx).await?;
-    let generation = make(&mut tx, projection).await?;
+    let generation = make_bare(&mut tx, projection).await?;
     tx.commit().await?;
     Ok(schema(projection.name(), generation))
 }
+
+/// What making an index at a build's end may take of the server's memory.
+const INDEX_MEMORY: &str = "256MB";
 
 /// What a generation that is only there to be compared says of itself.
 const FOR_COMPARING: &str = "for comparing";
@@ -39,7 +43,7 @@ pub(crate) async fn generation_to_compare(
     }
     let mut tx = owner.begin().await?;
     lock(&mut tx).await?;
-    let generation = schema(projection.name(), make(&mut tx, projection).await?);
+    let generation = schema(projection.name(), make_bare(&mut tx, projection).await?);
     execute(
         &mut tx,
         format!("COMMENT ON SCHEMA {generation} IS '{FOR_COMPARING}'"),
@@ -172,6 +176,39 @@ pub(crate) async fn make(tx: &mut PgConnection, projection: &dyn Projection) -> 
     Ok(generation)
 }
 
+/// Makes the next generation without its [late](Projection::late) indexes.
+async fn make_bare(tx: &mut PgConnection, projection: &dyn Projection) -> sqlx::Result<i32> {
+    let generation = make(tx, projection).await?;
+    let schema = schema(projection.name(), generation);
+    for index in projection.late() {
+        execute(tx, format!("DROP INDEX {schema}.{index}")).await?;
+    }
+    Ok(generation)
+}
+
+/// Makes the [late](Projection::late) indexes of a filled generation that are not there, each in a transaction of its own.
+pub async fn complete(
+    owner: &PgPool,
+    projection: &dyn Projection,
+    generation: &str,
+) -> sqlx::Result<()> {
+    for index in projection.late() {
+        let create = format!("CREATE INDEX {index} ");
+        let mut lines = projection.ddl().lines();
+        let Some(on) = lines.find_map(|line| line.strip_prefix(&create)) else {
+            continue;
+        };
+        let mut tx = owner.begin().await?;
+        let sql = format!(
+            "SET LOCAL search_path = {generation}; SET LOCAL maintenance_work_mem = '{INDEX_MEMORY}';
+             CREATE INDEX IF NOT EXISTS {index} {on}"
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
 /// An unfinished build of a read model to go on with, as long as `guard` lives, or a new one; none: another process builds it.
 pub(crate) async fn generation_to_build(
     owner: &PgPool,
@@ -189,7 +226,7 @@ pub(crate) async fn generation_to_build(
     .await?;
     let generation = match unfinished {
         Some(generation) => generation,
-        None => make(&mut tx, projection).await?,
+        None => make_bare(&mut tx, projection).await?,
     };
     sqlx::query(
         "UPDATE projection.generations SET building = true WHERE projection = $1 AND generation = $2",

@@ -126,6 +126,8 @@ impl Rebuild<'_> {
         generation.leave_out(self.projector).await?;
         self.approach(live, (&generation, &left_out), &mut pace, progress)
             .await?;
+        self.turn(new, &mut pace).await?;
+        generation::complete(self.owner, projection.as_ref(), new).await?;
         let mut last = None;
         loop {
             self.turn(new, &mut pace).await?;

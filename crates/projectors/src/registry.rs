@@ -25,6 +25,11 @@ pub trait Projection: Send + Sync + 'static {
     /// Makes its tables, guarded, in the first schema of the search path.
     fn ddl(&self) -> &'static str;
 
+    /// Indexes of its tables that only reading needs: a build is filled without them, and they are made at its end.
+    fn late(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Whether a fact changes it.
     fn handles(&self, fact: &Fact) -> bool;
 
@@ -224,7 +229,7 @@ impl Generation {
     }
 
     /// Makes what was left out for some readers, see [`Projection::make_ready`].
-    pub(crate) async fn make_some_ready(
+    pub async fn make_some_ready(
         &self,
         pool: &PgPool,
         after: Option<(TenantId, UserId)>,

@@ -10,22 +10,30 @@ use crate::id::{EventId, LANES, Lane, Position};
 use crate::source::LaneStart;
 
 /// Makes a new subscription's rows; does nothing when they are there, or when its schema is not: it was dropped, and would
-/// count as one that lags for ever.
+/// count as one that lags for ever. Where it does not replay, each lane begins behind its last fact.
 pub(super) async fn prepare(pool: &PgPool, subscriber: &dyn Subscriber) -> Result<(), sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    for table in ["subscription.checkpoints", "subscription.leases"] {
-        let sql = format!(
-            "INSERT INTO {table} (subscription, lane) SELECT $1, generate_series(0, $2 - 1)
-             WHERE $3::text IS NULL OR to_regnamespace($3) IS NOT NULL ON CONFLICT DO NOTHING"
-        );
-        sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(subscriber.name())
-            .bind(i32::from(LANES))
-            .bind(subscriber.schema())
-            .execute(&mut *tx)
-            .await?;
-    }
-    tx.commit().await
+    sqlx::query(
+        "WITH lanes AS (
+            SELECT lane FROM generate_series(0, $2 - 1) AS g(lane)
+            WHERE $3::text IS NULL OR to_regnamespace($3) IS NOT NULL
+        ), checkpoints AS (
+            INSERT INTO subscription.checkpoints (subscription, lane, position)
+            SELECT $1, lane, CASE WHEN $4 THEN 0 ELSE coalesce(
+                (SELECT max(position) FROM log.events e WHERE e.lane = l.lane),
+                (SELECT position FROM log.archived a WHERE a.lane = l.lane), 0) END
+            FROM lanes l
+            WHERE NOT EXISTS (SELECT FROM subscription.checkpoints c WHERE c.subscription = $1)
+            ON CONFLICT DO NOTHING
+        )
+        INSERT INTO subscription.leases (subscription, lane) SELECT $1, lane FROM lanes ON CONFLICT DO NOTHING",
+    )
+    .bind(subscriber.name())
+    .bind(i32::from(LANES))
+    .bind(subscriber.schema())
+    .bind(subscriber.replays())
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Where each of `lanes` goes on.

@@ -10,6 +10,7 @@ mod fill;
 mod lag;
 mod lease;
 mod park;
+mod react;
 mod runner;
 
 use futures::future::BoxFuture;
@@ -21,6 +22,7 @@ pub use checkpoint::{held, positions, reached};
 pub use fill::{FillError, fill};
 pub use lag::{Lag, lag, watch_lag};
 pub use park::{Parked, Wish, inherit, left_out, parked, retry_all, waiting, wish};
+pub use react::{ReactError, Reactor};
 pub use runner::{Options, Runner};
 
 use crate::envelope::Recorded;
@@ -34,6 +36,11 @@ pub trait Subscriber: Send + Sync + 'static {
     /// The schema that [`Subscriber::apply`] finds its tables in, when it has one of its own.
     fn schema(&self) -> Option<&str> {
         None
+    }
+
+    /// Whether it begins with the log's first fact, and not with what comes after its own first start.
+    fn replays(&self) -> bool {
+        true
     }
 
     /// Whether it cares for a fact.

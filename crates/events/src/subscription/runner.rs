@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::apply::{ApplyError, apply};
 use super::checkpoint::{self, Advance, Step};
+use super::react::{self, Reacting, Reactor};
 use super::{Subscriber, lease, park};
 use crate::envelope::Sealed;
 use crate::id::{Lane, Position};
@@ -128,6 +129,21 @@ impl Runner {
             parked: VecDeque::new(),
             looked: None,
         }
+    }
+
+    /// A runner of side effects.
+    pub fn of_reactor(reactor: Arc<dyn Reactor>, pool: PgPool, source: Source, keys: Keys) -> Self {
+        let options = Options {
+            batch: react::BATCH,
+            ..Options::default()
+        };
+        Self::new(
+            Arc::new(Reacting::new(reactor)),
+            pool,
+            source,
+            keys,
+            options,
+        )
     }
 
     /// Runs until `shutdown`. Failures are told and tried again. Nothing is ever skipped: a fact that cannot be taken in waits,

@@ -51,6 +51,10 @@ impl Projection for Feed {
         include_str!("../../../../schemas/postgres/views/feed.v3.sql")
     }
 
+    fn late(&self) -> &'static [&'static str] {
+        &["post_author", "near_newest", "follow_followee"]
+    }
+
     fn handles(&self, fact: &Fact) -> bool {
         apply::handles(fact)
     }

@@ -32,6 +32,21 @@ impl Projection for Search {
         include_str!("../../../../schemas/postgres/views/search.v2.sql")
     }
 
+    fn late(&self) -> &'static [&'static str] {
+        &[
+            "document_words",
+            "document_hashtags",
+            "document_newest",
+            "document_author",
+            "document_place",
+            "document_at",
+            "document_name",
+            "hashtag_prefix",
+            "term_begins",
+            "term_ends",
+        ]
+    }
+
     fn handles(&self, fact: &Fact) -> bool {
         apply::handles(fact)
     }

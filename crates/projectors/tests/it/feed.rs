@@ -7,6 +7,7 @@ use std::time::Duration;
 use events::decide::asset::PRIMARY;
 use events::envelope::Recorded;
 use events::fact::Fact;
+use events::fact::pair::FollowStarted;
 use events::fact::post::Visibility;
 use events::id::{AssetId, Position, PostId, UserId};
 use projectors::config::Config;
@@ -17,6 +18,7 @@ use projectors::registry::{Generation, Projection};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::TestCaseError;
+use uuid::Uuid;
 
 use crate::history::{self, Attempt, History, USERS, delivery, user};
 use crate::model::{Models, cases, runtime};
@@ -264,6 +266,60 @@ fn feeds_are_pushed_trimmed_and_given_up() {
         assert_eq!(entries(1).await, (kept, floor));
         assert_eq!(walk(&models, user(1), 3).await.len(), 9);
         assert_eq!(walk(&models, user(3), 3).await.len(), 9);
+    });
+}
+
+/// A rebuild that is killed while it makes feeds ready goes on with the readers that are left, whatever came meanwhile.
+#[test]
+fn feeds_that_were_half_made_ready_are_made_ready_later() {
+    runtime().block_on(async {
+        let pushing = Config {
+            feed_push_limit: 1_000,
+            ..SMALL
+        };
+        let models = Models::create(&pushing).await;
+        let feed = models.all.iter().find(|one| one.name() == "feed");
+        let built = Generation::new("feed_g1".to_owned(), Arc::clone(feed.unwrap()));
+        let mut history = History::new();
+        history.follow(1, 0);
+        let crowd = |n: u128| UserId(Uuid::from_u128(n << 64));
+        let follow = history.facts.last().unwrap().clone();
+        history.facts.extend((0..700).map(|n| {
+            let mut one = follow.clone();
+            one.fact = Fact::FollowStarted(FollowStarted {
+                follower: crowd(n),
+                followee: if n % 2 == 0 { user(0) } else { user(2) },
+            });
+            one
+        }));
+        for n in 0..6 {
+            history.publish(2 * (n % 2), n, 4);
+        }
+        let told = history.facts.len();
+        built.leave_out(&models.projector).await.unwrap();
+        models.tell(&history.facts).await;
+        let some = built
+            .make_some_ready(&models.projector, None)
+            .await
+            .unwrap();
+        assert!(some.is_some(), "not all are ready at once");
+        let waiting = "SELECT count(DISTINCT follower) FROM feed_g1.follow f
+            WHERE NOT EXISTS (SELECT FROM feed_g1.reader r WHERE r.owner = f.follower)";
+        let waiting: i64 = sqlx::query_scalar(waiting)
+            .fetch_one(&models.projector)
+            .await
+            .unwrap();
+        assert!((1..700).contains(&waiting), "{waiting} are left");
+
+        built.leave_out(&models.projector).await.unwrap();
+        history.publish(2, 6, 4);
+        history.follow(3, 2);
+        models.tell(&history.facts[told..]).await;
+        built.make_ready(&models.projector).await.unwrap();
+        for reader in (0..700).step_by(41).map(crowd).chain([user(1), user(3)]) {
+            let posts = walk(&models, reader, 3).await.len();
+            assert!((3..=4).contains(&posts), "{reader} sees {posts}");
+        }
     });
 }
 

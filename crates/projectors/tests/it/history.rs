@@ -1,6 +1,7 @@
 //! Histories that could have happened: every fact comes from a decider.
 
 mod apart;
+mod delivery;
 mod moderating;
 
 use std::iter;
@@ -21,6 +22,9 @@ use events::id::{
     AssetId, CommentId, EventId, JobId, Lane, Position, PostId, StreamKey, TenantId, UserId,
 };
 use uuid::Uuid;
+
+use delivery::Chance;
+pub(crate) use delivery::delivery;
 
 /// Users, posts, assets of a history: few, so that they meet.
 pub(crate) const USERS: u8 = 4;
@@ -448,48 +452,5 @@ fn made(asset: AssetId, job: JobId, c: u8) -> RenditionCompleted {
         height: Some(360),
         duration_ms: None,
         cpu_ms: c.is_multiple_of(2).then_some(c.into()),
-    }
-}
-
-/// The facts in another order that could reach a projection, cut into batches: subjects keep their order, nothing else.
-pub(crate) fn delivery(facts: &[Recorded], seed: u64) -> Vec<Vec<Recorded>> {
-    let mut chance = Chance(seed);
-    let mut queues: Vec<(String, Vec<Recorded>)> = vec![];
-    for recorded in facts.iter().rev() {
-        match queues
-            .iter_mut()
-            .find(|(subject, _)| *subject == recorded.subject)
-        {
-            Some((_, queue)) => queue.push(recorded.clone()),
-            None => queues.push((recorded.subject.clone(), vec![recorded.clone()])),
-        }
-    }
-    let mut batches = vec![vec![]];
-    while !queues.is_empty() {
-        let at = chance.below(queues.len());
-        batches
-            .last_mut()
-            .expect("there is always one")
-            .extend(queues[at].1.pop());
-        if queues[at].1.is_empty() {
-            queues.swap_remove(at);
-        }
-        if chance.below(4) == 0 {
-            batches.push(vec![]);
-        }
-    }
-    batches
-}
-
-/// Numbers that follow from a seed (splitmix64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((z ^ (z >> 31)) % limit as u64).expect("it is below a usize")
     }
 }

@@ -206,6 +206,30 @@ fn histories_reach_every_table_and_hashes_see_every_row() {
 }
 
 #[test]
+fn a_completed_build_has_the_indexes_of_what_is_read() {
+    let runtime = runtime();
+    let (models, made) = runtime.block_on(two_of_each(registry::all));
+    runtime.block_on(async {
+        let indexes = async |generation: &str| -> BTreeSet<String> {
+            let sql = "SELECT replace(indexdef, schemaname || '.', '') FROM pg_indexes WHERE schemaname = $1";
+            let all = sqlx::query_scalar(sql).bind(generation);
+            all.fetch_all(&models.owner).await.unwrap().into_iter().collect()
+        };
+        for projection in &models.all {
+            let [build, _] = &made[projection.name()];
+            let read = indexes(&format!("{}_g1", projection.name())).await;
+            let bare = indexes(build).await;
+            assert_eq!(read.len() - bare.len(), projection.late().len(), "{build}");
+            for _ in 0..2 {
+                let model = projection.as_ref();
+                generation::complete(&models.owner, model, build).await.unwrap();
+                assert_eq!(indexes(build).await, read, "{build}");
+            }
+        }
+    });
+}
+
+#[test]
 fn preparing_twice_changes_nothing() {
     runtime().block_on(async {
         let models = Models::create(&Config::default()).await;
