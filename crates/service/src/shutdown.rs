@@ -125,8 +125,8 @@ impl Shutdown {
         )]
         tokio::spawn(async move {
             stop().await;
-            tracing::info!("stopping; a second signal stops at once");
             token.cancel();
+            tracing::info!("stopping; a second signal stops at once");
             let code = stop().await;
             let command = last_act
                 .lock()

@@ -1,16 +1,18 @@
 //! `cinelog up` keeps what it was told, however it ends.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use testing::process::Child;
 use testing::wait;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::pipeline::folder;
-use crate::program::{alone, running};
+use crate::program::{alone, path, running};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -145,4 +147,37 @@ async fn nothing_outlives_a_hang_up_or_a_second_signal() {
     second.signal(Signal::INT);
     second.finish(LIMIT).await;
     nothing_runs(&data, group).await;
+}
+
+#[tokio::test]
+async fn it_stops_though_nobody_reads_its_log_any_more() {
+    let data = folder();
+    let mut child = tokio::process::Command::new(path("cinelog"))
+        .args(["up", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data.path())
+        .env_remove("DATABASE_URL")
+        .env_remove("KAFKA_BROKERS")
+        .env_remove("STORAGE_URL")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let up = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("Cinelog is up on") {
+                return;
+            }
+        }
+        panic!("it ended");
+    };
+    tokio::time::timeout(LIMIT, up).await.unwrap();
+    drop((lines, child.stderr.take()));
+    let group = child.id().unwrap();
+    let id = Pid::from_raw(group.cast_signed()).unwrap();
+    rustix::process::kill_process(id, Signal::TERM).unwrap();
+    let ended = tokio::time::timeout(LIMIT, child.wait()).await;
+    assert!(ended.unwrap().unwrap().success());
+    nothing_runs(data.path(), group).await;
 }
