@@ -129,6 +129,7 @@ fn queries() -> OpenApiRouter<ApiState> {
         .routes(routes!(query::feed::hashtag))
         .routes(routes!(query::search::search))
         .routes(routes!(query::search::complete))
+        .routes(routes!(query::synonym::list, command::synonym::replace))
         .routes(routes!(query::trending::trends))
         .routes(routes!(query::usage::own))
         .routes(routes!(query::moderation::queue))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use events::id::{Lane, Position, TenantId, UserId};
 use events::store::{Keys, Reader};
@@ -15,8 +15,10 @@ use crate::generation;
 use crate::pace::Pace;
 use crate::registry::{self, Generation, Made, Projection};
 
-/// Positions between two looks whether it is to pause, and whether reads are slow.
-const STRETCH: i64 = 20_000;
+/// Positions between two looks whether it is to pause, and whether reads are slow: at first, and at the most.
+const STRETCHES: (i64, i64) = (20_000, 320_000);
+/// How long a stretch should take.
+const STRIDE: Duration = Duration::from_secs(2);
 /// So few positions are filled while the live generation is held.
 const LITTLE: i64 = 2_000;
 /// How long what is kept may take to come as far as what is read, which stands still meanwhile.
@@ -206,6 +208,7 @@ impl Rebuild<'_> {
         let begun = behind.map(|(lane, _)| is(lane)).min().unwrap_or(end);
         let mut at = begun;
         let mut reader = self.reader.clone();
+        let mut stretch = STRETCHES.0;
         loop {
             if let Some(pace) = &mut pace {
                 self.turn(name, pace).await?;
@@ -213,19 +216,26 @@ impl Rebuild<'_> {
             if at >= end {
                 return Ok(begun);
             }
-            let next = Position((at.0 + STRETCH).min(end.0));
-            let stretch = upto.iter().map(|(lane, to)| (*lane, (*to).min(next)));
+            let next = Position((at.0 + stretch).min(end.0));
+            let upto = upto.iter().map(|(lane, to)| (*lane, (*to).min(next)));
+            let begun = Instant::now();
             subscription::fill(
                 generation,
                 self.projector,
                 &mut reader,
                 self.keys,
-                (&stretch.collect(), left_out),
+                (&upto.collect(), left_out),
                 self.writers,
                 &|position| progress(position, end),
             )
             .await?;
             at = next;
+            let wanted = if begun.elapsed() < STRIDE {
+                stretch * 2
+            } else {
+                stretch / 2
+            };
+            stretch = wanted.clamp(STRETCHES.0, STRETCHES.1);
         }
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod profile;
 pub(crate) mod reaction;
 pub(crate) mod share;
 mod sight;
+pub(crate) mod synonym;
 pub(crate) mod upload;
 
 use axum::Json;

@@ -11,6 +11,7 @@ pub(crate) mod notification;
 pub(crate) mod pairing;
 pub(crate) mod post;
 pub(crate) mod search;
+pub(crate) mod synonym;
 pub(crate) mod trending;
 pub(crate) mod usage;
 

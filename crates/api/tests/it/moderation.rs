@@ -374,3 +374,42 @@ async fn the_same_key_moderates_once() {
         assert_eq!(app.head().await, head, "{path}");
     }
 }
+
+#[tokio::test]
+async fn moderators_say_which_words_mean_the_same() {
+    let app = App::start().await;
+    let (mut ana, mut mo) = (app.user("ana"), moderator(&app));
+    let (_, id) = published(&mut ana, "Vendo mi coche").await;
+    let path = "/v1/search/synonyms";
+    let lists = json!({"synonyms": [["coche", "carro"], ["autobús", "guagua"]]});
+    let refused = ana.request(Method::PUT, path).json(&lists).send().await;
+    assert_problem(refused.unwrap(), 403, "forbidden").await;
+    for (wrong, pointer) in [
+        (
+            json!([["coche", "carro"], ["auto", " Coche "]]),
+            "/synonyms/1",
+        ),
+        (json!([["coche", "¡!"]]), "/synonyms/0"),
+        (json!([["coche"]]), "/synonyms/0"),
+        (json!([["coche", "x".repeat(51)]]), "/synonyms/0/1"),
+        (json!(vec![["a", "b"]; 501]), "/synonyms"),
+    ] {
+        let request = mo
+            .request(Method::PUT, path)
+            .json(&json!({"synonyms": wrong}));
+        let problem = assert_problem(request.send().await.unwrap(), 422, "invalid-field").await;
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+    mo.does(Method::PUT, path, Some(lists)).await;
+    let read = json!({"synonyms": [["carro", "coche"], ["autobús", "guagua"]]});
+    assert_eq!(ana.reads(path).await, read);
+    let found = ana
+        .sees("/v1/search?q=carros", "it is found", |page| {
+            page["items"] != json!([])
+        })
+        .await;
+    assert_eq!(found["items"][0]["post"]["id"], json!(id));
+    let second = app.second_tenant().await;
+    let elsewhere = app.bearer(second, "eva", &[Role::Member], LONG);
+    assert_eq!(elsewhere.reads(path).await, json!({"synonyms": []}));
+}

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
-use futures::future::try_join_all;
+use futures::TryFutureExt;
+use futures::future::{try_join, try_join_all};
 use sqlx::PgPool;
 
 use super::Subscriber;
@@ -14,9 +15,9 @@ use crate::id::{Lane, Position};
 use crate::store::{Filter, Keys, Limits, LogError, Reader};
 
 /// Positions looked at for one transaction of each writer: the more, the fewer rows are written more than once.
-const BATCH: i64 = 10_000;
-/// Bytes of payloads in memory, beyond which a transaction gets fewer.
-const BYTES: usize = 32 << 20;
+const BATCH: i64 = 25_000;
+/// Bytes of payloads beyond which a transaction gets fewer; what is read ahead may have as many.
+const BYTES: usize = 16 << 20;
 
 /// Why filling ended early.
 #[derive(Debug, thiserror::Error)]
@@ -69,10 +70,11 @@ pub async fn fill(
         return Ok(());
     };
     let last = upto.values().max().copied().unwrap_or_default();
-    while seen < last {
-        let (facts, upto_here) = next(reader, (seen, last), writers).await?;
+    let mut here = next(reader, (seen, last), writers).await?;
+    loop {
+        let (facts, upto_here) = here;
         if upto_here == seen {
-            return Ok(()); // Less is there than was asked for.
+            return Ok(()); // All is done, or less is there than was asked for.
         }
         let due = |fact: &Sealed| {
             at.get(&fact.lane) < Some(&fact.position)
@@ -93,16 +95,18 @@ pub async fn fill(
                 Ok::<_, ApplyError>((advance, steps))
             }
         });
-        for (advance, steps) in try_join_all(written).await? {
+        // What comes next is read meanwhile.
+        let following = next(reader, (upto_here, last), writers).map_err(FillError::from);
+        let (moved, following) = try_join(try_join_all(written).err_into(), following).await?;
+        for (advance, steps) in moved {
             if advance != Advance::Done {
                 return Err(FillError::Rival(subscriber.name().to_owned()));
             }
             at.extend(steps.iter().map(|step| (step.lane, step.to)));
         }
-        seen = upto_here;
+        (seen, here) = (upto_here, following);
         progress(seen);
     }
-    Ok(())
 }
 
 /// The facts of the next transactions, after the first position and up to the second, and how far they are everything.
@@ -111,8 +115,8 @@ async fn next(
     (after, last): (Position, Position),
     writers: NonZeroU16,
 ) -> Result<(Vec<Sealed>, Position), LogError> {
-    let (mut facts, mut seen, mut bytes) = (vec![], after, 0);
     let end = last.min(Position(after.0 + BATCH * i64::from(writers.get())));
+    let (mut facts, mut seen, mut bytes) = (vec![], after, 0);
     while seen < end && bytes < BYTES {
         let limits = Limits::BULK.within(end.0 - seen.0);
         let page = reader.page(seen, &Filter::default(), limits).await?;

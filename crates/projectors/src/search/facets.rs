@@ -53,7 +53,7 @@ pub async fn facets(
     viewer: Viewer,
     search: &Search,
 ) -> sqlx::Result<BTreeMap<String, Vec<Facet>>> {
-    let Some(asked) = ask(tx, search).await? else {
+    let Some(asked) = ask(tx, viewer, search).await? else {
         return Ok(BTreeMap::new());
     };
     let (from, to) = bounds(tx, viewer, search).await?;

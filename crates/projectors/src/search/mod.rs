@@ -5,6 +5,7 @@ pub mod complete;
 pub mod facets;
 pub(crate) mod language;
 pub mod query;
+pub mod synonym;
 mod text;
 
 use events::envelope::Recorded;

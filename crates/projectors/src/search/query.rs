@@ -291,7 +291,7 @@ pub async fn search(
     after: Option<SearchCursor>,
     limit: u32,
 ) -> sqlx::Result<Page<Found, SearchCursor>> {
-    let Some(asked) = ask(tx, search).await? else {
+    let Some(asked) = ask(tx, viewer, search).await? else {
         return Ok(Page {
             items: vec![],
             next: None,
@@ -385,19 +385,37 @@ pub(super) struct Asked {
     pub(super) hashtag: Option<String>,
 }
 
-/// None: nothing can be found by that.
-pub(super) async fn ask(tx: &mut TenantTx, search: &Search) -> sqlx::Result<Option<Asked>> {
+/// The query, and what means the same to the viewer's tenant. None: nothing can be found by that.
+pub(super) async fn ask(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    search: &Search,
+) -> sqlx::Result<Option<Asked>> {
     let words = search.looked_at();
     let hashtag = search.hashtag.as_deref().map(hashtag::key);
     let query = text::asked(&words);
     let asked: Vec<(String, String)> = sqlx::query_as(
-        "SELECT language, (websearch_to_tsquery(language::regconfig, projection.plain($2))
+        "WITH meanings AS MATERIALIZED (
+            SELECT jsonb_agg(words) AS words FROM (
+                SELECT jsonb_agg(s.asked ORDER BY s.word) AS words FROM accounts.synonyms s
+                WHERE s.tenant = $4 AND s.meaning IN (
+                    SELECT t.meaning FROM accounts.synonym_stems t
+                    WHERE t.tenant = $4 AND t.stem IN (
+                        SELECT said.lexeme FROM unnest($1::text[]) AS c(language)
+                        CROSS JOIN LATERAL unnest(to_tsvector(c.language::regconfig, projection.plain($2))) said))
+                GROUP BY s.meaning
+            ) m
+            WHERE EXISTS (SELECT FROM accounts.synonyms s WHERE s.tenant = $4)
+        )
+        SELECT language, (CASE WHEN m.words IS NULL THEN said ELSE projection.widened(said, language, m.words) END
             && to_tsquery('pg_catalog.simple', projection.plain($3)))::text
-        FROM unnest($1::text[]) AS c(language)",
+        FROM meanings m, unnest($1::text[]) AS c(language)
+        CROSS JOIN LATERAL websearch_to_tsquery(language::regconfig, projection.plain($2)) said",
     )
     .bind(language::searched(search.language.as_deref()))
     .bind(query.words)
     .bind(query.begun)
+    .bind(viewer.tenant)
     .fetch_all(&mut **tx)
     .await?;
     let (languages, queries): (Vec<_>, Vec<_>) = asked.into_iter().unzip();

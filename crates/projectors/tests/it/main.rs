@@ -13,5 +13,6 @@ mod moderation;
 mod notification;
 mod odd_texts;
 mod people;
+mod synonyms;
 mod trends;
 mod walls;
