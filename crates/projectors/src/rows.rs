@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::PgConnection;
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 /// A table's row, as JSON has it: field names are column names.
 pub trait Row: Clone + PartialEq + Send + Serialize + DeserializeOwned + Unpin + 'static {
@@ -88,26 +89,54 @@ impl<R: Row> Rows<R> {
 
     /// Writes what changed, in the order of keys.
     pub async fn store(&self, tx: &mut PgConnection) -> sqlx::Result<()> {
+        store(self.writes()?, tx).await
+    }
+
+    /// The statements that write what changed, each with its only parameter.
+    pub(crate) fn writes(&self) -> sqlx::Result<Vec<Write>> {
         let written: Vec<&R> = self.changes().filter_map(|(_, is)| is).collect();
-        if !written.is_empty() {
-            sqlx::query(R::STORE)
-                .bind(Json(written))
-                .execute(&mut *tx)
-                .await?;
-        }
         let removed: Vec<R::Key> = self
             .changes()
             .filter(|(_, is)| is.is_none())
             .filter_map(|(was, _)| was.map(R::key))
             .collect();
-        if !removed.is_empty() {
-            sqlx::query(R::REMOVE)
-                .bind(Json(removed))
-                .execute(tx)
-                .await?;
+        let mut writes = vec![];
+        if !written.is_empty() {
+            writes.push((R::STORE, json(&written)?));
         }
-        Ok(())
+        if !removed.is_empty() {
+            writes.push((R::REMOVE, json(&removed)?));
+        }
+        Ok(writes)
     }
+}
+
+/// A statement and its parameter `$1`.
+pub(crate) type Write = (&'static str, Json<Box<RawValue>>);
+
+fn json(rows: &impl Serialize) -> sqlx::Result<Json<Box<RawValue>>> {
+    let json = to_raw_value(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    Ok(Json(json))
+}
+
+/// Has all writes done in one round trip; no two of them are about the same row.
+pub(crate) async fn store(writes: Vec<Write>, tx: &mut PgConnection) -> sqlx::Result<()> {
+    let sql = match &writes[..] {
+        [] => return Ok(()),
+        [(one, _)] => (*one).to_owned(),
+        _ => {
+            let numbered = writes.iter().zip(1..);
+            let each = numbered
+                .map(|((sql, _), n)| format!("w{n} AS ({})", sql.replace("$1", &format!("${n}"))));
+            format!("WITH {} SELECT", each.collect::<Vec<_>>().join(", "))
+        }
+    };
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for (_, rows) in writes {
+        query = query.bind(rows);
+    }
+    query.execute(tx).await?;
+    Ok(())
 }
 
 /// A row that counts what rows of another table have, and is there as long as it counts something. Its key has the lane of those,

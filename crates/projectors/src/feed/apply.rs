@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 
 use super::{Feed, cache, hot, near};
 use crate::post;
-use crate::rows::{Row, Rows, row};
+use crate::rows::{self, Row, Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct PostRow {
@@ -134,10 +134,14 @@ pub(super) async fn apply(
         fold(recorded, &mut posts, &mut follows, &mut assets);
     }
     carry(&posts, tx).await?;
-    posts.store(tx).await?;
-    follows.store(tx).await?;
-    assets.store(tx).await?;
-    hot::apply(batch, tx).await?;
+    let hot = hot::fold(batch, tx).await?;
+    let writes = [
+        posts.writes()?,
+        follows.writes()?,
+        assets.writes()?,
+        hot.writes()?,
+    ];
+    rows::store(writes.concat(), tx).await?;
     near::apply(batch, tx).await?;
 
     // What is new after the batch, whatever happened within it: a follow that ended and began again is still complete.

@@ -11,7 +11,7 @@ use crate::post;
 use crate::rows::{Rows, row};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct HotRow {
+pub(super) struct HotRow {
     tenant: TenantId,
     post: PostId,
     points: i64,
@@ -56,7 +56,8 @@ pub(super) fn handles(fact: &Fact) -> bool {
     points(fact).is_some()
 }
 
-pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Result<()> {
+/// The rows that a batch changes; not written yet.
+pub(super) async fn fold(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Result<Rows<HotRow>> {
     let touched = batch
         .iter()
         .filter_map(|recorded| points(&recorded.fact).map(|(post, more)| (recorded, post, more)));
@@ -82,5 +83,5 @@ pub(super) async fn apply(batch: &[Recorded], tx: &mut PgConnection) -> sqlx::Re
             row.rank();
         }
     }
-    rows.store(tx).await
+    Ok(rows)
 }
