@@ -1,4 +1,4 @@
-//! Sharing a subscription's lanes among processes: leases of three seconds, renewed every second.
+//! Sharing a subscription's lanes among processes: leases of three seconds, renewed twice a second.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::id::Lane;
 use crate::metrics::LANES_HELD;
 
 const LEASE: Duration = Duration::from_secs(3);
-const BEAT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(500);
 /// A beat that takes longer counts as missed, well before the lease runs out.
 const BEAT_LIMIT: Duration = Duration::from_secs(2);
 
