@@ -194,9 +194,10 @@ pub async fn complete(
 ) -> sqlx::Result<()> {
     for index in projection.late() {
         let create = format!("CREATE INDEX {index} ");
-        let mut lines = projection.ddl().lines();
-        let Some(on) = lines.find_map(|line| line.strip_prefix(&create)) else {
-            continue;
+        let found = projection.ddl().split_once(&create);
+        let Some((on, _)) = found.and_then(|(_, rest)| rest.split_once(';')) else {
+            let missing = format!("the tables of {generation} do not say `{create}…;`");
+            return Err(sqlx::Error::Protocol(missing));
         };
         let mut tx = owner.begin().await?;
         let sql = format!(

@@ -8,7 +8,7 @@ CREATE TABLE accounts.synonyms (
     PRIMARY KEY (tenant, meaning, word)
 );
 
--- What the words become in some language: by these, the few that a query may touch are found.
+-- What the longest part of each word becomes in each language: by these, the few that a query may touch are found.
 CREATE TABLE accounts.synonym_stems (
     tenant  uuid NOT NULL,
     stem    text NOT NULL,
@@ -29,10 +29,12 @@ CREATE POLICY moderators ON accounts.synonym_stems TO cinelog_api
 GRANT SELECT, INSERT, DELETE ON accounts.synonyms, accounts.synonym_stems TO cinelog_api;
 
 -- A query that is also content with words of the same meaning: of each of `meanings`, a list of words, those that the query asks for
--- become any of the list. Each meaning is first one mark, so that no word is widened twice.
+-- become themselves or any of the list; of a phrase all words are asked for, wherever they are. Each meaning is first one mark, so
+-- that no word is widened twice. What would become very long stays as it was said.
 CREATE FUNCTION projection.widened(said tsquery, language text, meanings jsonb) RETURNS tsquery
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, projection AS $$
 DECLARE
+    wide    tsquery := said;
     meaning jsonb;
     word    text;
     asked   tsquery;
@@ -47,8 +49,7 @@ BEGIN
         FOR word IN SELECT jsonb_array_elements_text(meaning) LOOP
             asked := plainto_tsquery(language::regconfig, projection.plain(word));
             CONTINUE WHEN numnode(asked) = 0;
-            said := ts_rewrite(said, asked, mark);
-            asked := phraseto_tsquery(language::regconfig, projection.plain(word));
+            wide := ts_rewrite(wide, asked, mark || asked);
             either := CASE WHEN either IS NULL THEN asked ELSE either || asked END;
         END LOOP;
         CONTINUE WHEN either IS NULL;
@@ -56,7 +57,10 @@ BEGIN
         eithers := eithers || either;
     END LOOP;
     FOR n IN 1..cardinality(marks) LOOP
-        said := ts_rewrite(said, marks[n], eithers[n]);
+        wide := ts_rewrite(wide, marks[n], eithers[n]);
+        IF pg_column_size(wide) > 16384 THEN
+            RETURN said;
+        END IF;
     END LOOP;
-    RETURN said;
+    RETURN wide;
 END $$;

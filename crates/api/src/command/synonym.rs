@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use events::decide::user::UserState;
+use events::id::StreamKey;
 use garde::Validate;
 use projectors::page::Viewer;
 use projectors::search::synonym;
@@ -32,7 +34,8 @@ pub(crate) struct NewSynonyms {
 
 /// Say which words mean the same
 ///
-/// For the role moderator. A search for one finds the others from now on. The lists take the place of all there were.
+/// For the role moderator. A search for one finds the others from now on, in each language as it inflects them. The lists take the
+/// place of all there were, also when they are sent again.
 #[utoipa::path(put, path = "/search/synonyms", tag = "search", request_body = NewSynonyms,
     responses((status = 204, description = "Searches find them")))]
 pub(crate) async fn replace(
@@ -40,12 +43,16 @@ pub(crate) async fn replace(
     AskedWith(asked, new): AskedWith<NewSynonyms>,
 ) -> Result<Response, Problem> {
     asked.who.must_moderate()?;
+    let me: UserState = state
+        .peek(&asked.who, &StreamKey::user(asked.who.user))
+        .await?;
+    me.may_act(state.clock.now())?;
     let mut known = BTreeSet::new();
     for (n, list) in new.synonyms.iter().enumerate() {
         let wrong = |reason| Problem::field(Kind::Invalid, format!("/synonyms/{n}"), reason);
         for word in list {
-            if !word.chars().any(char::is_alphanumeric) || word.contains('\0') {
-                return Err(wrong("has words in it"));
+            if !word.chars().any(char::is_alphanumeric) || word.contains(['\0', '*']) {
+                return Err(wrong("has words in it, none of them only begun"));
             }
             if !known.insert(word.trim().to_lowercase()) {
                 return Err(wrong("has no word twice, nor another list's"));

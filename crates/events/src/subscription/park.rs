@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use super::Subscriber;
 use super::apply::{ApplyError, begin, take_in};
 use super::checkpoint::{self, Advance, Step};
-use crate::envelope::Sealed;
+use crate::envelope::{Recorded, Sealed};
 use crate::failpoint;
 use crate::id::{Lane, Position, TenantId};
 use crate::metrics::SUBJECTS_PARKED;
@@ -220,6 +220,33 @@ pub(super) async fn park(
     Ok(Advance::Done)
 }
 
+/// Writes down that a fact has no effect, and why.
+pub(super) async fn note_dropped(
+    tx: &mut PgConnection,
+    subscription: &str,
+    fact: &Recorded,
+    error: &str,
+) -> sqlx::Result<()> {
+    tracing::warn!(
+        subscription,
+        subject = fact.subject,
+        position = fact.position.0,
+        error,
+        "a fact has no effect"
+    );
+    sqlx::query(
+        "INSERT INTO subscription.dropped (subscription, position, tenant, subject, error) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(subscription)
+    .bind(fact.position)
+    .bind(fact.tenant)
+    .bind(&fact.subject)
+    .bind(bounded(error))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// A parked subject that somebody has a wish for.
 #[derive(Debug)]
 pub(super) struct Wished {
@@ -366,6 +393,9 @@ fn numbers(lanes: impl Iterator<Item = Lane>) -> Vec<i16> {
 
 /// An error as it is kept: bounded, and without what Postgres takes in no text.
 fn told(error: &ApplyError) -> String {
-    let text = error.to_string().replace('\0', "");
-    text.chars().take(ERROR_CHARS).collect()
+    bounded(&error.to_string())
+}
+
+fn bounded(text: &str) -> String {
+    text.replace('\0', "").chars().take(ERROR_CHARS).collect()
 }

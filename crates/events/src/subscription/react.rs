@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use tokio::sync::Mutex;
 
-use super::Subscriber;
+use super::{Subscriber, park};
 use crate::envelope::Recorded;
 use crate::fact::Fact;
 use crate::id::EventId;
@@ -17,8 +17,9 @@ use crate::id::EventId;
 /// Something that facts make happen outside. It begins with what is appended after its first start and never sees a fact from
 /// before; nothing fills, rebuilds or compares it, which need a [`Subscriber`].
 ///
-/// Each fact comes at least once, those of a subject in order: one whose effect was had comes again when the process died before
-/// that was written down. What is told outside should carry the fact's event id, by which a repetition is known.
+/// Each fact comes at least once, those of a subject in order: one whose effect was had comes again when the process, or Postgres,
+/// died before that was written down, and when an older backup is restored. What is told outside should carry the fact's event id, by
+/// which a repetition is known.
 pub trait Reactor: Send + Sync + 'static {
     /// Its name among the checkpoints, e.g. `mail`.
     fn name(&self) -> &str;
@@ -36,18 +37,9 @@ pub enum ReactError {
     /// It may have one later: it is tried again, and everything behind it waits.
     #[error("{0}")]
     Later(#[source] Box<dyn Error + Send + Sync>),
-    /// It never will: its subject is parked, and the rest goes on.
+    /// It never will: that is written down (`subscription.dropped`), and the rest goes on.
     #[error("{0}")]
     Never(#[source] Box<dyn Error + Send + Sync>),
-}
-
-impl From<ReactError> for sqlx::Error {
-    fn from(error: ReactError) -> Self {
-        match error {
-            ReactError::Later(error) => Self::Io(std::io::Error::other(error)),
-            ReactError::Never(error) => Self::Decode(error), // Poison, as what does not decode is.
-        }
-    }
 }
 
 /// The most facts in one transaction of a reactor.
@@ -89,16 +81,29 @@ impl Subscriber for Reacting {
         tx: &'a mut PgConnection,
     ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
         async move {
-            // Others outside may take their time; the runner limits it.
-            sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
-                .execute(tx)
-                .await?;
+            // Others outside may take their time; the runner limits it. What is done cannot be undone by losing the tail of a log.
+            for setting in [
+                "SET LOCAL idle_in_transaction_session_timeout = '90s'",
+                "SET LOCAL synchronous_commit = on",
+            ] {
+                sqlx::query(setting).execute(&mut *tx).await?;
+            }
             let mut lately = self.lately.lock().await;
             for fact in batch {
-                if !lately.contains(&fact.event_id) {
-                    self.reactor.react(fact).await?;
-                    lately.truncate(2 * BATCH - 1);
-                    lately.push_front(fact.event_id);
+                if lately.contains(&fact.event_id) {
+                    continue;
+                }
+                match self.reactor.react(fact).await {
+                    Ok(()) => {
+                        lately.truncate(2 * BATCH - 1);
+                        lately.push_front(fact.event_id);
+                    }
+                    Err(ReactError::Later(error)) => {
+                        return Err(sqlx::Error::Io(std::io::Error::other(error)));
+                    }
+                    Err(ReactError::Never(error)) => {
+                        park::note_dropped(tx, self.name(), fact, &error.to_string()).await?;
+                    }
                 }
             }
             Ok(())

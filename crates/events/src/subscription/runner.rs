@@ -278,7 +278,12 @@ impl Runner {
                 subject,
                 "a parked subject is tried again"
             );
-            park::fulfil(subscriber, &self.pool, &self.keys, &wished).await?;
+            // What was done of it by then stays done.
+            let fulfilled = park::fulfil(subscriber, &self.pool, &self.keys, &wished);
+            match tokio::time::timeout(self.options.apply_limit, fulfilled).await {
+                Ok(fulfilled) => fulfilled?,
+                Err(_) => return Err(BatchError::TooSlow),
+            }
         }
         self.looked = Some(Instant::now());
         Ok(())

@@ -26,6 +26,9 @@ const WINDOW: i64 = 250;
 /// What the row is called that says where the candidates end.
 const EDGE: &str = "edge";
 
+/// So many of a tenant's meanings widen one query.
+const MEANINGS: i64 = 32;
+
 /// Longest query that is looked at, characters.
 const LONGEST: usize = 400;
 
@@ -403,7 +406,7 @@ pub(super) async fn ask(
                     WHERE t.tenant = $4 AND t.stem IN (
                         SELECT said.lexeme FROM unnest($1::text[]) AS c(language)
                         CROSS JOIN LATERAL unnest(to_tsvector(c.language::regconfig, projection.plain($2))) said))
-                GROUP BY s.meaning
+                GROUP BY s.meaning ORDER BY s.meaning LIMIT $5
             ) m
             WHERE EXISTS (SELECT FROM accounts.synonyms s WHERE s.tenant = $4)
         )
@@ -416,6 +419,7 @@ pub(super) async fn ask(
     .bind(query.words)
     .bind(query.begun)
     .bind(viewer.tenant)
+    .bind(MEANINGS)
     .fetch_all(&mut **tx)
     .await?;
     let (languages, queries): (Vec<_>, Vec<_>) = asked.into_iter().unzip();

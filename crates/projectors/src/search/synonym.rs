@@ -55,7 +55,10 @@ pub async fn replace(
         SELECT DISTINCT $1, t.lexeme, a.meaning
         FROM added a
         CROSS JOIN unnest($5::text[]) AS l(language)
-        CROSS JOIN LATERAL unnest(to_tsvector(l.language::regconfig, projection.plain(a.asked))) t",
+        CROSS JOIN LATERAL (
+            SELECT lexeme FROM unnest(to_tsvector(l.language::regconfig, projection.plain(a.asked)))
+            ORDER BY length(lexeme) DESC, lexeme LIMIT 1
+        ) t",
     )
     .bind(viewer.tenant)
     .bind(numbers)
