@@ -302,7 +302,10 @@ mod tests {
         let mut fact = post();
         seal(&mut fact, event, &key);
         let payload = fact.to_payload().unwrap();
-        assert!(!payload.contains("diz"), "{payload}");
+        // A shorter word may come of chance: ciphertext is written in letters.
+        for clear in ["desde", "Cádiz"] {
+            assert!(!payload.contains(clear), "{payload}");
+        }
 
         let read = || {
             Fact::from_payload(
