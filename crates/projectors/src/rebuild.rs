@@ -218,7 +218,7 @@ impl Rebuild<'_> {
             }
             let next = Position((at.0 + stretch).min(end.0));
             let upto = upto.iter().map(|(lane, to)| (*lane, (*to).min(next)));
-            let begun = Instant::now();
+            let since = Instant::now();
             subscription::fill(
                 generation,
                 self.projector,
@@ -230,7 +230,7 @@ impl Rebuild<'_> {
             )
             .await?;
             at = next;
-            let wanted = if begun.elapsed() < STRIDE {
+            let wanted = if since.elapsed() < STRIDE {
                 stretch * 2
             } else {
                 stretch / 2

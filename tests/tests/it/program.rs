@@ -30,13 +30,19 @@ pub(crate) fn cinelog(args: &[&str], environment: &[(&str, &str)]) -> Child {
 
 /// Starts `cinelog` without the services that this test run has.
 pub(crate) fn alone(args: &[&str], environment: &[(&str, &str)]) -> Child {
+    let mut command = alone_with(args);
+    command.envs(environment.iter().copied());
+    Child::spawn(command)
+}
+
+/// How `cinelog` is started without the services that this test run has.
+pub(crate) fn alone_with(args: &[&str]) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(path("cinelog"));
     command.args(args);
     for service in ["DATABASE_URL", "KAFKA_BROKERS", "STORAGE_URL"] {
         command.env_remove(service);
     }
-    command.envs(environment.iter().copied());
-    Child::spawn(command)
+    command
 }
 
 /// Runs one of the tools that look at results, and returns what it wrote to its standard output.

@@ -12,7 +12,7 @@ use testing::wait;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::pipeline::folder;
-use crate::program::{alone, path, running};
+use crate::program::{alone, alone_with, running};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -152,12 +152,8 @@ async fn nothing_outlives_a_hang_up_or_a_second_signal() {
 #[tokio::test]
 async fn it_stops_though_nobody_reads_its_log_any_more() {
     let data = folder();
-    let mut child = tokio::process::Command::new(path("cinelog"))
-        .args(["up", "--listen", "127.0.0.1:0", "--data"])
+    let mut child = alone_with(&["up", "--listen", "127.0.0.1:0", "--data"])
         .arg(data.path())
-        .env_remove("DATABASE_URL")
-        .env_remove("KAFKA_BROKERS")
-        .env_remove("STORAGE_URL")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)

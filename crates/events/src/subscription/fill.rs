@@ -115,8 +115,8 @@ async fn next(
     (after, last): (Position, Position),
     writers: NonZeroU16,
 ) -> Result<(Vec<Sealed>, Position), LogError> {
-    let end = last.min(Position(after.0 + BATCH * i64::from(writers.get())));
     let (mut facts, mut seen, mut bytes) = (vec![], after, 0);
+    let end = last.min(Position(after.0 + BATCH * i64::from(writers.get())));
     while seen < end && bytes < BYTES {
         let limits = Limits::BULK.within(end.0 - seen.0);
         let page = reader.page(seen, &Filter::default(), limits).await?;

@@ -82,12 +82,12 @@ impl Subscriber for Reacting {
     ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
         async move {
             // Others outside may take their time; the runner limits it. What is done cannot be undone by losing the tail of a log.
-            for setting in [
-                "SET LOCAL idle_in_transaction_session_timeout = '90s'",
-                "SET LOCAL synchronous_commit = on",
-            ] {
-                sqlx::query(setting).execute(&mut *tx).await?;
-            }
+            sqlx::query(
+                "SELECT set_config('idle_in_transaction_session_timeout', '90s', true),
+                    set_config('synchronous_commit', 'on', true)",
+            )
+            .execute(&mut *tx)
+            .await?;
             let mut lately = self.lately.lock().await;
             for fact in batch {
                 if lately.contains(&fact.event_id) {
