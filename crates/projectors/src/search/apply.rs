@@ -40,7 +40,7 @@ struct DocumentRow {
 /// By hand, because some columns make themselves.
 impl Row for DocumentRow {
     type Key = (TenantId, String, Uuid);
-    const LOAD: &'static str = "SELECT to_jsonb(t) - 'words' FROM jsonb_array_elements($1) k
+    const LOAD: &'static str = "SELECT to_jsonb(t) - 'lexemes' FROM jsonb_array_elements($1) k
         JOIN document t ON t.tenant = (k->>0)::uuid AND t.kind = k->>1 AND t.id = (k->>2)::uuid";
     const STORE: &'static str = "INSERT INTO document
             (tenant, kind, id, author, claimed, language, title, body, place, grams, hashtags, public, position, at)

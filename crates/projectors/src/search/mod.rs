@@ -7,6 +7,7 @@ pub(crate) mod language;
 pub mod query;
 pub mod synonym;
 mod text;
+mod window;
 
 use events::envelope::Recorded;
 use events::fact::Fact;
@@ -26,16 +27,16 @@ impl Projection for Search {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn ddl(&self) -> &'static str {
-        include_str!("../../../../schemas/postgres/views/search.v2.sql")
+        include_str!("../../../../schemas/postgres/views/search.v3.sql")
     }
 
     fn late(&self) -> &'static [&'static str] {
         &[
-            "document_words",
+            "document_lexemes",
             "document_hashtags",
             "document_newest",
             "document_author",

@@ -1,6 +1,6 @@
 //! Finding posts, people and one's own files.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use events::id::{Position, UserId};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use service::db::TenantTx;
 use uuid::Uuid;
 
+use super::window::{Window, Windows};
 use super::{language, text};
 use crate::feed::query::visible;
 use crate::hashtag;
@@ -124,22 +125,20 @@ pub struct SearchCursor {
     pub position: Position,
 }
 
-/// `candidates` are the newest $7 documents of the tenant $1 that may fit: $2 the union of the query's configurations, $3
-/// kind, $4 author, $5 hashtag, $6 where to go on, $9 the languages, $11 place, $12 where to end. What $8 can surely not see, or
-/// is in a language that is not asked for, must not take their places. Nothing in them is hard to estimate, so that a rare word is
-/// found by its index and a frequent one by walking back from the newest document.
-///
-/// Of them, those `fit` that fit the query in their own language, $10.
+/// What `fit` are the newest $7 documents of the tenant $1 that fit: $2 the union of the query's configurations, each for the documents
+/// of its languages, $3 kind, $4 author, $5 hashtag, $6 where to go on, $9 the languages, $10 the query in each, $11 place, $12 where to
+/// end. What $8 can surely not see, or is in a language that is not asked for, must not take their places. Nothing in them is hard to
+/// estimate, so that a rare word is found by its index and a frequent one by walking back from the newest document.
 macro_rules! fit {
     ($($more:literal)?) => {
         concat!(
             "WITH candidates AS (
-        SELECT d.kind, d.id, d.author, d.position, d.language, d.words",
+        SELECT d.kind, d.id, d.author, d.position, d.language, d.lexemes",
             $(", ", $more,)?
             "
         FROM search.found d
         WHERE d.tenant = $1 AND d.position < $6 AND d.position >= $12
-          AND ($2::text IS NULL OR d.words @@ $2::text::tsquery)
+          AND ($2::text IS NULL OR d.lexemes @@ $2::text::tsquery)
           AND ($3::text IS NULL OR d.kind = $3)
           AND ($4::uuid IS NULL OR d.author = $4)
           AND ($5::text IS NULL OR d.hashtags @> ARRAY[$5])
@@ -156,7 +155,6 @@ macro_rules! fit {
         SELECT c.*, a.words AS query
         FROM candidates c
         JOIN unnest($9::text[], $10::text[]::tsquery[]) AS a(language, words) ON a.language = c.language
-        WHERE $2::text IS NULL OR c.words @@ a.words
     )"
         )
     };
@@ -175,12 +173,12 @@ macro_rules! seen {
 }
 pub(super) use seen;
 
-/// The best $16 of what fits, behind $14 and $15; $13 whether to rank. Ordered by age, where the candidates end comes last, of kind
-/// `edge`, when there may be more of them: in the same statement, because another one would see another state of the table.
+/// The best $16 of what fits, behind $14 and $15; $13 whether to rank. Last comes a row of the kind `edge`, which says how many fit and
+/// where they end: in the same statement, because another one would see another state of the table.
 const SKELETON: &str = concat!(
     fit!(),
     ", ranked AS (
-        SELECT kind, id, position, query, CASE WHEN $13 THEN ts_rank(words, query) ELSE 0 END::real AS rank
+        SELECT kind, id, position, query, 0::bigint AS fit, CASE WHEN $13 THEN ts_rank(lexemes, query) ELSE 0 END::real AS rank
         FROM fit
     ), best AS (
         SELECT * FROM ranked
@@ -188,9 +186,9 @@ const SKELETON: &str = concat!(
         ORDER BY rank DESC, position DESC
         LIMIT $16
     )
-    SELECT kind, id, position, rank, query::text AS query FROM best
+    SELECT kind, id, position, rank, query::text AS query, fit FROM best
     UNION ALL
-    SELECT 'edge', $8, min(position), -1, '' FROM candidates HAVING count(*) = $7 AND NOT $13
+    SELECT 'edge', $8, coalesce(min(position), $12), -1, '', count(*) FROM candidates
     ORDER BY rank DESC, position DESC"
 );
 
@@ -225,32 +223,71 @@ struct Hit {
     position: Position,
     rank: f32,
     query: String,
+    /// Of an edge, how many fit.
+    fit: i64,
 }
 
-/// So many of the best of what may be found, behind `after`.
+/// So many of the best of the newest that may be found, behind `after`. Ordered by age, also where those end, when there may be
+/// more of them.
 async fn skeleton(
     tx: &mut TenantTx,
     viewer: Viewer,
     (search, asked, (from, to)): (&Search, &Asked, (Position, Position)),
     (after, looked_at): (Option<SearchCursor>, i64),
-) -> sqlx::Result<Vec<Hit>> {
+) -> sqlx::Result<(Vec<Hit>, Option<Position>)> {
     let best = search.order == Order::Best;
     let below = after.filter(|_| !best).map_or(to, |cursor| cursor.position);
+    let mut windows = Windows::new(from, below.min(to), asked.head);
+    // What is chosen by more than words has an index of its own, or is little.
+    let by_words = search.author.is_none() && search.place.is_none() && asked.hashtag.is_none();
+    let (mut hits, mut edge, mut fit) = (vec![], None, 0);
+    let mut left = if best { RANKED } else { WINDOW };
+    while let Some(window) = match &asked.union {
+        Some(_) if by_words => windows.next(fit, left),
+        _ => Some(windows.rest()).filter(|window| window.from < window.to),
+    } {
+        let mut some = part(
+            tx,
+            viewer,
+            (search, asked, window),
+            (after, looked_at, left),
+        )
+        .await?;
+        if let Some(last) = some.pop_if(|last| last.kind == EDGE) {
+            (fit, left) = (last.fit, left - last.fit);
+            edge = Some(last.position).filter(|_| left == 0 && !best);
+        }
+        hits.append(&mut some);
+    }
+    // The best of each window: among them are the best of all.
+    hits.sort_by(|a, b| b.rank.total_cmp(&a.rank).then(b.position.cmp(&a.position)));
+    hits.truncate(usize::try_from(looked_at).unwrap_or(usize::MAX));
+    Ok((hits, edge))
+}
+
+/// The same of one window, of which `left` may fit, and its edge.
+async fn part(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    (search, asked, window): (&Search, &Asked, Window),
+    (after, looked_at, left): (Option<SearchCursor>, i64, i64),
+) -> sqlx::Result<Vec<Hit>> {
+    let best = search.order == Order::Best;
     // Not kept prepared: which index is right depends on the words, so each search is planned with its own.
     sqlx::query_as(SKELETON)
         .persistent(false)
         .bind(viewer.tenant)
-        .bind(&asked.union)
+        .bind(asked.union.as_deref().map(|union| window.of(union)))
         .bind(search.kind.map(Kind::as_str))
         .bind(search.author)
         .bind(&asked.hashtag)
-        .bind(below.min(to))
-        .bind(if best { RANKED } else { WINDOW })
+        .bind(window.to)
+        .bind(left)
         .bind(viewer.user)
         .bind(&asked.languages)
         .bind(&asked.queries)
         .bind(search.place.as_deref().map(printable))
-        .bind(from)
+        .bind(window.from)
         .bind(best)
         .bind(after.filter(|_| best).map(|cursor| cursor.rank))
         .bind(after.map(|cursor| cursor.position))
@@ -285,8 +322,8 @@ async fn present(
 
 /// What the viewer may see of what fits. Words are compared in the language of each text, without accents.
 ///
-/// A word means something else in each language: the query is put into every configuration, their union finds candidates
-/// by index, and each candidate must fit the query of its own language.
+/// A word means something else in each language: the query is put into every configuration, and their union is asked for at once, each
+/// part with the mark of its languages.
 pub async fn search(
     tx: &mut TenantTx,
     viewer: Viewer,
@@ -305,8 +342,8 @@ pub async fn search(
     let (mut found, mut edge, mut behind) = (vec![], None, after);
     // Looked at first are the best few, then all.
     for looked_at in [i64::from(SPARE) * wanted, RANKED] {
-        let mut hits = skeleton(tx, viewer, (search, &asked, times), (behind, looked_at)).await?;
-        edge = hits.pop_if(|last| last.kind == EDGE);
+        let hits;
+        (hits, edge) = skeleton(tx, viewer, (search, &asked, times), (behind, looked_at)).await?;
         let left = wanted - i64::try_from(found.len()).unwrap_or(wanted);
         found.extend(present(tx, viewer, &hits, (asked.union.is_some(), left)).await?);
         let all = hits.len() < usize::try_from(looked_at).unwrap_or(usize::MAX);
@@ -324,9 +361,9 @@ pub async fn search(
     });
     if page.next.is_none() {
         // The window ended before the page was full: the next page goes on behind the window.
-        page.next = edge.map(|edge| SearchCursor {
+        page.next = edge.map(|position| SearchCursor {
             rank: 0.0,
-            position: edge.position,
+            position,
         });
     }
     Ok(page)
@@ -386,6 +423,8 @@ pub(super) struct Asked {
     pub(super) queries: Vec<String>,
     pub(super) union: Option<String>,
     pub(super) hashtag: Option<String>,
+    /// Where the tenant's newest document is.
+    pub(super) head: Position,
 }
 
 /// The query, and what means the same to the viewer's tenant. None: nothing can be found by that.
@@ -397,7 +436,7 @@ pub(super) async fn ask(
     let words = search.looked_at();
     let hashtag = search.hashtag.as_deref().map(hashtag::key);
     let query = text::asked(&words);
-    let asked: Vec<(String, String)> = sqlx::query_as(
+    let asked: Vec<(String, String, Position)> = sqlx::query_as(
         "WITH meanings AS MATERIALIZED (
             SELECT jsonb_agg(words) AS words FROM (
                 SELECT jsonb_agg(s.asked ORDER BY s.word) AS words FROM accounts.synonyms s
@@ -411,7 +450,8 @@ pub(super) async fn ask(
             WHERE EXISTS (SELECT FROM accounts.synonyms s WHERE s.tenant = $4)
         )
         SELECT language, (CASE WHEN m.words IS NULL THEN said ELSE projection.widened(said, language, m.words) END
-            && to_tsquery('pg_catalog.simple', projection.plain($3)))::text
+            && to_tsquery('pg_catalog.simple', projection.plain($3)))::text,
+            (SELECT coalesce(max(position), 0) FROM search.found WHERE tenant = $4)
         FROM meanings m, unnest($1::text[]) AS c(language)
         CROSS JOIN LATERAL websearch_to_tsquery(language::regconfig, projection.plain($2)) said",
     )
@@ -422,10 +462,12 @@ pub(super) async fn ask(
     .bind(MEANINGS)
     .fetch_all(&mut **tx)
     .await?;
-    let (languages, queries): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
-    let said: BTreeSet<&String> = queries.iter().filter(|query| !query.is_empty()).collect();
-    let said: Vec<String> = said.into_iter().map(|query| format!("({query})")).collect();
-    let union = (!said.is_empty()).then(|| said.join(" | "));
+    let head = asked.first().map_or(Position::START, |(.., head)| *head);
+    let (languages, queries): (Vec<_>, Vec<_>) = asked
+        .into_iter()
+        .map(|(language, query, _)| (language, query))
+        .unzip();
+    let union = union(&languages, &queries);
     if union.is_none() && (hashtag.is_none() || !words.is_empty()) {
         return Ok(None);
     }
@@ -434,5 +476,25 @@ pub(super) async fn ask(
         queries,
         union,
         hashtag,
+        head,
     }))
+}
+
+/// What finds the documents that fit the query of their own language; none: it says nothing in any.
+fn union(languages: &[String], queries: &[String]) -> Option<String> {
+    let mut said: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (language, query) in languages
+        .iter()
+        .zip(queries)
+        .filter(|(_, query)| !query.is_empty())
+    {
+        said.entry(query)
+            .or_default()
+            .push(format!("'={language}'"));
+    }
+    let parts: Vec<String> = said
+        .into_iter()
+        .map(|(query, marks)| format!("({query}) & ({})", marks.join(" | ")))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(" | "))
 }

@@ -2,7 +2,7 @@
 
 use events::fact::post::{PostPublished, Visibility};
 use events::fact::user::ProfileUpdated;
-use events::id::{StreamKey, UserId};
+use events::id::{Position, StreamKey, UserId};
 use projectors::config::Config;
 use projectors::search::complete;
 use projectors::search::facets::{Facet, facets};
@@ -438,5 +438,44 @@ fn a_file_is_found_by_its_owner_only() {
         };
         assert_eq!(find(&models, user(0), files.clone()).await.len(), 1);
         assert_eq!(find(&models, user(1), files).await, Vec::<Uuid>::new());
+    });
+}
+
+/// Far apart, so that they are looked for in several windows: 30 among the newest 100,000 positions, and 30 in all before.
+#[test]
+fn what_is_found_does_not_depend_on_how_far_apart_it_is() {
+    runtime().block_on(async {
+        let models = Models::create(&Config::default()).await;
+        let mut history = History::new();
+        let mut posts: Vec<Uuid> = (0..60)
+            .map(|n| {
+                let text = format!("El gato número {n} {}", "gatos ".repeat(n % 7));
+                publish(&mut history, 0, &text, Some("es"), Visibility::Public)
+            })
+            .collect();
+        // The same letters, and in its language no cat.
+        publish(&mut history, 0, "gato", Some("de"), Visibility::Public);
+        let mut at = 0;
+        for (n, fact) in (0..).zip(&mut history.facts) {
+            at += if n < 30 { 97_000 } else { 3_000 };
+            fact.position = Position(at);
+        }
+        models.tell(&history.facts).await;
+        let spanish = |order| Search {
+            order,
+            language: Some("es".to_owned()),
+            ..words("gatos")
+        };
+        let mut best = find(&models, user(1), spanish(Order::Best)).await;
+        assert_ne!(best, posts, "the best are not the newest");
+        best.sort_unstable();
+        posts.reverse();
+        assert_eq!(find(&models, user(1), spanish(Order::Newest)).await, posts);
+        posts.sort_unstable();
+        assert_eq!(best, posts);
+        assert_eq!(
+            find(&models, user(1), words("número gatos")).await.len(),
+            60
+        );
     });
 }
