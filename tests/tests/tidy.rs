@@ -16,10 +16,21 @@ const EDGES: &[(&str, &[&str])] = &[
     ("storage", &["service"]),
     ("events", &["service", "storage"]),
     ("projectors", &["service", "storage", "events"]),
-    ("api", &["service", "storage", "events", "projectors"]),
+    ("accounts", &["service"]),
+    (
+        "api",
+        &["service", "storage", "events", "projectors", "accounts"],
+    ),
     (
         "cli",
-        &["service", "storage", "events", "projectors", "api"],
+        &[
+            "service",
+            "storage",
+            "events",
+            "projectors",
+            "accounts",
+            "api",
+        ],
     ),
     ("transcoder", &["service", "storage", "events"]),
     ("testing", &["service"]),

@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use crate::auth::Asks;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -16,13 +17,16 @@ use crate::state::ApiState;
 const TAGGED_MAX: usize = 8 * 1024 * 1024;
 
 /// Tags JSON answers to reads by content and viewer, and answers 304 to who has them already.
-pub(crate) async fn tag(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(crate) async fn tag(
+    State(state): State<ApiState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     // The person, not the token: a new token must not make everything look new.
-    let viewer = state
-        .principal(request.headers())
-        .ok()
-        .map(|who| (who.tenant, who.user));
+    let asks = state.principal(request.method(), request.headers()).await;
+    let viewer = asks.as_ref().ok().map(|who| (who.tenant, who.user));
+    request.extensions_mut().insert(Asks(asks));
     let kept = request.headers().get(IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
     response

@@ -1,8 +1,13 @@
 //! Options of the API.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use axum::http::HeaderValue;
+use ipnet::IpNet;
 use service::secret::Secret;
+
+use crate::auth::IssuerError;
 
 /// How the API is served.
 #[derive(Clone, Debug, clap::Args)]
@@ -24,6 +29,18 @@ pub struct Config {
     /// Requests in progress at once, besides uploads to a folder; what comes on top is told to try again.
     #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = 1024)]
     pub max_in_flight: usize,
+    /// A JSON list of the issuers whose tokens are believed besides our own; docs/reference/issuers.md says what is in it.
+    #[arg(long, env = "JWT_ISSUERS")]
+    pub jwt_issuers: Option<PathBuf>,
+    /// Proxies whose X-Forwarded-For says who calls, as networks, e.g. 10.0.0.0/8.
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins of pages elsewhere that may call, e.g. `https://app.example.org`.
+    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<HeaderValue>,
+    /// Who gets an account of our own.
+    #[command(flatten)]
+    pub accounts: accounts::Config,
 }
 
 /// Why the API cannot start.
@@ -32,4 +49,10 @@ pub enum ConfigError {
     /// Without a secret anybody could sign.
     #[error("set SECRET_KEY to a secret of at least 32 characters")]
     SecretKey,
+    /// Accounts cannot be kept.
+    #[error(transparent)]
+    Accounts(#[from] accounts::ConfigError),
+    /// An issuer cannot be trusted.
+    #[error(transparent)]
+    Issuers(#[from] IssuerError),
 }

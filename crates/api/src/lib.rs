@@ -15,6 +15,7 @@ mod edge;
 mod limit;
 mod live;
 mod openapi;
+mod peer;
 mod position;
 mod problem;
 mod query;

@@ -55,6 +55,10 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
             );
         }
         for command in [put, post, delete, patch].into_iter().flatten() {
+            if is_open(command) {
+                fails(command);
+                continue;
+            }
             share(
                 command,
                 header(
@@ -67,6 +71,11 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     api
 }
 
+/// Whether who calls needs not say who.
+fn is_open(operation: &Operation) -> bool {
+    operation.security.is_some()
+}
+
 fn share(operation: &mut Operation, parameter: Parameter) {
     operation
         .parameters
@@ -76,6 +85,10 @@ fn share(operation: &mut Operation, parameter: Parameter) {
         "bearer",
         Vec::<String>::new(),
     )]);
+    fails(operation);
+}
+
+fn fails(operation: &mut Operation) {
     let problem = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name("Problem")))
         .build();

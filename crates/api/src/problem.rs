@@ -55,8 +55,17 @@ kinds! {
     TokenMissing "token-missing" UNAUTHORIZED "A bearer token is needed";
     TokenInvalid "token-invalid" UNAUTHORIZED "The bearer token is not one of ours";
     TokenExpired "token-expired" UNAUTHORIZED "The bearer token has expired";
+    SessionEnded "session-ended" UNAUTHORIZED "The session is over: log in again";
+    CredentialsWrong "credentials-wrong" UNAUTHORIZED "The name or the password is wrong";
     Forbidden "forbidden" FORBIDDEN "You may not do this";
     Suspended "account-suspended" FORBIDDEN "This account is suspended";
+    OriginForeign "origin-foreign" FORBIDDEN "A page of another origin may not do this";
+    SignupClosed "signup-closed" FORBIDDEN "This installation does not let anybody register";
+    InviteInvalid "invite-invalid" FORBIDDEN "The invite is not one, was used, or has ended";
+    CodeInvalid "code-invalid" UNPROCESSABLE_ENTITY "The code is not one, was used, or has ended";
+    Taken "taken" CONFLICT "Somebody else has that already";
+    NoMail "no-mail" CONFLICT "This installation sends no mail";
+    RateLimited "rate-limited" TOO_MANY_REQUESTS "That was tried too often: try again later";
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "This route does not take this method";
     WrongState "wrong-state" CONFLICT "The thing is in a state in which this cannot be done";
     Contended "contended" CONFLICT "Too many others change the same thing: try again";
@@ -175,6 +184,14 @@ impl Problem {
         }
     }
 
+    /// More often than is allowed.
+    pub(crate) fn rate_limited(retry_after: std::time::Duration) -> Self {
+        Self {
+            retry_after_s: Some(retry_after.as_secs().saturating_add(1)),
+            ..Kind::RateLimited.into()
+        }
+    }
+
     /// Someone else changes the same thing just now.
     pub(crate) fn contended() -> Self {
         Self {
@@ -272,6 +289,24 @@ impl From<LogError> for Problem {
     }
 }
 
+impl From<accounts::Error> for Problem {
+    fn from(error: accounts::Error) -> Self {
+        use accounts::Error;
+        match error {
+            Error::HandleTaken => Self::field(Kind::Taken, "/handle", "is somebody else's"),
+            Error::EmailTaken => Self::field(Kind::Taken, "/email", "is somebody else's"),
+            Error::InviteInvalid => Kind::InviteInvalid.into(),
+            Error::CredentialsWrong => Kind::CredentialsWrong.into(),
+            Error::SessionEnded | Error::SessionCopied => Kind::SessionEnded.into(),
+            Error::PermitInvalid => Kind::CodeInvalid.into(),
+            Error::KeyReused => Kind::KeyReused.into(),
+            Error::NoMail => Kind::NoMail.into(),
+            Error::Busy => Self::overloaded(std::time::Duration::from_secs(1)),
+            Error::Postgres(error) => (&*error).into(),
+        }
+    }
+}
+
 impl From<storage::Error> for Problem {
     fn from(error: storage::Error) -> Self {
         use storage::Error;
@@ -291,23 +326,29 @@ impl From<storage::Error> for Problem {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
+        (&error).into()
+    }
+}
+
+impl From<&sqlx::Error> for Problem {
+    fn from(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut => Self::overloaded(std::time::Duration::from_secs(1)),
             sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
-                Self::unavailable(&error)
+                Self::unavailable(error)
             }
             // Whatever its SQLSTATE: the session was ended, which is more than a statement of ours can bring about.
-            sqlx::Error::Database(ref refused) if ends_the_session(refused.as_ref()) => {
-                Self::unavailable(&error)
+            sqlx::Error::Database(refused) if ends_the_session(refused.as_ref()) => {
+                Self::unavailable(error)
             }
-            sqlx::Error::Database(ref refused) => {
+            sqlx::Error::Database(refused) => {
                 match refused.code().as_deref().and_then(from_sqlstate) {
-                    Some(Kind::Unavailable) => Self::unavailable(&error),
+                    Some(Kind::Unavailable) => Self::unavailable(error),
                     Some(kind) => kind.into(),
-                    None => Self::internal(&error),
+                    None => Self::internal(error),
                 }
             }
-            _ => Self::internal(&error),
+            _ => Self::internal(error),
         }
     }
 }

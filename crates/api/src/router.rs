@@ -2,16 +2,18 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,6 +23,17 @@ use crate::limit::{answer_in_time, in_flight, verify_in_time};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 use crate::{cache, command, live, openapi, query, storage};
+
+/// What pages of other origins may read of an answer besides its body.
+const EXPOSED: [HeaderName; 7] = [
+    HeaderName::from_static("cinelog-position"),
+    HeaderName::from_static("cinelog-behind"),
+    HeaderName::from_static("cinelog-stale"),
+    ETAG,
+    LINK,
+    LOCATION,
+    RETRY_AFTER,
+];
 
 /// The public listener's routes.
 pub fn router(state: ApiState) -> Router {
@@ -41,10 +54,22 @@ pub fn router(state: ApiState) -> Router {
         // An upload may take an hour: it has places of its own.
         .route("/storage/{*key}", put(storage::put))
         .layer(DefaultBodyLimit::disable())
+        .layer(cors(&state))
         .layer(CatchPanicLayer::custom(panicked))
         .fallback(async || Problem::from(Kind::NotFound("route")))
         .layer(from_fn(edge))
         .with_state(state)
+}
+
+/// What pages of other origins may do: none of them anything unless it is configured.
+fn cors(state: &ApiState) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(state.config.cors_origins.clone())
+        .allow_credentials(true)
+        .allow_methods(AllowMethods::mirror_request())
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(EXPOSED)
+        .max_age(Duration::from_hours(1))
 }
 
 /// The description of all routes under `/v1`.
@@ -82,6 +107,15 @@ fn commands() -> OpenApiRouter<ApiState> {
             command::reaction::react_to_comment,
             command::reaction::unreact_to_comment
         ))
+        .routes(routes!(command::account::register))
+        .routes(routes!(command::account::login))
+        .routes(routes!(command::account::refresh))
+        .routes(routes!(command::account::log_out))
+        .routes(routes!(command::account::verify))
+        .routes(routes!(command::account::reset))
+        .routes(routes!(command::account::invite))
+        .routes(routes!(query::api_key::list, command::api_key::make))
+        .routes(routes!(command::api_key::delete))
         .routes(routes!(query::graph::me, command::profile::update))
         .routes(routes!(command::follow::follow, command::follow::unfollow))
         .routes(routes!(command::follow::accept, command::follow::decline))

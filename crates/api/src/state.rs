@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use accounts::Accounts;
 use events::id::{AssetId, TenantId, UserId};
 use events::store::{Log, Wake};
 use events::subscription::{Lag, watch_lag};
@@ -16,7 +17,7 @@ use sqlx::PgPool;
 use storage::{Key, Store};
 use tokio::sync::{Semaphore, watch};
 
-use crate::auth::Verifier;
+use crate::auth::{Issuers, Verifier};
 use crate::config::{Config, ConfigError};
 use crate::cursor::Cursors;
 use crate::limit::{LIVE, UPLOADS, VERIFICATIONS};
@@ -42,6 +43,8 @@ pub struct Shared {
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
     pub(crate) verifier: Verifier,
+    pub(crate) issuers: Issuers,
+    pub(crate) accounts: Accounts,
     pub(crate) cursors: Cursors,
     pub(crate) positions: Positions,
     /// Under which command bodies are hashed: the log keeps the hash, and a plain one of a short text is the text.
@@ -60,11 +63,11 @@ pub struct Shared {
 }
 
 impl ApiState {
-    /// `pool` has the rights of `Role::Api`; `log` may append.
-    pub fn new(
+    /// `pool` has the rights of `Role::Api`, `credentials` those of `Role::Accounts`; `log` may append.
+    pub async fn new(
         config: Config,
         log: Log,
-        pool: PgPool,
+        (pool, credentials): (PgPool, PgPool),
         store: Store,
         clock: Clock,
         shutdown: Shutdown,
@@ -75,8 +78,15 @@ impl ApiState {
             .filter(|secret| secret.expose().len() >= SECRET_MIN);
         let secret = secret.ok_or(ConfigError::SecretKey)?.clone();
         let root = root_key(&secret);
+        let accounts = Accounts::new(credentials, &config.accounts, &root, &shutdown)?;
+        let issuers = match &config.jwt_issuers {
+            Some(file) => Issuers::read(file, &accounts).await?,
+            None => Issuers::default(),
+        };
         Ok(Self(Arc::new(Shared {
             verifier: Verifier::new(&secret),
+            issuers,
+            accounts,
             cursors: Cursors::new(root.derive("cursor")),
             positions: Positions::new(root.derive("position"), log.id()),
             bodies: root.derive("body"),

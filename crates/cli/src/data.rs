@@ -58,6 +58,11 @@ impl DataFolder {
         self.path.join("storage")
     }
 
+    /// Where mails are put that no server is configured for.
+    pub fn mail(&self) -> PathBuf {
+        self.path.join("mail")
+    }
+
     /// Where jobs work; emptied, since what a killed worker left there is of no use.
     pub fn empty_scratch(&self) -> anyhow::Result<PathBuf> {
         let scratch = self.path.join("scratch");

@@ -64,10 +64,20 @@ impl Database {
 
     /// A pool with the rights of `role`.
     pub async fn pool(&self, role: Role) -> anyhow::Result<PgPool> {
+        self.connect(role, self.db.database_connections).await
+    }
+
+    /// The same with a quarter of the connections, for what is seldom asked.
+    pub async fn few(&self, role: Role) -> anyhow::Result<PgPool> {
+        self.connect(role, self.db.database_connections.div_ceil(4))
+            .await
+    }
+
+    async fn connect(&self, role: Role, connections: u32) -> anyhow::Result<PgPool> {
         let url = self
             .url()
             .context("set DATABASE_URL, or use `cinelog up` for a private Postgres")?;
-        db::connect(url, role, self.db.database_connections)
+        db::connect(url, role, connections)
             .await
             .context("connect to Postgres")
     }
@@ -276,10 +286,10 @@ pub async fn projectors(
     Ok(pool)
 }
 
-/// Serves the API on `listener`.
-pub fn api(
+/// Serves the API on `listener`; of `pools` the first has the rights of the API, the second those of accounts.
+pub async fn api(
     log: Log,
-    pool: PgPool,
+    pools: (PgPool, PgPool),
     storage: &storage::Config,
     config: api::config::Config,
     listener: TcpListener,
@@ -287,7 +297,7 @@ pub fn api(
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let store = Store::open_or_make(storage).context("open the object store")?;
-    let state = ApiState::new(config, log, pool, store, Clock::System, shutdown.clone())?;
+    let state = ApiState::new(config, log, pools, store, Clock::System, shutdown.clone()).await?;
     let routes = api::router(state);
     let routes = match health {
         Some(health) => routes.merge(health.public_routes()),

@@ -33,6 +33,8 @@ pub enum Role {
     Transcoder,
     /// Appends, and reads read models under forced row level security.
     Api,
+    /// Knows who may say that they are whom, and appends that they are.
+    Accounts,
 }
 
 impl Role {
@@ -43,6 +45,7 @@ impl Role {
             Self::Projector => Some("cinelog_projector"),
             Self::Transcoder => Some("cinelog_transcoder"),
             Self::Api => Some("cinelog_api"),
+            Self::Accounts => Some("cinelog_accounts"),
         }
     }
 }
@@ -67,7 +70,7 @@ pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPoo
             ("lock_timeout", "10s"),
         ]);
     }
-    if matches!(role, Role::Api | Role::Transcoder) {
+    if matches!(role, Role::Api | Role::Accounts | Role::Transcoder) {
         options = options.options([("statement_timeout", "30s")]);
     }
     PgPoolOptions::new()

@@ -1,5 +1,7 @@
 //! Serving HTTP until shutdown, and then to the end of the requests in progress.
 
+use std::net::SocketAddr;
+
 use axum::Router;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
@@ -16,6 +18,7 @@ pub fn serve(listener: TcpListener, routes: Router, shutdown: &Shutdown) {
     });
     let token = shutdown.token();
     shutdown.spawn(async move {
+        let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
         let server = axum::serve(listener, routes).with_graceful_shutdown(token.cancelled_owned());
         if let Err(error) = server.await {
             tracing::error!(%error, "a listener ended");

@@ -177,3 +177,58 @@ async fn it_stops_though_nobody_reads_its_log_any_more() {
     assert!(ended.unwrap().unwrap().success());
     nothing_runs(data.path(), group).await;
 }
+
+/// What a route of accounts answers.
+async fn auth(base: &str, route: &str, body: Value) -> (StatusCode, Value) {
+    let request = client().post(format!("{base}/v1/auth/{route}")).json(&body);
+    let answer = request.send().await.unwrap();
+    let status = answer.status();
+    (status, answer.json().await.unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_is_granted_roles_and_ends_with_its_user() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    let (running, base) = up(&data).await;
+    let cinelog = async |arguments: &[&str]| {
+        let at = ["--data", data.to_str().unwrap()];
+        alone(&[arguments, &at].concat(), &[]).finish(LIMIT).await
+    };
+    let known = json!({"login": "ana", "password": "correct horse battery"});
+    let new =
+        json!({"handle": "ana", "password": "correct horse battery", "email": "ana@example.org"});
+    let (status, registered) = auth(&base, "register", new).await;
+    assert_eq!(status, StatusCode::CREATED, "{registered}");
+    let mails = wait::until(LIMIT, "a mail in the data folder", async || {
+        std::fs::read_dir(data.join("mail")).unwrap().next()
+    });
+    mails.await.unwrap();
+
+    let granted = cinelog(&["grant", "ana", "--role", "moderator"]).await;
+    assert_eq!(granted.stdout.trim(), "ana has moderator");
+    let nobody = cinelog(&["grant", "nobody", "--role", "moderator"]).await;
+    assert!(
+        nobody.stderr.contains("there is no account nobody"),
+        "{nobody:?}"
+    );
+    let (status, moderates) = auth(&base, "login", known.clone()).await;
+    assert_eq!(
+        (status, &moderates["roles"]),
+        (StatusCode::OK, &json!(["moderator"]))
+    );
+    let queue = client().get(format!("{base}/v1/moderation/queue"));
+    let queue = queue
+        .bearer_auth(moderates["access_token"].as_str().unwrap())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(queue.status(), StatusCode::OK);
+
+    let erased = cinelog(&["erase", registered["user"].as_str().unwrap(), "--yes"]).await;
+    assert!(erased.stdout.contains("account      gone"), "{erased:?}");
+    let (status, _) = auth(&base, "login", known).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    running.signal(Signal::TERM);
+    assert!(running.finish(LIMIT).await.status.success());
+}

@@ -1,5 +1,7 @@
 //! Commands: routes that decide and append. One file per noun; what they share is here.
 
+pub(crate) mod account;
+pub(crate) mod api_key;
 pub(crate) mod block;
 pub(crate) mod comment;
 pub(crate) mod follow;
@@ -32,7 +34,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::auth::{ISSUER, Principal};
+use crate::auth::Principal;
 use crate::edge::RequestId;
 use crate::problem::{FieldError, Kind, Problem};
 use crate::state::ApiState;
@@ -64,21 +66,25 @@ impl<T: DeserializeOwned + Validate<Context = ()>> FromRequest<ApiState> for Ask
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
         let (asked, headers, body) = take(request, state).await?;
-        let media_type = headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        if !media_type
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .eq_ignore_ascii_case("application/json")
-        {
-            return Err(Kind::ContentType.into());
-        }
+        must_be_json(&headers)?;
         Ok(Self(asked, parse(&body)?))
     }
+}
+
+/// Refuses bodies that do not say that they are JSON.
+fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = media_type.unwrap_or_default().split(';').next();
+    if essence
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case("application/json")
+    {
+        return Ok(());
+    }
+    Err(Kind::ContentType.into())
 }
 
 async fn take(request: Request, state: &ApiState) -> Result<(Asked, HeaderMap, Bytes), Problem> {
@@ -249,7 +255,7 @@ impl ApiState {
             if wanted.is_empty() {
                 return Ok(wanted);
             }
-            let first = decide::user::register(&user, ISSUER, &who.account)?;
+            let first = decide::user::register(&user, &who.issuer, &who.account)?;
             Ok(Emit::all(&me, first).into_iter().chain(wanted).collect())
         });
         let accepted = accepted.await?;

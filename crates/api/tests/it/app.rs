@@ -114,11 +114,12 @@ impl App {
         let state = ApiState::new(
             config,
             log.clone(),
-            pool,
+            (pool, database.pool(Role::Accounts).await),
             store,
             Clock::System,
             shutdown.clone(),
         )
+        .await
         .unwrap();
         let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
         service::http::serve(listener, api::router(state), &shutdown);
@@ -175,6 +176,16 @@ impl App {
             app: self,
             token,
             id: UserId::of(api::auth::ISSUER, name),
+            position: None,
+        }
+    }
+
+    /// Whoever has this token.
+    pub(crate) fn with_token(&self, token: &str) -> User<'_> {
+        User {
+            app: self,
+            token: token.to_owned(),
+            id: UserId(Uuid::nil()),
             position: None,
         }
     }

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accounts;
+mod api_keys;
 mod app;
 mod bad_input;
 mod commands;
 mod facts;
 mod isolation;
+mod issuers;
 mod limits;
 mod moderation;
 mod notification;

@@ -39,18 +39,20 @@ impl Api {
             "the API is on http://{}",
             listener.local_addr()?
         ));
+        let credentials = self.database.few(Role::Accounts).await?;
         let keys = stack::keys(&self.keys)?;
         let bucket = BucketKeys::from(&self.storage);
         let log = self.archive.log(pool.clone(), &bucket, keys, shutdown);
         stack::api(
             log.await?,
-            pool,
+            (pool, credentials),
             &self.storage,
             self.config,
             listener,
             None,
             shutdown,
-        )?;
+        )
+        .await?;
         shutdown.cancelled().await;
         Ok(())
     }

@@ -70,6 +70,7 @@ impl Erase {
         let store = Store::open(&self.storage).context("open the object store")?;
         let owner = self.database.pool(Role::Owner).await?;
         let projector = self.database.pool(Role::Projector).await?;
+        let credentials = self.database.few(Role::Accounts).await?;
         let api = self.database.pool(Role::Api).await?;
         let log = Log::open(api, stack::keys(&self.keys)?, shutdown).await?;
         let who = log.stream(tenant, &StreamKey::user(user).stream).await?;
@@ -86,7 +87,7 @@ impl Erase {
             user,
         };
         tokio::select! {
-            done = person.erase(&projector, &self.projectors, &store) => done,
+            done = person.erase((&projector, &credentials), &self.projectors, &store) => done,
             () = shutdown.cancelled() => bail!("stopped before it was done: run it again, it goes on"),
         }
     }
@@ -131,7 +132,7 @@ impl Person {
     /// The key first: from then on nothing more becomes readable, whatever happens to this process.
     async fn erase(
         &self,
-        projector: &PgPool,
+        (projector, credentials): (&PgPool, &PgPool),
         config: &projectors::config::Config,
         store: &Store,
     ) -> anyhow::Result<()> {
@@ -146,6 +147,8 @@ impl Person {
             .execute(&self.owner)
             .await;
         say("key          destroyed, in Postgres");
+        accounts::forget(credentials, self.tenant.0, self.user.0).await?;
+        say("account      gone, with its sessions and API keys");
         let key = StreamKey::user(self.user);
         let accepted = self
             .execute("user", &key, |state: &UserState| {

@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod erase;
 mod export;
+mod grant;
 mod log;
 mod master_key;
 mod migrate;
@@ -70,6 +71,8 @@ pub enum Command {
     MasterKey(master_key::MasterKey),
     /// Make a token for local use.
     Token(token::Token),
+    /// Say what an account may do beyond what every user may.
+    Grant(grant::Grant),
     /// Make what is needed to measure: a made-up history.
     Bench(bench::Bench),
     /// Run three users through the whole chain, report, and stop.
@@ -94,6 +97,7 @@ impl Command {
             Self::Erase(erase) => Box::pin(erase.run(shutdown)).await,
             Self::MasterKey(key) => Box::pin(key.run(shutdown)).await,
             Self::Token(token) => Box::pin(token.run()).await,
+            Self::Grant(grant) => Box::pin(grant.run()).await,
             Self::Bench(bench) => Box::pin(bench.run(shutdown)).await,
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }

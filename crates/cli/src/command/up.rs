@@ -142,13 +142,14 @@ impl Up {
             .await?;
         stack::api(
             log.clone(),
-            pool,
+            (pool, self.database.few(Role::Accounts).await?),
             &self.storage,
             self.api,
             listener,
             Some(&health),
             shutdown,
-        )?;
+        )
+        .await?;
         // After the API, which makes the folder of objects.
         transcoder::keep(transcoder, shutdown);
         Ok(Running {
@@ -168,6 +169,9 @@ impl Up {
         }
         if self.storage.storage_url.is_none() {
             self.storage.storage_url = Some(folder.storage().display().to_string());
+        }
+        if self.api.accounts.mail.is_none() {
+            self.api.accounts.mail = Some(Secret::new(folder.mail().display().to_string()));
         }
         let secret = match &self.api.secret_key {
             Some(secret) => secret.clone(),

@@ -1,39 +1,20 @@
-//! Who asks: bearer tokens, JWT signed by HS256 under a key derived from the installation's secret. The header's own
-//! algorithm and key hints (`jku`, `jwk`, `x5u`) decide nothing.
+//! Our own tokens: JWT signed by HS256 under a key derived from the installation's secret.
 
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
-use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
 use events::id::{TenantId, UserId};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use service::secret::Secret;
+use uuid::Uuid;
 
+use super::{By, Principal, Proven, Role};
 use crate::problem::{Kind, Problem};
-use crate::state::{ApiState, root_key};
+use crate::state::root_key;
 
 /// The issuer of our own tokens; a user is (issuer, account).
 pub const ISSUER: &str = "cinelog";
-
-/// What a bearer may do beyond what every user may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Uses the product.
-    Member,
-    /// Hides content and suspends accounts of a tenant.
-    Moderator,
-    /// Runs the platform.
-    Operator,
-    /// Reads the tenant's facts.
-    Data,
-    /// Reads all facts.
-    DataGlobal,
-}
 
 #[derive(Serialize, Deserialize)]
 struct Claims {
@@ -42,29 +23,19 @@ struct Claims {
     tenant: TenantId,
     roles: Vec<Role>,
     exp: i64,
+    /// The session that it ends with; none: it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<Uuid>,
 }
 
-/// Who asks, proven.
-#[derive(Clone, Debug)]
-pub(crate) struct Principal {
-    pub(crate) tenant: TenantId,
-    pub(crate) user: UserId,
-    /// What the issuer calls the user. Personal: it goes into a sealed field and nowhere else.
-    pub(crate) account: String,
-    /// With which rights beyond those of every user.
-    pub(crate) roles: Vec<Role>,
-    /// Until when; what streams ends then.
-    pub(crate) until: DateTime<Utc>,
-}
-
-impl Principal {
-    /// Refuses those who are no moderators of their tenant.
-    pub(crate) fn must_moderate(&self) -> Result<(), Problem> {
-        if self.roles.contains(&Role::Moderator) {
-            return Ok(());
-        }
-        Err(Problem::from(Kind::Forbidden).detail("this is for the role moderator"))
+/// Whether a token says that it is ours; nothing is proven by that.
+pub(super) fn is_ours(token: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Issued {
+        iss: String,
     }
+    jsonwebtoken::dangerous::insecure_decode_claims::<Issued>(token)
+        .is_ok_and(|claims| claims.iss == ISSUER)
 }
 
 /// A token by which `subject` acts in `tenant` until `ttl` after `now`.
@@ -80,6 +51,20 @@ pub fn issue(
     ttl: Duration,
     now: DateTime<Utc>,
 ) -> String {
+    sign(
+        &signing_key(secret),
+        (tenant, subject, roles),
+        None,
+        (ttl, now),
+    )
+}
+
+fn sign(
+    key: &[u8],
+    (tenant, subject, roles): (TenantId, &str, &[Role]),
+    sid: Option<Uuid>,
+    (ttl, now): (Duration, DateTime<Utc>),
+) -> String {
     let exp = now.timestamp().saturating_add_unsigned(ttl.as_secs());
     let claims = Claims {
         iss: ISSUER.to_owned(),
@@ -87,8 +72,9 @@ pub fn issue(
         tenant,
         roles: roles.to_vec(),
         exp,
+        sid,
     };
-    let key = EncodingKey::from_secret(&signing_key(secret));
+    let key = EncodingKey::from_secret(key);
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
         .expect("plain claims serialise and sign")
 }
@@ -97,8 +83,9 @@ fn signing_key(secret: &Secret) -> [u8; 32] {
     root_key(secret).derive("token").sign(&[])
 }
 
-/// Checks tokens.
+/// Checks tokens of ours, and makes those of sessions.
 pub(crate) struct Verifier {
+    secret: [u8; 32],
     key: DecodingKey,
     rules: Validation,
 }
@@ -110,13 +97,25 @@ impl Verifier {
         rules.set_required_spec_claims(&["iss", "sub", "exp"]);
         // Checked below, against our own clock.
         rules.validate_exp = false;
+        let secret = signing_key(secret);
         Self {
-            key: DecodingKey::from_secret(&signing_key(secret)),
+            key: DecodingKey::from_secret(&secret),
+            secret,
             rules,
         }
     }
 
-    pub(crate) fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Principal, Problem> {
+    /// A token by which `subject` acts in `tenant` until `ttl` after `now`, or until the session ends.
+    pub(crate) fn issue(
+        &self,
+        who: (TenantId, &str, &[Role]),
+        session: Uuid,
+        lasts: (Duration, DateTime<Utc>),
+    ) -> String {
+        sign(&self.secret, who, Some(session), lasts)
+    }
+
+    pub(super) fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Proven, Problem> {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.rules)
             .map_err(|_| Kind::TokenInvalid)?
             .claims;
@@ -125,34 +124,19 @@ impl Verifier {
             return Err(Kind::TokenExpired.into());
         }
         let user = UserId::of(&claims.iss, &claims.sub);
-        Ok(Principal {
+        let who = Principal {
             tenant: claims.tenant,
             user,
+            issuer: claims.iss,
             account: claims.sub,
             roles: claims.roles,
             until,
+            by: By::Token,
+        };
+        Ok(Proven {
+            who,
+            session: claims.sid,
         })
-    }
-}
-
-impl ApiState {
-    /// Who the headers prove to ask.
-    pub(crate) fn principal(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
-        let header = headers.get(AUTHORIZATION).ok_or(Kind::TokenMissing)?;
-        let token = header.to_str().ok().and_then(|text| {
-            let (scheme, token) = text.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        self.verifier
-            .verify(token.ok_or(Kind::TokenMissing)?, self.clock.now())
-    }
-}
-
-impl FromRequestParts<ApiState> for Principal {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        state.principal(&parts.headers)
     }
 }
 
@@ -178,17 +162,18 @@ mod tests {
 
     #[track_caller]
     fn refused(verifier: &Verifier, token: &str, now: DateTime<Utc>) -> String {
-        let problem = verifier
-            .verify(token, now)
-            .expect_err("the token must not pass");
-        format!("{problem:?}")
+        let problem = verifier.verify(token, now).err();
+        format!("{:?}", problem.expect("the token must not pass"))
     }
 
     #[test]
     fn a_token_says_who_until_it_expires() {
         let verifier = Verifier::new(&secret());
-        let who = verifier.verify(&token(60), DateTime::UNIX_EPOCH).unwrap();
-        assert_eq!(who.user, UserId::of(ISSUER, "ana"));
+        let proven = verifier
+            .verify(&token(60), DateTime::UNIX_EPOCH)
+            .ok()
+            .unwrap();
+        assert_eq!(proven.who.user, UserId::of(ISSUER, "ana"));
         let late = DateTime::UNIX_EPOCH + Duration::from_mins(1);
         assert!(refused(&verifier, &token(60), late).contains("TokenExpired"));
     }

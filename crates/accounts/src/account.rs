@@ -1,0 +1,194 @@
+//! Accounts: registering and proving who one is.
+
+use chrono::{DateTime, Utc};
+use service::secret::Secret;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::{Accounts, Error, Purpose, begin, mail, permit};
+
+/// Somebody whom we know ourselves.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Account {
+    /// In which tenant.
+    pub tenant: Uuid,
+    /// What we, the issuer, call the user.
+    pub account: Uuid,
+    /// The user.
+    pub owner: Uuid,
+    /// What the user may do beyond what every user may.
+    pub roles: Vec<String>,
+    /// Whether the mail address is proven; false without one.
+    pub verified: bool,
+}
+
+/// What registers.
+#[derive(Clone, Debug)]
+pub struct NewAccount {
+    /// In which tenant.
+    pub tenant: Uuid,
+    /// What we will call the user.
+    pub account: Uuid,
+    /// The user.
+    pub owner: Uuid,
+    /// What the user calls themselves, unique in the tenant without regard to case.
+    pub handle: String,
+    /// Where the user gets mail, unique in the tenant.
+    pub email: Option<String>,
+    /// What proves that it is the user.
+    pub password: Secret,
+    /// The invite, where one is needed.
+    pub invite: Option<String>,
+    /// In which language to write to the user.
+    pub language: String,
+}
+
+/// Capitals do not make another name.
+fn handle_key(handle: &str) -> String {
+    handle.trim().to_lowercase()
+}
+
+impl Accounts {
+    /// An address as it is kept: capitals do not make another one.
+    pub(crate) fn email_key(&self, email: &str) -> [u8; 32] {
+        let email = email.trim().to_lowercase();
+        self.0.names.sign(&[b"email", email.as_bytes()])
+    }
+
+    /// Takes the name and the address for a new account, uses up the invite if `with_invite`, and has the mail written that proves the
+    /// address. All that holds once the transaction is committed.
+    pub async fn register(
+        &self,
+        new: &NewAccount,
+        with_invite: bool,
+        now: DateTime<Utc>,
+    ) -> Result<Transaction<'static, Postgres>, Error> {
+        let password = self.0.passwords.hash(&new.password).await?;
+        let mut tx = self.begin(new.tenant).await?;
+        if with_invite {
+            let code = new.invite.as_deref().unwrap_or_default();
+            self.use_up_invite(&mut tx, new.tenant, code, now).await?;
+        }
+        let email = new.email.as_deref().map(|email| self.email_key(email));
+        let inserted = sqlx::query(
+            "INSERT INTO accounts.logins (tenant, account, owner, handle, email, password, made_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(new.tenant)
+        .bind(new.account)
+        .bind(new.owner)
+        .bind(handle_key(&new.handle))
+        .bind(email)
+        .bind(password)
+        .bind(now)
+        .execute(&mut *tx)
+        .await;
+        inserted.map_err(|error| match taken(&error) {
+            Some("handle") => Error::HandleTaken,
+            Some("email") => Error::EmailTaken,
+            _ => error.into(),
+        })?;
+        if let (Some(email), true) = (&new.email, self.sends_mail()) {
+            let of = (new.tenant, new.account);
+            let code = permit::make(&mut tx, of, Purpose::Verify, now).await?;
+            mail::queue(
+                &mut tx,
+                new.tenant,
+                (email, &new.language),
+                (Purpose::Verify, &code),
+                now,
+            )
+            .await?;
+        }
+        Ok(tx)
+    }
+
+    /// Tells that there is mail to send, after the transaction that wrote it.
+    pub fn registered(&self) {
+        if let Some(to_send) = &self.0.to_send {
+            to_send.notify_one();
+        }
+    }
+
+    /// The account of this handle or address, if the password is its.
+    pub async fn prove(
+        &self,
+        tenant: Uuid,
+        login: &str,
+        password: &Secret,
+    ) -> Result<Account, Error> {
+        let mut tx = self.begin(tenant).await?;
+        let found: Option<(Uuid, String)> = sqlx::query_as(
+            "SELECT account, password FROM accounts.logins WHERE tenant = $1 AND (handle = $2 OR email = $3)
+            ORDER BY handle = $2 DESC LIMIT 1",
+        )
+        .bind(tenant)
+        .bind(handle_key(login))
+        .bind(self.email_key(login))
+        .fetch_optional(&mut *tx)
+        .await?;
+        // Checking takes long: no transaction waits for it.
+        tx.commit().await?;
+        let (account, hash) = found.unzip();
+        if !self.0.passwords.fits(password, hash.clone()).await? {
+            return Err(Error::CredentialsWrong);
+        }
+        let account = account.ok_or(Error::CredentialsWrong)?;
+        let mut tx = self.begin(tenant).await?;
+        // Another password may have been set meanwhile.
+        let found = of(&mut tx, tenant, account, hash.as_deref()).await?;
+        found.ok_or(Error::CredentialsWrong)
+    }
+}
+
+/// Gives an account these roles, and ends its sessions, which have others; false if there is none of this handle. `pool` has the rights
+/// of `Role::Accounts`.
+pub async fn grant(
+    pool: &PgPool,
+    tenant: Uuid,
+    handle: &str,
+    roles: &[&str],
+) -> sqlx::Result<bool> {
+    let mut tx = begin(pool, tenant).await?;
+    let account: Option<Uuid> = sqlx::query_scalar(
+        "UPDATE accounts.logins SET roles = $3 WHERE tenant = $1 AND handle = $2 RETURNING account",
+    )
+    .bind(tenant)
+    .bind(handle_key(handle))
+    .bind(roles)
+    .fetch_optional(&mut *tx)
+    .await?;
+    sqlx::query("DELETE FROM accounts.sessions WHERE tenant = $1 AND account = $2")
+        .bind(tenant)
+        .bind(account)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(account.is_some())
+}
+
+/// An account, if its password is still the one kept as `hash`; none: whatever that is.
+pub(crate) async fn of(
+    connection: &mut PgConnection,
+    tenant: Uuid,
+    account: Uuid,
+    hash: Option<&str>,
+) -> sqlx::Result<Option<Account>> {
+    let account = sqlx::query_as(
+        "SELECT tenant, account, owner, roles, verified FROM accounts.logins
+        WHERE tenant = $1 AND account = $2 AND ($3::text IS NULL OR password = $3)",
+    )
+    .bind(tenant)
+    .bind(account)
+    .bind(hash);
+    // One that was read before is not looked at again through an old snapshot: statements see what was committed before them.
+    account.fetch_optional(connection).await
+}
+
+/// The constraint that says that something is taken.
+fn taken(error: &sqlx::Error) -> Option<&str> {
+    error
+        .as_database_error()
+        .filter(|error| error.is_unique_violation())?
+        .constraint()
+}

@@ -1,0 +1,72 @@
+//! How often something may be tried, counted over all processes: leaky buckets (what is tried flows in, and out at a steady rate).
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{Accounts, Error};
+
+/// A bucket that nobody has tried for so long is empty, whatever flows out of it.
+const FORGOTTEN: chrono::Duration = chrono::Duration::hours(1);
+
+/// What is counted, and how much of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket {
+    /// What is tried; each has buckets of its own.
+    pub what: &'static str,
+    /// So many at once.
+    pub burst: u32,
+    /// And so many a minute for ever.
+    pub per_minute: u32,
+}
+
+impl Bucket {
+    /// A bucket for `what`: `burst` at once, and then `per_minute`.
+    pub const fn new(what: &'static str, burst: u32, per_minute: u32) -> Self {
+        Self {
+            what,
+            burst,
+            per_minute,
+        }
+    }
+}
+
+impl Accounts {
+    /// Counts one more try under `name` in `tenant`. None: there was room; else in how long there will be.
+    pub async fn take(
+        &self,
+        bucket: Bucket,
+        tenant: Uuid,
+        name: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Duration>, Error> {
+        let key = [
+            b"bucket",
+            bucket.what.as_bytes(),
+            tenant.as_bytes(),
+            name.as_bytes(),
+        ];
+        let wait: f64 = sqlx::query_scalar(
+            "WITH old AS (
+                SELECT bucket FROM accounts.buckets WHERE at < $5 AND bucket <> $1 LIMIT 10 FOR UPDATE SKIP LOCKED
+            ), emptied AS (
+                DELETE FROM accounts.buckets b USING old WHERE b.bucket = old.bucket
+            )
+            INSERT INTO accounts.buckets AS b (bucket, level, wait, at) VALUES ($1, 1, 0, $4)
+            ON CONFLICT (bucket) DO UPDATE SET (level, wait, at) = (
+                SELECT CASE WHEN left_over + 1 > $2 THEN left_over ELSE left_over + 1 END,
+                    greatest(0, left_over + 1 - $2) / $3, greatest(b.at, $4)
+                FROM (SELECT greatest(0, b.level - $3 * greatest(0, extract(epoch FROM $4 - b.at)::float8))) AS d(left_over))
+            RETURNING wait",
+        )
+        .bind(self.0.names.sign(&key))
+        .bind(f64::from(bucket.burst))
+        .bind(f64::from(bucket.per_minute) / 60.0)
+        .bind(now)
+        .bind(now - FORGOTTEN)
+        .fetch_one(&self.0.pool)
+        .await?;
+        Ok((wait > 0.0).then(|| Duration::from_secs_f64(wait)))
+    }
+}

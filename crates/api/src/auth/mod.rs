@@ -1,0 +1,199 @@
+//! Who asks: the bearer of a token of ours, of a token of an issuer that is trusted, or of an API key. A token's own algorithm and
+//! key hints (`jku`, `jwk`, `x5u`) decide nothing.
+
+mod issuer;
+mod own;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
+use chrono::{DateTime, Utc};
+use events::id::{TenantId, UserId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use accounts::{Accounts, Machine, Scope};
+
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+pub use issuer::{IssuerError, Issuers};
+pub(crate) use own::Verifier;
+pub use own::{ISSUER, issue};
+
+/// What a bearer may do beyond what every user may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Uses the product.
+    Member,
+    /// Hides content and suspends accounts of a tenant.
+    Moderator,
+    /// Runs the platform.
+    Operator,
+    /// Reads the tenant's facts.
+    Data,
+    /// Reads all facts.
+    #[value(alias = "data_global")]
+    DataGlobal,
+}
+
+impl Role {
+    /// Whether it reaches beyond one tenant, so that only who runs the platform may give it.
+    pub fn is_global(self) -> bool {
+        matches!(self, Self::Operator | Self::DataGlobal)
+    }
+
+    /// As written in tokens and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Moderator => "moderator",
+            Self::Operator => "operator",
+            Self::Data => "data",
+            Self::DataGlobal => "data_global",
+        }
+    }
+
+    /// The roles of these names; what is none is left out.
+    pub(crate) fn named(names: &[String]) -> Vec<Self> {
+        const ALL: [Role; 5] = [
+            Role::Member,
+            Role::Moderator,
+            Role::Operator,
+            Role::Data,
+            Role::DataGlobal,
+        ];
+        let known = |name: &String| ALL.into_iter().find(|role| role.name() == name);
+        names.iter().filter_map(known).collect()
+    }
+}
+
+/// By what somebody proves who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// A token.
+    Token,
+    /// A machine's key.
+    ApiKey,
+}
+
+/// Who asks, proven.
+#[derive(Clone, Debug)]
+pub(crate) struct Principal {
+    pub(crate) tenant: TenantId,
+    pub(crate) user: UserId,
+    /// Who vouches for the user.
+    pub(crate) issuer: String,
+    /// What the issuer calls the user. Personal: it goes into a sealed field and nowhere else.
+    pub(crate) account: String,
+    /// With which rights beyond those of every user.
+    pub(crate) roles: Vec<Role>,
+    /// Until when; what streams ends then.
+    pub(crate) until: DateTime<Utc>,
+    /// By what it is proven.
+    pub(crate) by: By,
+}
+
+impl Principal {
+    /// Refuses those who are no moderators of their tenant.
+    pub(crate) fn must_moderate(&self) -> Result<(), Problem> {
+        if self.roles.contains(&Role::Moderator) {
+            return Ok(());
+        }
+        Err(Problem::from(Kind::Forbidden).detail("this is for the role moderator"))
+    }
+
+    /// Refuses machines: what is asked for is for their owners.
+    pub(crate) fn must_be_a_person(&self) -> Result<(), Problem> {
+        if self.by == By::Token {
+            return Ok(());
+        }
+        Err(Problem::from(Kind::Forbidden).detail("this needs a token: an API key may not do it"))
+    }
+}
+
+/// What proves that somebody is a user of ours or an issuer's; it says when it ends, and of which session it is.
+struct Proven {
+    who: Principal,
+    session: Option<Uuid>,
+}
+
+/// What a method is to a machine's key.
+fn scope(method: &Method) -> Scope {
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        Scope::Read
+    } else {
+        Scope::Write
+    }
+}
+
+/// How long a machine's stream may last; its key has no end of its own, and may be taken back.
+const MACHINE_STREAMS: chrono::Duration = chrono::Duration::minutes(10);
+
+fn of_machine(machine: &Machine, now: DateTime<Utc>) -> Principal {
+    let most = now + MACHINE_STREAMS;
+    Principal {
+        tenant: TenantId(machine.tenant),
+        user: UserId(machine.owner),
+        issuer: machine.issuer.clone(),
+        account: machine.account.clone(),
+        roles: Role::named(&machine.roles),
+        until: machine.expires_at.map_or(most, |until| until.min(most)),
+        by: By::ApiKey,
+    }
+}
+
+impl ApiState {
+    /// Who the headers prove to ask, for what `method` does.
+    pub(crate) async fn principal(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Principal, Problem> {
+        let header = headers.get(AUTHORIZATION).ok_or(Kind::TokenMissing)?;
+        let token = header.to_str().ok().and_then(|text| {
+            let (scheme, token) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let (token, now) = (token.ok_or(Kind::TokenMissing)?, self.clock.now());
+        if Accounts::is_api_key(token) {
+            let machine = self.accounts.machine(token, now).await?;
+            let machine = machine.ok_or(Kind::TokenInvalid)?;
+            if !machine.may(scope(method)) {
+                return Err(
+                    Problem::from(Kind::Forbidden).detail("the API key lacks the scope for this")
+                );
+            }
+            return Ok(of_machine(&machine, now));
+        }
+        let Proven { who, session } = if own::is_ours(token) {
+            self.verifier.verify(token, now)?
+        } else {
+            self.issuers.verify(token, now).await?
+        };
+        if let Some(session) = session
+            && !self.accounts.is_live(who.tenant.0, session).await?
+        {
+            return Err(Kind::SessionEnded.into());
+        }
+        Ok(who)
+    }
+}
+
+/// What [`ApiState::principal`] told of a request, for those behind.
+#[derive(Clone)]
+pub(crate) struct Asks(pub(crate) Result<Principal, Problem>);
+
+impl FromRequestParts<ApiState> for Principal {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        if let Some(Asks(known)) = parts.extensions.get() {
+            return known.clone();
+        }
+        state.principal(&parts.method, &parts.headers).await
+    }
+}
