@@ -30,6 +30,7 @@ CREATE INDEX document_hashtags ON document USING gin (hashtags);
 CREATE INDEX document_newest ON document (tenant, position DESC);
 CREATE INDEX document_author ON document (tenant, author, position DESC);
 CREATE INDEX document_place ON document (tenant, place_key, position DESC) WHERE place_key IS NOT NULL;
+CREATE INDEX document_language ON document (tenant, language);
 CREATE INDEX document_at ON document (tenant, at, position);
 CREATE INDEX document_name ON document (tenant, name_key text_pattern_ops) WHERE kind = 'person';
 

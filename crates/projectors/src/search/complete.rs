@@ -3,8 +3,8 @@
 use events::id::UserId;
 use serde::Serialize;
 use service::db::TenantTx;
-use strsim::osa_distance;
 
+use super::nearest::nearest;
 use super::query::Search;
 use super::text;
 use crate::hashtag;
@@ -30,9 +30,6 @@ pub struct Term {
 
 /// Shortest beginning that words and people are looked for by, characters: a shorter one begins too many.
 const SHORTEST: usize = 2;
-
-/// Of words near a misspelt one, so many are compared with it.
-const NEAR: i64 = 5_000;
 
 /// Words of a query that are looked at, whether they are misspelt.
 const WORDS: usize = 8;
@@ -125,8 +122,14 @@ pub async fn repaired(
     let asked = search.looked_at();
     let mut repaired = asked.clone();
     let terms = text::terms(&asked.to_lowercase());
-    for word in terms.into_iter().take(WORDS) {
-        if let Some(near) = nearest(tx, viewer, &word).await? {
+    let terms: Vec<String> = terms.into_iter().take(WORDS).collect();
+    let plain: Vec<(String, String)> =
+        sqlx::query_as("SELECT word, projection.plain(word) FROM unnest($1::text[]) AS t(word)")
+            .bind(&terms)
+            .fetch_all(&mut **tx)
+            .await?;
+    for (word, plain) in plain {
+        if let Some(near) = nearest(tx, viewer, &plain).await? {
             repaired = replaced(&repaired, &word, &near);
         }
     }
@@ -151,57 +154,6 @@ fn replaced(text: &str, old: &str, new: &str) -> String {
         .into_iter()
         .map(|part| if is_old(&part) { new.to_owned() } else { part });
     parts.collect()
-}
-
-/// The edits within which a word of so many characters is taken for another.
-fn edits(length: usize) -> usize {
-    match length {
-        0..=3 => 0,
-        4..=6 => 1,
-        _ => 2,
-    }
-}
-
-/// The word that `word` was probably meant to be: the one with the fewest edits (letters put in, left out, changed, swapped), of
-/// those the most used; none when it is used itself. One that differs both in its beginning and in its end is not found.
-async fn nearest(tx: &mut TenantTx, viewer: Viewer, word: &str) -> sqlx::Result<Option<String>> {
-    let length = word.chars().count();
-    let most = edits(length);
-    if most == 0 {
-        return Ok(None);
-    }
-    let part = if length < 6 { 2 } else { 3 };
-    let near: Vec<(String, String, String, i64)> = sqlx::query_as(
-        "WITH asked AS MATERIALIZED (SELECT projection.plain($2) AS word)
-        SELECT term, plain, asked.word, sum(documents)::bigint FROM (
-            (SELECT t.term, t.plain, t.lane, t.documents FROM search.spelt t
-            WHERE t.tenant = $1 AND t.plain LIKE left(projection.plain($2), $3) || '%'
-              AND abs(length(t.plain) - length(projection.plain($2))) <= $4 LIMIT $5)
-            UNION
-            (SELECT t.term, t.plain, t.lane, t.documents FROM search.spelt t
-            WHERE t.tenant = $1 AND reverse(t.plain) LIKE reverse(right(projection.plain($2), $3)) || '%'
-              AND abs(length(t.plain) - length(projection.plain($2))) <= $4 LIMIT $5)
-        ) near, asked
-        GROUP BY term, plain, asked.word",
-    )
-    .persistent(false)
-    .bind(viewer.tenant)
-    .bind(word)
-    .bind(part)
-    .bind(i32::try_from(most).unwrap_or(i32::MAX))
-    .bind(NEAR)
-    .fetch_all(&mut **tx)
-    .await?;
-    let near = near
-        .into_iter()
-        .filter_map(|(term, plain, asked, documents)| {
-            let distance = osa_distance(&plain, &asked);
-            (distance <= most).then_some((distance, -documents, term))
-        });
-    Ok(near
-        .min()
-        .filter(|(distance, ..)| *distance > 0)
-        .map(|(_, _, term)| term))
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use service::db::TenantTx;
 
+use super::asked::ask;
 use super::language;
-use super::query::{Kind, Search, ask, bounds, fit, printable, seen};
+use super::query::{Kind, Search, bounds, fit, printable, seen};
 use crate::feed::query::visible;
 use crate::page::Viewer;
 

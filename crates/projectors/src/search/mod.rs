@@ -1,9 +1,11 @@
 //! Finding posts, people, hashtags and one's own files.
 
 mod apply;
+mod asked;
 pub mod complete;
 pub mod facets;
 pub(crate) mod language;
+mod nearest;
 pub mod query;
 pub mod synonym;
 mod text;
@@ -41,6 +43,7 @@ impl Projection for Search {
             "document_newest",
             "document_author",
             "document_place",
+            "document_language",
             "document_at",
             "document_name",
             "hashtag_prefix",
