@@ -5,6 +5,7 @@ pub(crate) mod api_key;
 pub(crate) mod block;
 pub(crate) mod comment;
 pub(crate) mod follow;
+pub(crate) mod job;
 pub(crate) mod moderation;
 pub(crate) mod notification;
 pub(crate) mod pairing;

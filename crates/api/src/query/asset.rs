@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -16,6 +17,7 @@ use storage::Presentation;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::peaks::{POINTS, Peaks, READ_MAX, peaks};
 use super::{Reader, View};
 use crate::cursor::{Page, PageQuery, Paging};
 use crate::problem::{Kind, Problem};
@@ -141,8 +143,12 @@ pub(crate) struct Job {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WaveformQuery {
-    /// `dat`, `json` or `png`; `dat` when absent.
+    /// `dat`, `json`, `png` or `wavesurfer`; `dat` when absent.
+    #[param(example = "wavesurfer")]
     format: Option<String>,
+    /// Of `wavesurfer`, points of each channel; 2,000 when absent, 20,000 at most.
+    #[param(minimum = 1, maximum = 20_000)]
+    points: Option<usize>,
 }
 
 /// List one's own assets
@@ -192,9 +198,11 @@ pub(crate) async fn rendition(
 }
 
 /// Go to an asset's waveform
+///
+/// The format `wavesurfer` is answered at once, with what wavesurfer.js draws.
 #[utoipa::path(get, path = "/assets/{id}/waveform", tag = "assets",
     params(("id" = Uuid, Path), WaveformQuery),
-    responses((status = 307, description = "To a URL that holds for minutes",
+    responses((status = 200, description = "Of the format `wavesurfer`", body = Peaks), (status = 307, description = "To a URL that holds for minutes",
         headers(("location" = String, description = "the signed URL")))))]
 pub(crate) async fn waveform(
     State(state): State<ApiState>,
@@ -206,11 +214,20 @@ pub(crate) async fn waveform(
         None | Some("dat") => "waveform.dat",
         Some("json") => "waveform.json",
         Some("png") => "waveform.png",
+        Some("wavesurfer") => {
+            let view = reader.view(&state, media::READS).await?;
+            let points = query.points.unwrap_or(POINTS.0);
+            if !(1..=POINTS.1).contains(&points) {
+                let reason = "is a number from 1 to 20000";
+                return Err(Problem::field(Kind::Invalid, "/points", reason));
+            }
+            return wavesurfer(&state, view, AssetId(id), points).await;
+        }
         Some(_) => {
             return Err(Problem::field(
                 Kind::Invalid,
                 "/format",
-                "is dat, json or png",
+                "is dat, json, png or wavesurfer",
             ));
         }
     };
@@ -231,6 +248,28 @@ pub(crate) async fn job(
         .await?
         .ok_or(Kind::NotFound("job"))?;
     Ok(view.answer(Job::from(job)))
+}
+
+/// What wavesurfer.js draws of an asset.
+async fn wavesurfer(
+    state: &ApiState,
+    mut view: View,
+    asset: AssetId,
+    points: usize,
+) -> Result<Response, Problem> {
+    let waveform = media::rendition(&mut view.tx, view.viewer, asset, "waveform.dat").await?;
+    let key = waveform
+        .ok_or(Kind::NotFound("rendition"))?
+        .storage_key
+        .parse();
+    let key = key.map_err(|error: storage::KeyError| Problem::internal(&error))?;
+    // Storage may be slow: no connection waits for it.
+    let age = view.end();
+    let dat = state.store.read(&key, READ_MAX).await?;
+    // Minutes of it are some milliseconds, a day is not.
+    let drawn = tokio::task::spawn_blocking(move || peaks(&dat, points)).await;
+    let drawn = drawn.map_err(|error| Problem::internal(&error))?;
+    Ok(age.mark(Json(drawn.ok_or(Kind::Internal)?).into_response()))
 }
 
 async fn redirect(

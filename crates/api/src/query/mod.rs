@@ -10,6 +10,7 @@ pub(crate) mod graph;
 pub(crate) mod moderation;
 pub(crate) mod notification;
 pub(crate) mod pairing;
+pub(crate) mod peaks;
 pub(crate) mod post;
 pub(crate) mod search;
 pub(crate) mod synonym;
@@ -98,9 +99,12 @@ impl Reader {
                 tenant: self.who.tenant,
                 user: self.who.user,
             },
-            stale: behind,
-            behind: lag
-                .and_then(|lag| HeaderValue::from_str(&format!("{:.1}", lag.as_secs_f64())).ok()),
+            age: Age {
+                stale: behind,
+                behind: lag.and_then(|lag| {
+                    HeaderValue::from_str(&format!("{:.1}", lag.as_secs_f64())).ok()
+                }),
+            },
         })
     }
 }
@@ -109,8 +113,28 @@ impl Reader {
 pub(crate) struct View {
     pub(crate) tx: TenantTx,
     pub(crate) viewer: Viewer,
+    age: Age,
+}
+
+/// How far behind the read models were, and whether further than was asked for.
+pub(crate) struct Age {
     stale: bool,
     behind: Option<HeaderValue>,
+}
+
+impl Age {
+    /// Says so on the answer.
+    pub(crate) fn mark(self, mut response: Response) -> Response {
+        if let Some(behind) = self.behind {
+            response.headers_mut().insert(BEHIND, behind);
+        }
+        if self.stale {
+            response
+                .headers_mut()
+                .insert(STALE, HeaderValue::from_static("true"));
+        }
+        response
+    }
 }
 
 impl View {
@@ -127,17 +151,14 @@ impl View {
         self.mark(Json(body).into_response())
     }
 
-    /// Ends the look; says on the answer how far behind the read models were, and whether further than was asked for.
-    pub(crate) fn mark(self, mut response: Response) -> Response {
-        if let Some(behind) = self.behind {
-            response.headers_mut().insert(BEHIND, behind);
-        }
-        if self.stale {
-            response
-                .headers_mut()
-                .insert(STALE, HeaderValue::from_static("true"));
-        }
-        response
+    /// Ends the look; says on the answer how old what was seen is.
+    pub(crate) fn mark(self, response: Response) -> Response {
+        self.age.mark(response)
+    }
+
+    /// Ends the look before the answer is made.
+    pub(crate) fn end(self) -> Age {
+        self.age
     }
 
     /// Ends the look with a page of what is about a user each.

@@ -40,6 +40,8 @@ const FORBIDDEN_FRUIT: &str = "
     POST   /v1/uploads/{a}/complete               upload
     GET    /v1/assets/{a}                         asset
     DELETE /v1/assets/{a}                         asset
+    POST   /v1/assets/{a}/renditions              asset
+    GET    /v1/assets/{a}/waveform?format=wavesurfer rendition
     GET    /v1/assets/{a}/live                    asset
     GET    /v1/assets/{a}/renditions/proxy.mp4    rendition
     GET    /v1/posts/{p}                          post
@@ -96,6 +98,8 @@ async fn another_tenant_sees_and_changes_nothing() {
         let mut request = stranger.request(method.parse().unwrap(), &path);
         if method == "PATCH" || path.ends_with("/comments") && method == "POST" {
             request = request.json(&json!({"text": "mine"}));
+        } else if method == "POST" && path.ends_with("/renditions") {
+            request = request.json(&json!({"profile": "edit@1"}));
         } else if path.ends_with("/reports") {
             request = request.json(&json!({"reason": "spam"}));
         }

@@ -10,6 +10,7 @@ mod commands;
 mod facts;
 mod isolation;
 mod issuers;
+mod jobs;
 mod limits;
 mod moderation;
 mod notification;

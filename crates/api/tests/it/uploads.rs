@@ -12,12 +12,12 @@ use crate::app::{App, User, assert_problem, sha256};
 
 const CLIP: &[u8] = b"not really a clip";
 
-fn file(bytes: &[u8]) -> Value {
+pub(crate) fn file(bytes: &[u8]) -> Value {
     json!({"name": "a.mp4", "type": "video/mp4", "bytes": bytes.len(), "sha256": sha256(bytes)})
 }
 
 /// Does what the ticket says, with this body.
-async fn put(app: &App, ticket: &Value, body: &'static [u8]) -> Response {
+pub(crate) async fn put(app: &App, ticket: &Value, body: &'static [u8]) -> Response {
     let mut request = app.http.put(ticket["url"].as_str().unwrap());
     for (name, value) in ticket["headers"].as_object().unwrap() {
         // The client sets the length of what it sends.
@@ -28,7 +28,7 @@ async fn put(app: &App, ticket: &Value, body: &'static [u8]) -> Response {
     request.body(body).send().await.unwrap()
 }
 
-async fn complete(user: &User<'_>, ticket: &Value) -> Response {
+pub(crate) async fn complete(user: &User<'_>, ticket: &Value) -> Response {
     let path = format!("/v1/uploads/{}/complete", ticket["id"].as_str().unwrap());
     user.request(Method::POST, &path).send().await.unwrap()
 }
@@ -177,7 +177,7 @@ async fn a_deleted_asset_is_gone_for_its_owner_too() {
     let id = ticket["id"].as_str().unwrap();
     assert!(put(&app, &ticket, CLIP).await.status().is_success());
     let done: Value = complete(&ana, &ticket).await.json().await.unwrap();
-    render(&app, &ana, id, done["job"].as_str().unwrap()).await;
+    render(&app, &ana, id, done["job"].as_str().unwrap(), CLIP).await;
     let path = format!("/v1/assets/{id}");
     let there = |asset: &Value| asset["renditions"] != json!([]);
     ana.sees(&path, "the rendition is there", there).await;
@@ -207,7 +207,7 @@ async fn a_rendition_redirects_to_its_bytes() {
         .iter()
         .find(|job| job["profile"] == "fast@1")
         .unwrap();
-    render(&app, &ana, id, fast["id"].as_str().unwrap()).await;
+    render(&app, &ana, id, fast["id"].as_str().unwrap(), CLIP).await;
 
     let there = |asset: &Value| asset["renditions"] != json!([]);
     let asset = ana
@@ -303,7 +303,7 @@ async fn progress_is_pushed_until_the_asset_is_settled() {
     let first = String::from_utf8(live.chunk().await.unwrap().unwrap().to_vec()).unwrap();
     assert!(first.starts_with("event: asset\ndata: {"), "{first}");
     for job in done["jobs"].as_array().unwrap() {
-        render(&app, &ana, id, job["id"].as_str().unwrap()).await;
+        render(&app, &ana, id, job["id"].as_str().unwrap(), CLIP).await;
     }
     let rest = tokio::time::timeout(crate::app::SOON, live.text())
         .await
@@ -320,7 +320,7 @@ async fn progress_is_pushed_until_the_asset_is_settled() {
 }
 
 /// Appends what a transcoder would: one output, whose bytes are those of the upload.
-async fn render(app: &App, owner: &User<'_>, asset: &str, job: &str) {
+pub(crate) async fn render(app: &App, owner: &User<'_>, asset: &str, job: &str, bytes: &[u8]) {
     let (asset, job) = (
         AssetId(asset.parse().unwrap()),
         JobId(job.parse::<Uuid>().unwrap()),
@@ -339,8 +339,8 @@ async fn render(app: &App, owner: &User<'_>, asset: &str, job: &str) {
         name: "waveform.dat".to_owned(),
         storage_key: format!("incoming/{}/{asset}", app.tenant),
         media_type: "application/octet-stream".to_owned(),
-        bytes: CLIP.len() as u64,
-        sha256: sha256(CLIP),
+        bytes: bytes.len() as u64,
+        sha256: sha256(bytes),
         width: None,
         height: None,
         duration_ms: None,

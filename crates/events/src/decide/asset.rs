@@ -14,6 +14,9 @@ use crate::fact::asset::{
 };
 use crate::id::{AssetId, EventId, JobId, UserId};
 
+/// Jobs of one asset, of all times.
+const JOBS_MAX: usize = 64;
+
 /// Outputs that make an asset useful, best first.
 pub const PRIMARY: [&str; 3] = ["proxy.mp4", "waveform.dat", "poster.jpg"];
 
@@ -256,7 +259,7 @@ pub fn delete(state: &AssetState, asset: AssetId, actor: UserId) -> Decision {
     Ok(vec![AssetDeleted { asset }.into()])
 }
 
-/// Asks for one more profile.
+/// Asks for one more profile, one job at a time.
 pub fn request_rendition(
     state: &AssetState,
     asset: AssetId,
@@ -265,6 +268,14 @@ pub fn request_rendition(
 ) -> Decision {
     state.of(actor)?;
     state.renderable()?;
+    if state.has(profile, None) {
+        return Err(Refusal::WrongState("a job for this profile is under way"));
+    }
+    if state.jobs.len() >= JOBS_MAX {
+        return Err(Refusal::WrongState(
+            "there were as many jobs as an asset may have",
+        ));
+    }
     Ok(vec![requested(asset, profile, None)])
 }
 

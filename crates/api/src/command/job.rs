@@ -1,0 +1,151 @@
+//! `POST /assets/{id}/renditions`, `POST /jobs/{id}/{retry,cancel}`: what an asset's owner wants rendered.
+
+use axum::extract::{Path, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use events::decide;
+use events::decide::Refusal;
+use events::decide::asset::AssetState;
+use events::fact::Fact;
+use events::id::{AssetId, JobId, StreamKey};
+use events::store::{Emit, Streams};
+use garde::Validate;
+use projectors::media::query as media;
+use projectors::page::Viewer;
+use serde::{Deserialize, Serialize};
+use service::db::TenantTx;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Asked, AskedWith, Done};
+use crate::problem::{Kind, Problem};
+use crate::state::ApiState;
+
+/// What can be asked for.
+const PROFILES: [&str; 3] = ["fast@1", "proxy720@1", "edit@1"];
+
+/// A profile that is wanted.
+#[derive(Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"profile": "edit@1"}))]
+pub(crate) struct RenditionWanted {
+    /// `fast@1` (poster, sprites, waveform), `proxy720@1` (what players play) or `edit@1` (what editors cut).
+    #[garde(skip)]
+    profile: String,
+}
+
+/// A job that is waiting to be done.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct JobAsked {
+    /// Read it at `GET /jobs/{id}`, also the answer's `Location`.
+    job: Uuid,
+    /// Of which asset.
+    asset: Uuid,
+    /// Its profile.
+    profile: String,
+}
+
+/// Ask for one more profile of an asset
+///
+/// While a job for the profile is under way, or when there were very many, this is the problem `wrong-state`.
+#[utoipa::path(post, path = "/assets/{id}/renditions", tag = "assets", params(("id" = Uuid, Path)),
+    request_body = RenditionWanted,
+    responses((status = 202, description = "Waiting to be done", body = JobAsked)))]
+pub(crate) async fn request(
+    State(state): State<ApiState>,
+    Path(id): Path<Uuid>,
+    AskedWith(asked, wanted): AskedWith<RenditionWanted>,
+) -> Result<Response, Problem> {
+    if !PROFILES.contains(&&*wanted.profile) {
+        let reason = format!("is one of {}", PROFILES.join(", "));
+        return Err(Problem::field(Kind::Invalid, "/profile", reason));
+    }
+    let (asset, me) = (AssetId(id), asked.who.user);
+    let decide = |asset_state: &AssetState| {
+        decide::asset::request_rendition(asset_state, asset, me, &wanted.profile)
+    };
+    let done = state.decide_asset(&asked, asset, decide).await?;
+    accepted(&done, asset)
+}
+
+/// Try a job again
+///
+/// What it failed to make is asked for by a job of its own. A job that is under way goes on, 204.
+#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "assets", params(("id" = Uuid, Path)),
+    responses((status = 202, description = "Waiting to be done", body = JobAsked),
+        (status = 204, description = "Another job is at it already")))]
+pub(crate) async fn retry(
+    State(state): State<ApiState>,
+    Path(id): Path<Uuid>,
+    asked: Asked,
+) -> Result<Response, Problem> {
+    let (job, me) = (JobId(id), asked.who.user);
+    let asset = state.asset_of(&asked, job).await?;
+    let decide = |asset_state: &AssetState| decide::asset::retry_job(asset_state, asset, me, job);
+    let done = state.decide_asset(&asked, asset, decide).await?;
+    if done.changed_nothing() {
+        return Ok(done.no_content());
+    }
+    accepted(&done, asset)
+}
+
+/// Give a job up
+///
+/// One that is done, or was given up before, stays as it is.
+#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "assets", params(("id" = Uuid, Path)),
+    responses((status = 204, description = "Given up")))]
+pub(crate) async fn cancel(
+    State(state): State<ApiState>,
+    Path(id): Path<Uuid>,
+    asked: Asked,
+) -> Result<Response, Problem> {
+    let (job, me) = (JobId(id), asked.who.user);
+    let asset = state.asset_of(&asked, job).await?;
+    let decide = |asset_state: &AssetState| decide::asset::cancel_job(asset_state, asset, me, job);
+    Ok(state
+        .decide_asset(&asked, asset, decide)
+        .await?
+        .no_content())
+}
+
+/// The job that an answer's fact asks for.
+fn accepted(done: &Done, asset: AssetId) -> Result<Response, Problem> {
+    let job = done.fact(|recorded| match &recorded.fact {
+        Fact::RenditionRequested(wanted) => Some(JobAsked {
+            job: JobId::of(recorded.event_id, &wanted.profile).0,
+            asset: asset.0,
+            profile: wanted.profile.clone(),
+        }),
+        _ => None,
+    });
+    let job = job.ok_or(Kind::Internal)?;
+    let location = HeaderValue::from_str(&format!("/v1/jobs/{}", job.job));
+    let mut response = done.answer(StatusCode::ACCEPTED, job);
+    if let Ok(location) = location {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+impl ApiState {
+    /// The asset of one of the caller's own jobs. Jobs are found by the read model, and decided about by the asset's stream.
+    async fn asset_of(&self, asked: &Asked, job: JobId) -> Result<AssetId, Problem> {
+        let (tenant, user) = (asked.who.tenant, asked.who.user);
+        let mut tx = TenantTx::begin(&self.pool, tenant.0, user.0).await?;
+        let job = media::job(&mut tx, Viewer { tenant, user }, job).await?;
+        Ok(job.ok_or(Kind::NotFound("job"))?.asset)
+    }
+
+    /// Decides about an asset.
+    async fn decide_asset(
+        &self,
+        asked: &Asked,
+        asset: AssetId,
+        mut decide: impl FnMut(&AssetState) -> Result<Vec<Fact>, Refusal> + Send,
+    ) -> Result<Done, Problem> {
+        let key = StreamKey::asset(asset);
+        let decide = |streams: &Streams| Ok(Emit::all(&key, decide(&streams.get(&key))?));
+        self.execute(asked, &[&key], decide).await
+    }
+}
