@@ -29,6 +29,9 @@ pub struct Config {
     /// Requests in progress at once, besides uploads to a folder; what comes on top is told to try again.
     #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = 1024)]
     pub max_in_flight: usize,
+    /// Streams that wait for news at once; of one user, eight.
+    #[arg(long, env = "MAX_LIVE", default_value_t = 20_000)]
+    pub max_live: usize,
     /// A JSON list of the issuers whose tokens are believed besides our own; docs/reference/issuers.md says what is in it.
     #[arg(long, env = "JWT_ISSUERS")]
     pub jwt_issuers: Option<PathBuf>,

@@ -28,6 +28,8 @@ const UPLOAD_GRACE: Duration = Duration::from_mins(1);
 pub(crate) const UPLOADS: usize = 128;
 /// Live streams at once, in all and of one user: each looks into the read models again and again.
 pub(crate) const LIVE: (usize, usize) = (256, 8);
+/// Streams that look into the read models at a time, of those that wait for news.
+pub(crate) const LOOKING: usize = 4;
 /// Stored objects read through at once; of one asset, one.
 pub(crate) const VERIFICATIONS: usize = 16;
 

@@ -41,6 +41,13 @@ const TAG: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place(BTreeMap<Lane, Position>);
 
+impl Place {
+    /// The last of these positions in each lane.
+    pub(crate) fn of(steps: impl IntoIterator<Item = (Lane, Position)>) -> Self {
+        Self(steps.into_iter().collect())
+    }
+}
+
 /// Signs and checks position tokens.
 pub(crate) struct Positions {
     key: MacKey,
@@ -54,8 +61,7 @@ impl Positions {
 
     /// The token for the place of the last of `facts`; none without facts.
     pub(crate) fn token(&self, facts: &[Recorded]) -> Option<String> {
-        let steps = facts.iter().map(|fact| (fact.lane, fact.position));
-        let place = Place(steps.collect());
+        let place = Place::of(facts.iter().map(|fact| (fact.lane, fact.position)));
         (!facts.is_empty()).then(|| self.seal(&place))
     }
 

@@ -147,6 +147,8 @@ fn queries() -> OpenApiRouter<ApiState> {
         .routes(routes!(query::asset::waveform))
         .routes(routes!(query::asset::job))
         .routes(routes!(live::asset::follow))
+        .routes(routes!(live::news::feed))
+        .routes(routes!(live::news::inbox))
         .routes(routes!(query::post::get))
         .routes(routes!(query::comment::list))
         .routes(routes!(query::comment::post_reactions))

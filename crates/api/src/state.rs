@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use accounts::Accounts;
 use events::id::{AssetId, TenantId, UserId};
-use events::store::{Log, Wake};
+use events::store::{Log, Wake, bounds};
 use events::subscription::{Lag, watch_lag};
 use moka::future::Cache;
 use service::clock::Clock;
@@ -15,13 +15,15 @@ use service::secret::Secret;
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use storage::{Key, Store};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 
 use crate::auth::{Issuers, Verifier};
 use crate::config::{Config, ConfigError};
 use crate::cursor::Cursors;
-use crate::limit::{LIVE, UPLOADS, VERIFICATIONS};
+use crate::limit::{LIVE, LOOKING, UPLOADS, VERIFICATIONS};
+use crate::live::hub::{Hub, keep_waking};
 use crate::position::Positions;
+use crate::problem::Problem;
 use crate::slots::Slots;
 use crate::views::Views;
 
@@ -56,6 +58,11 @@ pub struct Shared {
     pub(crate) verifying: Slots<AssetId>,
     /// Live streams, by who follows.
     pub(crate) following: Slots<(TenantId, UserId)>,
+    /// Streams that wait for news, by whose they are.
+    pub(crate) waiting: Slots<(TenantId, UserId)>,
+    /// Of those that were woken, so many look at a time.
+    pub(crate) looking: Semaphore,
+    hub: OnceCell<Hub>,
     /// Looks at posts that are not written yet.
     pub(crate) views: Views,
     lags: OnceLock<watch::Receiver<Option<Arc<Vec<Lag>>>>>,
@@ -99,6 +106,9 @@ impl ApiState {
             uploading: Slots::new(UPLOADS, 1),
             verifying: Slots::new(VERIFICATIONS, 1),
             following: Slots::new(LIVE.0, LIVE.1),
+            waiting: Slots::new(config.max_live, LIVE.1),
+            looking: Semaphore::new(LOOKING),
+            hub: OnceCell::new(),
             views: Views::default(),
             lags: OnceLock::new(),
             wake: OnceLock::new(),
@@ -114,6 +124,18 @@ impl ApiState {
     pub(crate) fn lags(&self) -> Option<Arc<Vec<Lag>>> {
         let start = || watch_lag(self.pool.clone(), &self.shutdown);
         self.lags.get_or_init(start).borrow().clone()
+    }
+
+    /// Who waits for news. Reads the log, once for all of them, from the first one on.
+    pub(crate) async fn hub(&self) -> Result<Hub, Problem> {
+        let start = async || {
+            let from = bounds(&self.pool).await?.head;
+            let hub = Hub::default();
+            self.shutdown
+                .spawn(keep_waking(self.clone(), hub.clone(), from));
+            Ok::<_, Problem>(hub)
+        };
+        self.hub.get_or_try_init(start).await.cloned()
     }
 
     /// Tells when the log has grown. Listens, on a connection of its own, from the first reader on who wants to know.

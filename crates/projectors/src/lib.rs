@@ -8,6 +8,7 @@
 pub mod config;
 pub mod erase;
 pub mod generation;
+pub mod live;
 pub mod page;
 pub mod rebuild;
 pub mod registry;

@@ -1,6 +1,8 @@
 //! What is pushed to clients while it happens, as server-sent events.
 
 pub(crate) mod asset;
+pub(crate) mod hub;
+pub(crate) mod news;
 
 use std::time::Duration;
 

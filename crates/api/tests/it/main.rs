@@ -12,6 +12,7 @@ mod isolation;
 mod issuers;
 mod jobs;
 mod limits;
+mod live;
 mod moderation;
 mod notification;
 mod openapi;

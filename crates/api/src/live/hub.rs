@@ -1,0 +1,238 @@
+//! Who waits for news in this process, and the one reader of the log that wakes them. Nothing is kept for anybody: who is woken looks for
+//! themselves when they can be written to, so that a slow reader misses nothing and holds up nobody.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use events::envelope::Sealed;
+use events::id::{Position, TenantId, UserId};
+use events::store::{Filter, Limits};
+use projectors::live::{Mentioned, READS, concerned};
+use serde_json::Value;
+use service::db::TenantTx;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::position::Place;
+use crate::problem::Problem;
+use crate::state::ApiState;
+
+/// Facts that may bring a post into feeds.
+const FEEDING: [&str; 5] = [
+    "post.published",
+    "post.edited",
+    "asset.ready",
+    "rendition.completed",
+    "content.restored",
+];
+/// How much of the log is looked at in one go.
+const BATCH: Limits = Limits {
+    positions: 5_000,
+    facts: 5_000,
+    bytes: 8 << 20,
+};
+/// How long the log may be silent before it is asked again.
+const SILENCE: Duration = Duration::from_secs(30);
+/// After a failure, and for who was woken before the read models were there: everybody looks again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A user's streams wake together.
+type Users = HashMap<UserId, watch::Sender<()>>;
+
+/// Who waits, by tenant.
+#[derive(Clone, Default)]
+pub(crate) struct Hub(Arc<Mutex<HashMap<TenantId, Users>>>);
+
+/// A place among those who wait, given up when dropped.
+pub(crate) struct Waiter {
+    hub: Hub,
+    who: (TenantId, UserId),
+    news: watch::Receiver<()>,
+}
+
+impl Waiter {
+    /// Resolves when there may be news since the last time.
+    pub(crate) async fn news(&mut self) {
+        if self.news.changed().await.is_err() {
+            // Nobody wakes any more: the process ends.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut tenants = self.hub.lock();
+        let Some(users) = tenants.get_mut(&self.who.0) else {
+            return;
+        };
+        if users
+            .get(&self.who.1)
+            .is_some_and(|news| news.receiver_count() == 1)
+        {
+            users.remove(&self.who.1);
+        }
+        if users.is_empty() {
+            tenants.remove(&self.who.0);
+        }
+    }
+}
+
+impl Hub {
+    /// Waits for what concerns `who` from now on.
+    pub(crate) fn wait(&self, who: (TenantId, UserId)) -> Waiter {
+        let mut tenants = self.lock();
+        let users = tenants.entry(who.0).or_default();
+        let news = users
+            .entry(who.1)
+            .or_insert_with(|| watch::channel(()).0)
+            .subscribe();
+        Waiter {
+            hub: self.clone(),
+            who,
+            news,
+        }
+    }
+
+    /// Wakes everybody: what was missed is not known.
+    fn wake_all(&self) {
+        for news in self.lock().values().flat_map(HashMap::values) {
+            news.send_replace(());
+        }
+    }
+
+    fn wake(&self, tenant: TenantId, users: &[UserId]) {
+        let tenants = self.lock();
+        let waiting = tenants.get(&tenant);
+        for user in users {
+            if let Some(news) = waiting.and_then(|waiting| waiting.get(user)) {
+                news.send_replace(());
+            }
+        }
+    }
+
+    fn waiting(&self, tenant: TenantId) -> Vec<UserId> {
+        let tenants = self.lock();
+        let users = tenants.get(&tenant).into_iter().flat_map(HashMap::keys);
+        users.copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Users>> {
+        // A count is whole after each step, whatever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the log from `from` on and wakes whom it concerns, until shutdown.
+pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
+    let (filter, mut at) = (Filter::default(), from);
+    while !state.shutdown.is_cancelled() {
+        let mut tail = state.log.tail(state.wake(), filter.clone(), BATCH, at);
+        let failed = loop {
+            let page = tokio::select! {
+                page = tail.next(SILENCE) => page,
+                () = state.shutdown.cancelled() => return,
+            };
+            match page {
+                Ok(page) => {
+                    at = page.seen;
+                    if let Err(problem) = tell(&state, &hub, &page.facts).await {
+                        break format!("{problem:?}");
+                    }
+                }
+                Err(error) => break error.to_string(),
+            }
+        };
+        tracing::warn!(
+            error = failed,
+            "who waits for news looks without being told"
+        );
+        hub.wake_all();
+        if !state.shutdown.sleep(AGAIN).await {
+            return;
+        }
+    }
+}
+
+/// Wakes whom these facts concern, once the read models have them.
+async fn tell(state: &ApiState, hub: &Hub, facts: &[Sealed]) -> Result<(), Problem> {
+    let tenants: BTreeSet<TenantId> = facts.iter().map(|fact| fact.tenant).collect();
+    let tenants: Vec<_> = tenants
+        .into_iter()
+        .filter(|tenant| !hub.waiting(*tenant).is_empty())
+        .collect();
+    if tenants.is_empty() {
+        return Ok(());
+    }
+    let place = Place::of(facts.iter().map(|fact| (fact.lane, fact.position)));
+    let there = state.wait_for(&place, READS).await?;
+    for tenant in tenants {
+        let waiting = hub.waiting(tenant);
+        let mentioned = mentioned(facts.iter().filter(|fact| fact.tenant == tenant));
+        let mut tx = TenantTx::begin(&state.pool, tenant.0, Uuid::nil()).await?;
+        let users = concerned(&mut tx, tenant, &mentioned, &waiting).await?;
+        hub.wake(tenant, &users);
+    }
+    if !there {
+        // Read models that are behind will have it later, and nobody tells when.
+        let (hub, shutdown) = (hub.clone(), state.shutdown.clone());
+        state.shutdown.spawn(async move {
+            if shutdown.sleep(AGAIN).await {
+                hub.wake_all();
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Whatever looks like an id in what facts say.
+fn mentioned<'a>(facts: impl Iterator<Item = &'a Sealed>) -> Mentioned {
+    let mut mentioned = Mentioned::default();
+    for fact in facts {
+        let mut ids = BTreeSet::new();
+        if let Ok(payload) = serde_json::from_str(&fact.payload) {
+            collect(&payload, &mut ids);
+        }
+        let (_, subject) = fact.subject.split_once('-').unwrap_or_default();
+        ids.extend(subject.parse::<Uuid>());
+        if FEEDING.contains(&&*fact.fact_type) {
+            mentioned.feeding.extend(&ids);
+        }
+        mentioned.all.extend(ids);
+    }
+    mentioned
+}
+
+fn collect(value: &Value, ids: &mut BTreeSet<Uuid>) {
+    match value {
+        Value::String(text) => ids.extend(text.parse::<Uuid>()),
+        Value::Array(values) => values.iter().for_each(|value| collect(value, ids)),
+        Value::Object(fields) => fields.values().for_each(|value| collect(value, ids)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(user: u128) -> (TenantId, UserId) {
+        (TenantId(Uuid::from_u128(1)), UserId(Uuid::from_u128(user)))
+    }
+
+    #[tokio::test]
+    async fn who_is_concerned_wakes_and_who_has_gone_is_forgotten() {
+        let hub = Hub::default();
+        let (mut ana, mut again, mut bo) = (hub.wait(who(1)), hub.wait(who(1)), hub.wait(who(2)));
+        assert_eq!(hub.waiting(who(1).0).len(), 2);
+        hub.wake(who(1).0, &[who(1).1]);
+        tokio::join!(ana.news(), again.news());
+        let silent = tokio::time::timeout(Duration::from_millis(20), bo.news());
+        assert!(silent.await.is_err());
+        drop((ana, again));
+        assert_eq!(hub.waiting(who(1).0), [who(2).1]);
+        drop(bo);
+        assert!(hub.lock().is_empty());
+    }
+}

@@ -1,0 +1,218 @@
+//! `GET /feed/live`, `GET /notifications/live`: that there is something new, as soon as there is. What it is, is read as always.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use events::id::{Position, PostId, TenantId, UserId};
+use futures::stream;
+use projectors::feed::query as feed;
+use projectors::notification::{mark, query as notification};
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::RETRY_AFTER;
+use super::hub::Waiter;
+use crate::problem::{Kind, Problem};
+use crate::query::Reader;
+use crate::slots::Slot;
+use crate::state::ApiState;
+
+/// What is new of a feed is looked for among its newest so many.
+const LOOKED_AT: u32 = 20;
+/// Who was told has so long until they are told again: what happens meanwhile is one piece of news.
+const CALM: Duration = Duration::from_secs(1);
+
+/// There are new posts in the feed.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FeedNews {
+    /// How many that were not there before, 20 at most.
+    new: usize,
+}
+
+/// The inbox has changed.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct InboxNews {
+    /// How many items were not read; 100 is so many or more.
+    unread: i64,
+}
+
+/// Be told when one's feed has new posts
+///
+/// A `feed` event each time, at most one a second; an event's id is a position, and after a `Last-Event-ID` what is newer is told at
+/// once. The stream ends with the token.
+#[utoipa::path(get, path = "/feed/live", tag = "feed",
+    responses((status = 200, description = "Events", content_type = "text/event-stream", body = FeedNews)))]
+pub(crate) async fn feed(
+    State(state): State<ApiState>,
+    reader: Reader,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let seen = Seen::Feed {
+        since: last_event(&headers)?,
+        ids: None,
+    };
+    Watch::stream(state, reader, seen).await
+}
+
+/// Be told when one's inbox changes
+///
+/// An `inbox` event at once and each time that the number of unread items or the newest one changes, at most one a second. The stream ends with the
+/// token.
+#[utoipa::path(get, path = "/notifications/live", tag = "notifications",
+    responses((status = 200, description = "Events", content_type = "text/event-stream", body = InboxNews)))]
+pub(crate) async fn inbox(
+    State(state): State<ApiState>,
+    reader: Reader,
+) -> Result<Response, Problem> {
+    Watch::stream(state, reader, Seen::Inbox(None)).await
+}
+
+/// After which position a client wants to go on.
+fn last_event(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+    let Some(last) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    let last = last.to_str().ok().and_then(|text| text.parse().ok());
+    let last = last.filter(|last| (0..Position::END.0).contains(last));
+    Ok(Some(Position(last.ok_or(Kind::PositionInvalid)?)))
+}
+
+/// What a client knows.
+enum Seen {
+    /// The newest posts; before the first look, what it had when it was here last.
+    Feed {
+        since: Option<Position>,
+        ids: Option<BTreeSet<(Position, PostId)>>,
+    },
+    /// How much is unread, and where the newest item is.
+    Inbox(Option<(i64, Position)>),
+}
+
+/// One client.
+struct Watch {
+    /// Held as long as the stream is.
+    _place: Slot<(TenantId, UserId)>,
+    state: ApiState,
+    reader: Reader,
+    waiter: Waiter,
+    seen: Seen,
+    /// What was found before the stream began.
+    first: Option<Event>,
+    told: Instant,
+}
+
+impl Watch {
+    /// Looks once, while an error can still be a problem, and begins the stream.
+    async fn stream(state: ApiState, reader: Reader, seen: Seen) -> Result<Response, Problem> {
+        let place = state.waiting.take(reader.who());
+        let place = place.map_err(|_| Problem::overloaded(RETRY_AFTER))?;
+        // Before the first look: what comes after it must not be missed.
+        let waiter = state.hub().await?.wait(reader.who());
+        let mut watch = Self {
+            _place: place,
+            state,
+            reader,
+            waiter,
+            seen,
+            first: None,
+            told: Instant::now(),
+        };
+        watch.first = watch.look().await?;
+        let events = stream::unfold(watch, async |mut watch| {
+            let event = watch.next().await?;
+            Some((Ok::<_, Infallible>(event), watch))
+        });
+        Ok(Sse::new(events)
+            .keep_alive(KeepAlive::default())
+            .into_response())
+    }
+
+    /// The next piece of news; none at the end of the token or of the process, or when what is to be read does not answer: clients
+    /// come again by themselves.
+    async fn next(&mut self) -> Option<Event> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        loop {
+            let left = (self.reader.until() - self.state.clock.now())
+                .to_std()
+                .ok()?;
+            let news = async {
+                tokio::time::sleep_until(self.told + CALM).await;
+                self.waiter.news().await;
+            };
+            tokio::select! {
+                () = news => {}
+                () = tokio::time::sleep(left) => return None,
+                () = self.state.shutdown.cancelled() => return None,
+            }
+            if let Some(event) = self.look().await.ok()? {
+                self.told = Instant::now();
+                return Some(event);
+            }
+        }
+    }
+
+    /// What is new to the client.
+    async fn look(&mut self) -> Result<Option<Event>, Problem> {
+        // However many are woken, so many look at a time: others' requests need connections too.
+        let turn = self.state.looking.acquire().await;
+        let _turn = turn.map_err(|_| Kind::Unavailable)?;
+        let mut view = self.reader.view(&self.state, &[]).await?;
+        let (tx, viewer) = (&mut view.tx, view.viewer);
+        match &mut self.seen {
+            Seen::Feed { since, ids } => {
+                let page = feed::page(tx, viewer, None, LOOKED_AT).await?;
+                let now: BTreeSet<_> = page
+                    .items
+                    .iter()
+                    .map(|post| (post.position, post.post))
+                    .collect();
+                let newest = now
+                    .last()
+                    .map_or(Position::START, |(position, _)| *position);
+                let new = match (&*ids, *since) {
+                    // Older ones come up when one is deleted.
+                    (Some(seen), _) => {
+                        let oldest = seen
+                            .first()
+                            .map_or(Position::START, |(position, _)| *position);
+                        now.difference(seen)
+                            .filter(|(position, _)| *position > oldest)
+                            .count()
+                    }
+                    (None, Some(since)) => {
+                        now.iter().filter(|(position, _)| *position > since).count()
+                    }
+                    (None, None) => 0,
+                };
+                *ids = Some(now);
+                Ok((new > 0).then(|| event("feed", newest, &FeedNews { new })))
+            }
+            Seen::Inbox(seen) => {
+                let mark = mark::position(tx, viewer).await?;
+                let unread = notification::unread(tx, viewer, mark).await?;
+                let newest = notification::inbox(tx, viewer, mark, None, 1).await?.items;
+                let newest = newest
+                    .first()
+                    .map_or(Position::START, |bundle| bundle.position);
+                let changed = seen.replace((unread, newest)) != Some((unread, newest));
+                Ok(changed.then(|| event("inbox", newest, &InboxNews { unread })))
+            }
+        }
+    }
+}
+
+fn event(name: &str, position: Position, data: &impl Serialize) -> Event {
+    let data = serde_json::to_string(data).unwrap_or_default();
+    Event::default()
+        .event(name)
+        .id(position.to_string())
+        .data(data)
+}
