@@ -43,15 +43,24 @@ pub struct NewAccount {
     pub language: String,
 }
 
+/// Somebody knew an account's password. It lasts until that is another one.
+#[derive(Clone)]
+pub struct Proof {
+    pub(crate) tenant: Uuid,
+    pub(crate) account: Uuid,
+    /// As it is kept.
+    pub(crate) password: String,
+}
+
 /// Capitals do not make another name.
 fn handle_key(handle: &str) -> String {
     handle.trim().to_lowercase()
 }
 
 impl Accounts {
-    /// An address as it is kept: capitals do not make another one.
+    /// An address as it is kept.
     pub(crate) fn email_key(&self, email: &str) -> [u8; 32] {
-        let email = email.trim().to_lowercase();
+        let email = mail::address(email);
         self.0.names.sign(&[b"email", email.as_bytes()])
     }
 
@@ -62,7 +71,7 @@ impl Accounts {
         new: &NewAccount,
         with_invite: bool,
         now: DateTime<Utc>,
-    ) -> Result<Transaction<'static, Postgres>, Error> {
+    ) -> Result<(Transaction<'static, Postgres>, Proof), Error> {
         let password = self.0.passwords.hash(&new.password).await?;
         let mut tx = self.begin(new.tenant).await?;
         if with_invite {
@@ -79,7 +88,7 @@ impl Accounts {
         .bind(new.owner)
         .bind(handle_key(&new.handle))
         .bind(email)
-        .bind(password)
+        .bind(&password)
         .bind(now)
         .execute(&mut *tx)
         .await;
@@ -93,14 +102,19 @@ impl Accounts {
             let code = permit::make(&mut tx, of, Purpose::Verify, now).await?;
             mail::queue(
                 &mut tx,
-                new.tenant,
+                of,
                 (email, &new.language),
                 (Purpose::Verify, &code),
                 now,
             )
             .await?;
         }
-        Ok(tx)
+        let proof = Proof {
+            tenant: new.tenant,
+            account: new.account,
+            password,
+        };
+        Ok((tx, proof))
     }
 
     /// Tells that there is mail to send, after the transaction that wrote it.
@@ -110,13 +124,17 @@ impl Accounts {
         }
     }
 
-    /// The account of this handle or address, if the password is its.
+    /// Proves that the password is that of the account with this handle or address.
     pub async fn prove(
         &self,
         tenant: Uuid,
         login: &str,
         password: &Secret,
-    ) -> Result<Account, Error> {
+    ) -> Result<Proof, Error> {
+        if login.contains('\0') {
+            return Err(Error::CredentialsWrong);
+        }
+        let place = self.a_try().await?;
         let mut tx = self.begin(tenant).await?;
         let found: Option<(Uuid, String)> = sqlx::query_as(
             "SELECT account, password FROM accounts.logins WHERE tenant = $1 AND (handle = $2 OR email = $3)
@@ -127,17 +145,19 @@ impl Accounts {
         .bind(self.email_key(login))
         .fetch_optional(&mut *tx)
         .await?;
-        // Checking takes long: no transaction waits for it.
+        // Checking takes long: neither a transaction nor others wait for it.
         tx.commit().await?;
+        drop(place);
         let (account, hash) = found.unzip();
         if !self.0.passwords.fits(password, hash.clone()).await? {
             return Err(Error::CredentialsWrong);
         }
-        let account = account.ok_or(Error::CredentialsWrong)?;
-        let mut tx = self.begin(tenant).await?;
-        // Another password may have been set meanwhile.
-        let found = of(&mut tx, tenant, account, hash.as_deref()).await?;
-        found.ok_or(Error::CredentialsWrong)
+        let (account, password) = account.zip(hash).ok_or(Error::CredentialsWrong)?;
+        Ok(Proof {
+            tenant,
+            account,
+            password,
+        })
     }
 }
 
@@ -167,21 +187,21 @@ pub async fn grant(
     Ok(account.is_some())
 }
 
-/// An account, if its password is still the one kept as `hash`; none: whatever that is.
+/// An account, if its password is still the one kept as `password`; none: whatever that is. Until the transaction ends, neither that
+/// nor its roles change.
 pub(crate) async fn of(
     connection: &mut PgConnection,
     tenant: Uuid,
     account: Uuid,
-    hash: Option<&str>,
+    password: Option<&str>,
 ) -> sqlx::Result<Option<Account>> {
     let account = sqlx::query_as(
         "SELECT tenant, account, owner, roles, verified FROM accounts.logins
-        WHERE tenant = $1 AND account = $2 AND ($3::text IS NULL OR password = $3)",
+        WHERE tenant = $1 AND account = $2 AND ($3::text IS NULL OR password = $3) FOR SHARE",
     )
     .bind(tenant)
     .bind(account)
-    .bind(hash);
-    // One that was read before is not looked at again through an old snapshot: statements see what was committed before them.
+    .bind(password);
     account.fetch_optional(connection).await
 }
 

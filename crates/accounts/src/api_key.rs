@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use sqlx::FromRow;
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::token::{Bits, Token};
-use crate::{Accounts, Error};
+use crate::{Accounts, Error, turn};
 
 /// What every key begins with, so that people and programs that look for leaked secrets know one.
 const PREFIX: &str = "cinelog_";
+/// How long it is known that a key was deleted: longer than anybody repeats a request.
+const KEPT: chrono::Duration = chrono::Duration::days(30);
 /// Keys of one user at once.
 const MOST: i64 = 100;
 
@@ -44,11 +46,9 @@ pub struct Machine {
     pub owner: Uuid,
     /// Who vouches for the owner.
     pub issuer: String,
-    /// What the issuer calls the owner.
-    pub account: String,
     /// What it may do.
     pub scopes: Vec<String>,
-    /// With which rights beyond those of every user.
+    /// With which rights beyond those of every user: those of its key that its owner still has, of an account of our own.
     pub roles: Vec<String>,
     /// Until when; none: until the key is deleted.
     pub expires_at: Option<DateTime<Utc>>,
@@ -70,8 +70,8 @@ pub struct NewApiKey {
     pub owner: Uuid,
     /// Who vouches for the owner.
     pub issuer: String,
-    /// What the issuer calls the owner.
-    pub account: String,
+    /// The session by which the owner asks, which must go on until the key is there.
+    pub session: Option<Uuid>,
     /// What its owner calls it.
     pub name: String,
     /// What it may do.
@@ -121,37 +121,19 @@ impl Accounts {
             secret,
         };
         let mut tx = self.begin(new.tenant).await?;
-        sqlx::query(
-            "INSERT INTO accounts.api_keys
-                (tenant, key, owner, issuer, account, name, secret, asked, scopes, roles, made_at, expires_at)
-            SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
-            WHERE (SELECT count(*) FROM accounts.api_keys WHERE tenant = $1 AND owner = $3) < $13
-            ON CONFLICT DO NOTHING",
-        )
-        .bind(new.tenant)
-        .bind(token.id)
-        .bind(new.owner)
-        .bind(&new.issuer)
-        .bind(&new.account)
-        .bind(&new.name)
-        .bind(token.hash())
-        .bind(new.asked)
-        .bind(new.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>())
-        .bind(&new.roles)
-        .bind(now)
-        .bind(new.expires_at)
-        .bind(MOST)
-        .execute(&mut *tx)
-        .await?;
-        let kept: Option<(Vec<u8>,)> =
-            sqlx::query_as("SELECT asked FROM accounts.api_keys WHERE tenant = $1 AND key = $2")
+        insert(&mut tx, new, &token, now).await?;
+        let kept: Option<(Vec<u8>, bool)> =
+            sqlx::query_as("SELECT asked, deleted_at IS NOT NULL FROM accounts.api_keys WHERE tenant = $1 AND key = $2")
                 .bind(new.tenant)
                 .bind(token.id)
                 .fetch_optional(&mut *tx)
                 .await?;
-        let Some((asked,)) = kept else {
+        let Some((asked, deleted)) = kept else {
             return Ok(None);
         };
+        if deleted {
+            return Err(Error::KeyDeleted);
+        }
         if asked != new.asked {
             return Err(Error::KeyReused);
         }
@@ -172,7 +154,7 @@ impl Accounts {
         let mut tx = self.begin(tenant).await?;
         let keys = sqlx::query_as(
             "SELECT key, name, scopes, roles, made_at, expires_at FROM accounts.api_keys
-            WHERE tenant = $1 AND owner = $2 ORDER BY made_at DESC, key",
+            WHERE tenant = $1 AND owner = $2 AND deleted_at IS NULL ORDER BY made_at DESC, key",
         );
         let keys = keys.bind(tenant).bind(owner).fetch_all(&mut *tx).await?;
         tx.commit().await?;
@@ -185,14 +167,17 @@ impl Accounts {
         tenant: Uuid,
         owner: Uuid,
         key: Uuid,
+        now: DateTime<Utc>,
     ) -> Result<bool, Error> {
         let mut tx = self.begin(tenant).await?;
         let gone: Option<Vec<u8>> = sqlx::query_scalar(
-            "DELETE FROM accounts.api_keys WHERE tenant = $1 AND owner = $2 AND key = $3 RETURNING secret",
+            "UPDATE accounts.api_keys SET deleted_at = $4
+            WHERE tenant = $1 AND owner = $2 AND key = $3 AND deleted_at IS NULL RETURNING secret",
         )
         .bind(tenant)
         .bind(owner)
         .bind(key)
+        .bind(now)
         .fetch_optional(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -217,10 +202,15 @@ impl Accounts {
             return Ok(None);
         };
         let look = async {
+            let _turn = turn(&self.0.shown).await?;
             let mut tx = self.begin(token.tenant).await?;
             let machine: Option<Machine> = sqlx::query_as(
-                "SELECT key, tenant, owner, issuer, account, scopes, roles, expires_at FROM accounts.api_keys
-                WHERE tenant = $1 AND key = $2 AND secret = $3",
+                "SELECT k.key, k.tenant, k.owner, k.issuer, k.scopes, k.expires_at,
+                    CASE WHEN l.roles IS NULL THEN k.roles
+                        ELSE ARRAY(SELECT unnest(k.roles) INTERSECT SELECT unnest(l.roles || 'member'::text)) END AS roles
+                FROM accounts.api_keys k
+                LEFT JOIN accounts.logins l ON l.tenant = $1 AND l.owner = k.owner
+                WHERE k.tenant = $1 AND k.key = $2 AND k.secret = $3 AND k.deleted_at IS NULL",
             )
             .bind(token.tenant)
             .bind(token.id)
@@ -228,14 +218,56 @@ impl Accounts {
             .fetch_optional(&mut *tx)
             .await?;
             tx.commit().await?;
-            Ok::<_, sqlx::Error>(machine.map(Arc::new))
+            Ok::<_, Error>(machine.map(Arc::new))
         };
         // Remembered by what is shown, not by which key: a wrong secret must not shut out the right one.
         let shown = (token.tenant, token.hash().to_vec());
         let machine = self.0.machines.try_get_with(shown, look).await;
-        let machine = machine.map_err(Error::Postgres)?;
+        let machine = machine.map_err(|error: Arc<Error>| Error::clone(&error))?;
         Ok(machine.filter(|machine| machine.expires_at.is_none_or(|until| until > now)))
     }
+}
+
+/// Writes a key down, unless it was before, its owner has as many as anybody may, or the session has ended.
+async fn insert(
+    connection: &mut PgConnection,
+    new: &NewApiKey,
+    token: &Token,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "DELETE FROM accounts.api_keys WHERE tenant = $1 AND owner = $2 AND deleted_at < $3",
+    )
+    .bind(new.tenant)
+    .bind(new.owner)
+    .bind(now - KEPT)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "INSERT INTO accounts.api_keys
+            (tenant, key, owner, issuer, name, secret, asked, scopes, roles, made_at, expires_at)
+        SELECT $1, $2, $3, $4, $6, $7, $8, $9, $10, $11, $12
+        WHERE (SELECT count(*) FROM accounts.api_keys WHERE tenant = $1 AND owner = $3 AND deleted_at IS NULL) < $13
+          AND ($5::uuid IS NULL
+            OR EXISTS (SELECT FROM accounts.sessions WHERE tenant = $1 AND session = $5 FOR SHARE))
+        ON CONFLICT DO NOTHING",
+    )
+    .bind(new.tenant)
+    .bind(token.id)
+    .bind(new.owner)
+    .bind(&new.issuer)
+    .bind(new.session)
+    .bind(&new.name)
+    .bind(token.hash())
+    .bind(new.asked)
+    .bind(new.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>())
+    .bind(&new.roles)
+    .bind(now)
+    .bind(new.expires_at)
+    .bind(MOST)
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
 }
 
 fn half(bits: Bits) -> [u8; 16] {

@@ -47,6 +47,13 @@ impl Accounts {
             tenant.as_bytes(),
             name.as_bytes(),
         ];
+        let key = self.0.names.sign(&key);
+        if let Some(until) = self.0.refused.get(&key).await
+            && let Ok(left) = (until - now).to_std()
+        {
+            return Ok(Some(left));
+        }
+        let _try = self.a_try().await?;
         let wait: f64 = sqlx::query_scalar(
             "WITH old AS (
                 SELECT bucket FROM accounts.buckets WHERE at < $5 AND bucket <> $1 LIMIT 10 FOR UPDATE SKIP LOCKED
@@ -60,13 +67,20 @@ impl Accounts {
                 FROM (SELECT greatest(0, b.level - $3 * greatest(0, extract(epoch FROM $4 - b.at)::float8))) AS d(left_over))
             RETURNING wait",
         )
-        .bind(self.0.names.sign(&key))
+        .bind(key)
         .bind(f64::from(bucket.burst))
         .bind(f64::from(bucket.per_minute) / 60.0)
         .bind(now)
         .bind(now - FORGOTTEN)
         .fetch_one(&self.0.pool)
         .await?;
-        Ok((wait > 0.0).then(|| Duration::from_secs_f64(wait)))
+        let wait = (wait > 0.0).then(|| Duration::from_secs_f64(wait));
+        // Whoever goes on trying is refused without asking again.
+        if let Some(until) =
+            wait.and_then(|wait| Some(now + chrono::Duration::from_std(wait).ok()?))
+        {
+            self.0.refused.insert(key, until).await;
+        }
+        Ok(wait)
     }
 }

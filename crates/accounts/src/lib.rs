@@ -18,14 +18,15 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use moka::future::Cache;
 use service::mac::MacKey;
 use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-pub use account::{Account, NewAccount, grant};
+pub use account::{Account, NewAccount, Proof, grant};
 pub use api_key::{ApiKey, Machine, NewApiKey, Scope};
 pub use bucket::Bucket;
 pub use config::{Config, ConfigError, Signup};
@@ -38,6 +39,8 @@ use password::Passwords;
 
 /// Within which every process knows that a session or a key has ended.
 pub const REVOKED_WITHIN: Duration = Duration::from_secs(5);
+/// Who proves something waits so long for a connection; then it is too busy.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Sessions and keys that are remembered to be good.
 const REMEMBERED: u64 = 100_000;
 
@@ -68,8 +71,11 @@ pub enum Error {
     /// The same was asked for before, and something else with it.
     #[error("the same key was used for another request")]
     KeyReused,
-    /// Too many passwords are being checked.
-    #[error("too many passwords are being checked")]
+    /// The same was asked for before, and the key was deleted since.
+    #[error("the key that this made was deleted")]
+    KeyDeleted,
+    /// Too many prove who they are.
+    #[error("too many prove who they are")]
     Busy,
     /// This installation sends no mail.
     #[error("no mail is sent here: set MAIL")]
@@ -97,6 +103,12 @@ struct Shared {
     /// What tokens are made under.
     tokens: MacKey,
     passwords: Passwords,
+    /// What strangers may cause takes half of the connections at most, what looks like a key one of them: the others are for whoever
+    /// is logged in.
+    tries: Semaphore,
+    shown: Semaphore,
+    /// Until when buckets have no room.
+    refused: Cache<[u8; 32], DateTime<Utc>>,
     /// Sessions that were there a moment ago.
     live: Cache<(Uuid, Uuid), bool>,
     /// The same of keys, by the hash of what is shown.
@@ -115,6 +127,7 @@ impl Accounts {
         shutdown: &Shutdown,
     ) -> Result<Self, ConfigError> {
         let sender = Sender::from_config(config)?;
+        let half = (pool.options().get_max_connections() as usize / 2).max(1);
         let to_send = sender.map(|sender| mail::keep_sending(sender, pool.clone(), shutdown));
         Ok(Self(Arc::new(Shared {
             pool,
@@ -122,6 +135,12 @@ impl Accounts {
             names: root.derive("account name"),
             tokens: root.derive("account token"),
             passwords: Passwords::new(),
+            tries: Semaphore::new(half),
+            shown: Semaphore::new(1),
+            refused: Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_live(Duration::from_mins(1))
+                .build(),
             live: Cache::builder()
                 .max_capacity(REMEMBERED)
                 .time_to_live(REVOKED_WITHIN)
@@ -146,15 +165,29 @@ impl Accounts {
 
     /// The tenant of this name or id.
     pub async fn tenant(&self, named: &str) -> Result<Option<Uuid>, Error> {
+        if named.contains('\0') {
+            return Ok(None);
+        }
+        let _try = self.a_try().await?;
         let tenant = sqlx::query_scalar(
             "SELECT tenant FROM log.tenants WHERE name = $1 OR tenant::text = lower($1)",
         );
         Ok(tenant.bind(named).fetch_optional(&self.0.pool).await?)
     }
 
+    /// A turn for what strangers may cause.
+    async fn a_try(&self) -> Result<SemaphorePermit<'_>, Error> {
+        turn(&self.0.tries).await
+    }
+
     async fn begin(&self, tenant: Uuid) -> sqlx::Result<Transaction<'static, Postgres>> {
         begin(&self.0.pool, tenant).await
     }
+}
+
+async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
+    let turn = tokio::time::timeout(PATIENCE, turns.acquire()).await;
+    turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)
 }
 
 /// A transaction that sees the accounts of one tenant.

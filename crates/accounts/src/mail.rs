@@ -1,6 +1,7 @@
 //! Mails that let somebody do something. They are written down in the transaction that they follow from and sent afterwards: at
 //! least once, until they would be of no use. A mail server that does not answer holds up nobody.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use lettre::message::Mailbox;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use service::shutdown::Shutdown;
 use sqlx::{FromRow, PgConnection, PgPool};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -22,9 +24,14 @@ const SENDING: Duration = Duration::from_secs(30);
 /// How long a mail that is being sent is nobody else's; doubles with each try.
 const AGAIN: f64 = 60.0;
 
-/// Whether this is an address of mail.
+/// Whether this is an address of mail. Of letters that look alike only ours: another one must not stand for them.
 pub fn is_address(text: &str) -> bool {
-    text.parse::<Address>().is_ok()
+    text.is_ascii() && text.parse::<Address>().is_ok()
+}
+
+/// An address as it is compared and as it is written to, both alike: capitals do not make another one.
+pub(crate) fn address(text: &str) -> String {
+    text.trim().to_ascii_lowercase()
 }
 
 /// How mails leave.
@@ -68,7 +75,10 @@ impl Sender {
                     .build(),
             )
         } else {
-            std::fs::create_dir_all(mail).map_err(ConfigError::Folder)?;
+            // What is in it lets its reader in.
+            let mut folder = std::fs::DirBuilder::new();
+            let made = folder.recursive(true).mode(0o700).create(mail);
+            made.map_err(ConfigError::Folder)?;
             By::Folder(mail.into())
         };
         Ok(Some(Self { from, by }))
@@ -88,7 +98,11 @@ impl Sender {
             }
             By::Folder(folder) => {
                 let (aside, file) = (format!(".{}", mail.id), format!("{}.eml", mail.id));
-                tokio::fs::write(folder.join(&aside), message.formatted()).await?;
+                let mut private = tokio::fs::OpenOptions::new();
+                private.write(true).create(true).truncate(true).mode(0o600);
+                let mut open = private.open(folder.join(&aside)).await?;
+                open.write_all(&message.formatted()).await?;
+                open.sync_all().await?;
                 tokio::fs::rename(folder.join(aside), folder.join(file)).await?;
             }
         }
@@ -109,23 +123,24 @@ struct Mail {
 /// Writes a mail to `address` down, in the caller's transaction.
 pub(crate) async fn queue(
     connection: &mut PgConnection,
-    tenant: Uuid,
-    (address, language): (&str, &str),
+    (tenant, account): (Uuid, Uuid),
+    (email, language): (&str, &str),
     (purpose, code): (Purpose, &str),
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     let (subject, body) = words(purpose, language);
     sqlx::query(
-        "INSERT INTO accounts.mails (tenant, mail, address, subject, body, next_at, ends_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO accounts.mails (tenant, mail, address, subject, body, next_at, ends_at, account)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(tenant)
     .bind(Uuid::now_v7())
-    .bind(address.trim())
+    .bind(address(email))
     .bind(subject)
     .bind(format!("{body}\r\n\r\n{code}\r\n"))
     .bind(now)
     .bind(now + purpose.ttl())
+    .bind(account)
     .execute(connection)
     .await?;
     Ok(())

@@ -104,6 +104,7 @@ impl Accounts {
     /// Proves the address that the mail with `code` went to.
     pub async fn verify(&self, code: &str, now: DateTime<Utc>) -> Result<(), Error> {
         let token = Token::read(code).ok_or(Error::PermitInvalid)?;
+        let _try = self.a_try().await?;
         let mut tx = self.begin(token.tenant).await?;
         take(&mut tx, &token, Purpose::Verify, now).await?;
         sqlx::query(
@@ -116,7 +117,8 @@ impl Accounts {
         Ok(tx.commit().await?)
     }
 
-    /// Sets a new password by what a mail said, which proves the address too, and ends all sessions.
+    /// Sets a new password by what a mail said, which proves the address too, and ends all sessions. Keys that were made before the
+    /// address was proven may be somebody else's, who registered with it: they end too.
     pub async fn reset(
         &self,
         code: &str,
@@ -125,8 +127,20 @@ impl Accounts {
     ) -> Result<(), Error> {
         let token = Token::read(code).ok_or(Error::PermitInvalid)?;
         let password = self.0.passwords.hash(password).await?;
+        let _try = self.a_try().await?;
         let mut tx = self.begin(token.tenant).await?;
         take(&mut tx, &token, Purpose::Reset, now).await?;
+        for set in [
+            "DELETE FROM accounts.api_keys k USING accounts.logins l
+            WHERE k.tenant = $1 AND l.tenant = $1 AND l.account = $2 AND k.owner = l.owner AND NOT l.verified",
+            "DELETE FROM accounts.permits WHERE tenant = $1 AND account = $2",
+        ] {
+            sqlx::query(set)
+                .bind(token.tenant)
+                .bind(token.id)
+                .execute(&mut *tx)
+                .await?;
+        }
         sqlx::query(
             "UPDATE accounts.logins SET password = $3, verified = true WHERE tenant = $1 AND account = $2",
         )
@@ -135,17 +149,16 @@ impl Accounts {
         .bind(password)
         .execute(&mut *tx)
         .await?;
-        for end in [
-            "DELETE FROM accounts.sessions WHERE tenant = $1 AND account = $2",
-            "DELETE FROM accounts.permits WHERE tenant = $1 AND account = $2",
-        ] {
-            sqlx::query(end)
-                .bind(token.tenant)
-                .bind(token.id)
-                .execute(&mut *tx)
-                .await?;
-        }
-        Ok(tx.commit().await?)
+        let ended: Vec<Uuid> = sqlx::query_scalar(
+            "DELETE FROM accounts.sessions WHERE tenant = $1 AND account = $2 RETURNING session",
+        )
+        .bind(token.tenant)
+        .bind(token.id)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        self.ended(token.tenant, ended).await;
+        Ok(())
     }
 
     /// Sends a mail to `email` that lets its reader do what `purpose` says, if an account has that address; nobody is told whether.
@@ -159,6 +172,7 @@ impl Accounts {
         let Some(to_send) = &self.0.to_send else {
             return Err(Error::NoMail);
         };
+        let _try = self.a_try().await?;
         let mut tx = self.begin(tenant).await?;
         let account: Option<(Uuid, bool)> = sqlx::query_as(
             "SELECT account, verified FROM accounts.logins WHERE tenant = $1 AND email = $2",
@@ -174,7 +188,8 @@ impl Accounts {
             return Ok(());
         }
         let code = make(&mut tx, (tenant, account), purpose, now).await?;
-        mail::queue(&mut tx, tenant, (email, language), (purpose, &code), now).await?;
+        let of = (tenant, account);
+        mail::queue(&mut tx, of, (email, language), (purpose, &code), now).await?;
         tx.commit().await?;
         to_send.notify_one();
         Ok(())

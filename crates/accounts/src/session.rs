@@ -10,7 +10,7 @@ use sqlx::Transaction;
 use uuid::Uuid;
 
 use crate::token::{Bits, Token, chance};
-use crate::{Account, Accounts, Error, account};
+use crate::{Account, Accounts, Error, Proof, account};
 
 /// How long a session that nobody uses goes on.
 pub const SESSION_TTL: Duration = Duration::days(30);
@@ -31,18 +31,19 @@ pub struct Session {
 }
 
 impl Accounts {
-    /// Begins a session.
-    pub async fn begin_session(
-        &self,
-        account: Account,
-        now: DateTime<Utc>,
-    ) -> Result<Session, Error> {
+    /// Begins a session, if what was proven still holds.
+    pub async fn begin_session(&self, proof: &Proof, now: DateTime<Utc>) -> Result<Session, Error> {
         let token = Token {
-            tenant: account.tenant,
+            tenant: proof.tenant,
             id: Uuid::new_v4(),
             secret: chance(),
         };
-        let mut tx = self.begin(account.tenant).await?;
+        let _try = self.a_try().await?;
+        let mut tx = self.begin(proof.tenant).await?;
+        // A new password, or other roles, end all sessions: this one must be among them or not begin.
+        let account =
+            account::of(&mut tx, proof.tenant, proof.account, Some(&proof.password)).await?;
+        let account = account.ok_or(Error::CredentialsWrong)?;
         sqlx::query("DELETE FROM accounts.sessions WHERE tenant = $1 AND expires_at <= $2")
             .bind(account.tenant)
             .bind(now)
@@ -88,6 +89,7 @@ impl Accounts {
     pub async fn refresh(&self, refresh: &str, now: DateTime<Utc>) -> Result<Session, Error> {
         let token = Token::read(refresh).ok_or(Error::SessionEnded)?;
         let next = self.next(&token);
+        let _try = self.a_try().await?;
         let mut tx = self.begin(token.tenant).await?;
         let account: Option<Uuid> = sqlx::query_scalar(
             "UPDATE accounts.sessions SET token = $4, before = token, rotated_at = $5, expires_at = $6
@@ -143,6 +145,7 @@ impl Accounts {
         let Some(token) = Token::read(refresh) else {
             return Ok(());
         };
+        let _try = self.a_try().await?;
         let mut tx = self.begin(token.tenant).await?;
         let proven: Option<Uuid> = sqlx::query_scalar(
             "SELECT account FROM accounts.sessions WHERE tenant = $1 AND session = $2 AND token = $3",
@@ -165,10 +168,15 @@ impl Accounts {
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
-        for session in ended {
-            self.0.live.invalidate(&(token.tenant, session)).await;
-        }
+        self.ended(token.tenant, ended).await;
         Ok(())
+    }
+
+    /// Forgets that these sessions were there.
+    pub(crate) async fn ended(&self, tenant: Uuid, sessions: Vec<Uuid>) {
+        for session in sessions {
+            self.0.live.invalidate(&(tenant, session)).await;
+        }
     }
 
     /// Whether a session goes on; one that ended in another process is noticed within [`crate::REVOKED_WITHIN`].

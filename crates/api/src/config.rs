@@ -16,7 +16,8 @@ pub struct Config {
     /// Where the API listens.
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// The installation's secret, at least 32 characters: signs tokens, cursors, positions and a folder store's URLs.
+    /// The installation's secret, at least 32 characters: signs tokens, cursors, positions and a folder store's URLs, and hides the
+    /// mail addresses of accounts. With another one everybody logs in again, by handle: addresses are not known any more.
     /// `cinelog up` keeps one in its data folder.
     #[arg(long, env = "SECRET_KEY", hide_env_values = true)]
     pub secret_key: Option<Secret>,

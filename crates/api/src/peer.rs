@@ -4,22 +4,31 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header::{FORWARDED, HOST};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, Uri};
 use ipnet::IpNet;
 
 use crate::state::ApiState;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// The address that a request comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Peer(IpAddr);
+/// Where a request comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    address: IpAddr,
+    /// The host that it was sent to, and the port unless that goes without saying.
+    pub(crate) host: Option<String>,
+    /// Whether it has not left this machine.
+    pub(crate) here: bool,
+}
 
 impl Peer {
     /// What is counted under it: of IPv6 the network of 64 bits, because that is what one customer gets.
-    pub(crate) fn counted(self) -> String {
-        match self.0.to_canonical() {
+    pub(crate) fn counted(&self) -> String {
+        match self.address.to_canonical() {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => {
                 let network = u128::from(address) >> 64 << 64;
@@ -29,7 +38,7 @@ impl Peer {
     }
 
     /// The nearest address that no trusted proxy has: what is further away anybody may have written.
-    fn of(near: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+    fn of(near: IpAddr, uri: &Uri, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let is_proxy = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
         let told = headers.get_all(FORWARDED_FOR).into_iter();
         let told: Vec<&str> = told
@@ -46,8 +55,29 @@ impl Peer {
             };
             address = further.to_canonical();
         }
-        Self(address)
+        let near = near.to_canonical();
+        let said = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let forwarded = said(FORWARDED_HOST).filter(|_| is_proxy(near));
+        let host = forwarded
+            .or_else(|| said(HOST))
+            .or_else(|| uri.authority().map(Authority::as_str));
+        let proxied = [FORWARDED_FOR, FORWARDED_HOST, FORWARDED]
+            .into_iter()
+            .any(|name| headers.contains_key(name));
+        Self {
+            address,
+            host: host.map(str::to_owned),
+            here: near.is_loopback() && !proxied && host.is_some_and(is_loopback),
+        }
     }
+}
+
+/// Whether a host, with or without a port, is this machine by name.
+fn is_loopback(host: &str) -> bool {
+    let port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = host.rsplit_once(':').filter(|(_, after)| port(after));
+    let name = name.map_or(host, |(name, _)| name);
+    matches!(name, "127.0.0.1" | "localhost" | "[::1]")
 }
 
 impl FromRequestParts<ApiState> for Peer {
@@ -58,6 +88,7 @@ impl FromRequestParts<ApiState> for Peer {
         let near = near.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |near| near.0.ip());
         Ok(Self::of(
             near,
+            &parts.uri,
             &parts.headers,
             &state.config.trusted_proxies,
         ))
@@ -74,7 +105,7 @@ mod tests {
             headers.append(FORWARDED_FOR, axum::http::HeaderValue::from_static(told));
         }
         let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-        Peer::of(near.parse().unwrap(), &headers, &trusted).counted()
+        Peer::of(near.parse().unwrap(), &Uri::default(), &headers, &trusted).counted()
     }
 
     #[test]
@@ -88,5 +119,30 @@ mod tests {
         assert_eq!(peer("10.1.1.1", &["not an address"]), "10.1.1.1");
         assert_eq!(peer("::ffff:10.1.1.1", &["198.51.100.1"]), "198.51.100.1");
         assert_eq!(peer("2001:db8:1:2:3::4", &[]), "2001:db8:1:2::");
+    }
+
+    #[test]
+    fn what_has_not_left_this_machine_is_known_and_not_believed() {
+        let here = |near: &str, host: &'static str, more: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, axum::http::HeaderValue::from_static(host));
+            if let Some(name) = more {
+                headers.insert(
+                    name,
+                    axum::http::HeaderValue::from_static("app.example.org"),
+                );
+            }
+            let trusted = ["10.0.0.0/8".parse().unwrap()];
+            Peer::of(near.parse().unwrap(), &Uri::default(), &headers, &trusted)
+        };
+        assert!(here("127.0.0.1", "localhost:8080", None).here);
+        assert!(here("::1", "[::1]", None).here);
+        assert!(!here("127.0.0.1", "app.example.org", None).here);
+        assert!(!here("127.0.0.1", "127.0.0.1:8080", Some("x-forwarded-host")).here);
+        assert!(!here("203.0.113.9", "localhost", None).here);
+        let proxied = here("10.1.1.1", "127.0.0.1:8080", Some("x-forwarded-host"));
+        assert_eq!(proxied.host.as_deref(), Some("app.example.org"));
+        let lying = here("203.0.113.9", "api.example.org", Some("x-forwarded-host"));
+        assert_eq!(lying.host.as_deref(), Some("api.example.org"));
     }
 }

@@ -300,6 +300,9 @@ impl From<accounts::Error> for Problem {
             Error::SessionEnded | Error::SessionCopied => Kind::SessionEnded.into(),
             Error::PermitInvalid => Kind::CodeInvalid.into(),
             Error::KeyReused => Kind::KeyReused.into(),
+            Error::KeyDeleted => {
+                Self::from(Kind::WrongState).detail("the key that this made was deleted")
+            }
             Error::NoMail => Kind::NoMail.into(),
             Error::Busy => Self::overloaded(std::time::Duration::from_secs(1)),
             Error::Postgres(error) => (&*error).into(),

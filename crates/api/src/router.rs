@@ -54,10 +54,11 @@ pub fn router(state: ApiState) -> Router {
         // An upload may take an hour: it has places of its own.
         .route("/storage/{*key}", put(storage::put))
         .layer(DefaultBodyLimit::disable())
-        .layer(cors(&state))
         .layer(CatchPanicLayer::custom(panicked))
         .fallback(async || Problem::from(Kind::NotFound("route")))
         .layer(from_fn(edge))
+        // Outside of what gives errors their bodies: a page elsewhere must see those too.
+        .layer(cors(&state))
         .with_state(state)
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use crate::auth::{Issuers, Verifier};
 use crate::config::{Config, ConfigError};
 use crate::cursor::Cursors;
-use crate::limit::{LIVE, LOOKING, UPLOADS, VERIFICATIONS};
+use crate::limit::{DRAWING, LIVE, LOOKING, UPLOADS, VERIFICATIONS};
 use crate::live::hub::{Hub, keep_waking};
 use crate::position::Positions;
 use crate::problem::Problem;
@@ -62,6 +62,8 @@ pub struct Shared {
     pub(crate) waiting: Slots<(TenantId, UserId)>,
     /// Of those that were woken, so many look at a time.
     pub(crate) looking: Semaphore,
+    /// Waveforms that are drawn at a time: each may be large.
+    pub(crate) drawing: Semaphore,
     hub: OnceCell<Hub>,
     /// Looks at posts that are not written yet.
     pub(crate) views: Views,
@@ -87,7 +89,7 @@ impl ApiState {
         let root = root_key(&secret);
         let accounts = Accounts::new(credentials, &config.accounts, &root, &shutdown)?;
         let issuers = match &config.jwt_issuers {
-            Some(file) => Issuers::read(file, &accounts).await?,
+            Some(file) => Issuers::read(file, &accounts, &shutdown).await?,
             None => Issuers::default(),
         };
         Ok(Self(Arc::new(Shared {
@@ -108,6 +110,7 @@ impl ApiState {
             following: Slots::new(LIVE.0, LIVE.1),
             waiting: Slots::new(config.max_live, LIVE.1),
             looking: Semaphore::new(LOOKING),
+            drawing: Semaphore::new(DRAWING),
             hub: OnceCell::new(),
             views: Views::default(),
             lags: OnceLock::new(),

@@ -72,8 +72,7 @@ CREATE TABLE accounts.api_keys (
     tenant     uuid NOT NULL,
     key        uuid NOT NULL,
     owner      uuid NOT NULL,
-    account    text NOT NULL,                  -- what the issuer calls the owner
-    issuer     text NOT NULL,
+    issuer     text NOT NULL,                  -- who vouches for the owner
     name       text NOT NULL,
     secret     bytea NOT NULL,                 -- hash
     asked      bytea NOT NULL,                 -- hash of what was asked for: a repeat is told from another request
@@ -81,6 +80,7 @@ CREATE TABLE accounts.api_keys (
     roles      text[] NOT NULL,
     made_at    timestamptz NOT NULL,
     expires_at timestamptz,
+    deleted_at timestamptz,                    -- kept for a while, so that a repeated request does not bring it back
     PRIMARY KEY (tenant, key)
 );
 CREATE INDEX ON accounts.api_keys (tenant, owner, made_at);
@@ -89,13 +89,15 @@ CREATE INDEX ON accounts.api_keys (tenant, owner, made_at);
 CREATE TABLE accounts.mails (
     tenant  uuid NOT NULL,
     mail    uuid NOT NULL,
+    account uuid NOT NULL,
     address text NOT NULL,
     subject text NOT NULL,
     body    text NOT NULL,
     tries   integer NOT NULL DEFAULT 0,
     next_at timestamptz NOT NULL,
     ends_at timestamptz NOT NULL,              -- from when on it would be of no use
-    PRIMARY KEY (tenant, mail)
+    PRIMARY KEY (tenant, mail),
+    FOREIGN KEY (tenant, account) REFERENCES accounts.logins ON DELETE CASCADE
 );
 CREATE INDEX ON accounts.mails (next_at);
 

@@ -22,7 +22,7 @@ CREATE TABLE document (
             || setweight(projection.words(language, left(place, 1000)), 'C')
             || to_tsvector('pg_catalog.simple'::regconfig, coalesce(grams, ''))
             -- No word begins so: in which language the words are, and about when it was. The index finds by them too.
-            || array_to_tsvector(ARRAY['=' || language, '@' || (position >> 16)])) STORED,
+            || array_to_tsvector(ARRAY['=' || language, '@' || (position >> 16)::text])) STORED,
     PRIMARY KEY (tenant, kind, id)
 );
 CREATE INDEX document_lexemes ON document USING gin (lexemes);

@@ -2,7 +2,7 @@
 //! for.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use accounts::Accounts;
@@ -14,9 +14,10 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
+use service::shutdown::Shutdown;
+use tokio::sync::watch;
 
-use super::{By, ISSUER, Principal, Proven, Role};
+use super::{By, ISSUER, Principal, Role};
 use crate::problem::{Kind, Problem};
 
 /// Keys at a URL are looked at again so often.
@@ -108,7 +109,11 @@ enum Keys {
 
 impl Issuers {
     /// Those in a file: a JSON list.
-    pub async fn read(file: &Path, accounts: &Accounts) -> Result<Self, IssuerError> {
+    pub async fn read(
+        file: &Path,
+        accounts: &Accounts,
+        shutdown: &Shutdown,
+    ) -> Result<Self, IssuerError> {
         let wrong = |reason: String| IssuerError::File {
             file: file.display().to_string(),
             reason,
@@ -124,7 +129,7 @@ impl Issuers {
                     .iter()
                     .any(|one| one.described.issuer == described.issuer),
             );
-            let issuer = match Issuer::open(described, accounts).await {
+            let issuer = match Issuer::open(described, accounts, shutdown).await {
                 Ok(_) if twice => Err("it is there twice".to_owned()),
                 opened => opened,
             };
@@ -137,7 +142,11 @@ impl Issuers {
     }
 
     /// Who the token proves to ask.
-    pub(super) async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Proven, Problem> {
+    pub(super) async fn verify(
+        &self,
+        token: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Principal, Problem> {
         #[derive(Deserialize)]
         struct Issued {
             iss: String,
@@ -147,10 +156,32 @@ impl Issuers {
         let issuer = self.0.iter().find(|one| one.described.issuer == said.iss);
         issuer.ok_or(Kind::TokenInvalid)?.verify(token, now).await
     }
+
+    /// Of `roles` those that an issuer may give in a tenant; none where it does not speak for it, or is no longer trusted.
+    pub(super) fn allowed(
+        &self,
+        issuer: &str,
+        tenant: TenantId,
+        roles: Vec<Role>,
+    ) -> Option<Vec<Role>> {
+        if issuer == ISSUER {
+            return Some(roles);
+        }
+        let issuer = self.0.iter().find(|one| one.described.issuer == issuer)?;
+        let allowed = |role: &Role| issuer.described.roles.contains(role);
+        issuer
+            .tenants
+            .contains(&tenant)
+            .then(|| roles.into_iter().filter(allowed).collect())
+    }
 }
 
 impl Issuer {
-    async fn open(described: Described, accounts: &Accounts) -> Result<Self, String> {
+    async fn open(
+        described: Described,
+        accounts: &Accounts,
+        shutdown: &Shutdown,
+    ) -> Result<Self, String> {
         if described.issuer == ISSUER || described.issuer.is_empty() {
             return Err(format!("another name than {ISSUER} is needed"));
         }
@@ -179,7 +210,7 @@ impl Issuer {
         rules.set_required_spec_claims(&["iss", "sub", "aud", "exp"]);
         // Checked by ourselves, against our own clock.
         (rules.validate_exp, rules.validate_nbf) = (false, false);
-        let keys = Keys::open(&described)?;
+        let keys = Keys::open(&described, shutdown)?;
         Ok(Self {
             described,
             tenants,
@@ -188,7 +219,7 @@ impl Issuer {
         })
     }
 
-    async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Proven, Problem> {
+    async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Principal, Problem> {
         let key = match &self.keys {
             Keys::One(key) => DecodingKey::clone(key),
             Keys::At(remote) => {
@@ -213,10 +244,10 @@ impl Issuer {
             seconds.and_then(|seconds| DateTime::from_timestamp(seconds as i64, 0))
         };
         let until = time("exp").ok_or(Kind::TokenInvalid)?;
-        if until + leeway <= now {
+        if until <= now - leeway {
             return Err(Kind::TokenExpired.into());
         }
-        if claims.contains_key("nbf") && time("nbf").is_none_or(|from| from - leeway > now) {
+        if claims.contains_key("nbf") && time("nbf").is_none_or(|from| from > now + leeway) {
             return Err(Kind::TokenInvalid.into());
         }
         let account = claims
@@ -226,16 +257,16 @@ impl Issuer {
         if account.is_empty() {
             return Err(Kind::TokenInvalid.into());
         }
-        let who = Principal {
+        Ok(Principal {
             tenant: self.tenant(&claims)?,
             user: UserId::of(&self.described.issuer, account),
             issuer: self.described.issuer.clone(),
             account: account.to_owned(),
             roles: self.roles(&claims),
-            until: until + leeway,
+            until: until.checked_add_signed(leeway).unwrap_or(until),
             by: By::Token,
-        };
-        Ok(Proven { who, session: None })
+            session: None,
+        })
     }
 
     /// The tenant that the token names, of those that the issuer speaks for.
@@ -282,7 +313,7 @@ fn signs(key: &Jwk, algorithm: Algorithm) -> bool {
 }
 
 impl Keys {
-    fn open(described: &Described) -> Result<Self, String> {
+    fn open(described: &Described, shutdown: &Shutdown) -> Result<Self, String> {
         let symmetric = matches!(
             described.algorithm,
             Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512
@@ -319,7 +350,7 @@ impl Keys {
                 })?;
                 Ok(Self::One(Box::new(key)))
             }
-            (false, None, None, Some(url)) => Ok(Self::At(Remote::new(url)?)),
+            (false, None, None, Some(url)) => Ok(Self::At(Remote::new(url, shutdown.clone())?)),
             (true, ..) => Err("an HS algorithm needs a `secret_file` and nothing else".to_owned()),
             (false, ..) => {
                 Err("this algorithm needs a `jwks_url` or a `pem_file`, one of them".to_owned())
@@ -329,10 +360,15 @@ impl Keys {
 }
 
 /// Keys that an issuer publishes.
-struct Remote {
+struct Remote(Arc<Published>);
+
+struct Published {
     url: Url,
     http: Client,
     known: Mutex<Known>,
+    /// Changes when an answer has come, or none will.
+    answered: watch::Sender<()>,
+    shutdown: Shutdown,
 }
 
 #[derive(Default)]
@@ -340,10 +376,26 @@ struct Known {
     keys: Arc<JwkSet>,
     fetched: Option<DateTime<Utc>>,
     tried: Option<DateTime<Utc>>,
+    fetching: bool,
+}
+
+impl Known {
+    /// The key of this id; the only one, when a token names none.
+    fn find(&self, kid: Option<&str>) -> Option<Jwk> {
+        match (kid, &*self.keys.keys) {
+            (Some(kid), _) => self.keys.find(kid).cloned(),
+            (None, [only]) => Some(only.clone()),
+            (None, _) => None,
+        }
+    }
+
+    fn holds(&self, now: DateTime<Utc>) -> bool {
+        self.fetched.is_some_and(|fetched| now - fetched <= STALE)
+    }
 }
 
 impl Remote {
-    fn new(url: &str) -> Result<Self, String> {
+    fn new(url: &str, shutdown: Shutdown) -> Result<Self, String> {
         let url: Url = url
             .parse()
             .map_err(|_| "its `jwks_url` is no URL".to_owned())?;
@@ -355,41 +407,69 @@ impl Remote {
             .timeout(FETCHING)
             .redirect(Policy::none())
             .build();
-        Ok(Self {
+        Ok(Self(Arc::new(Published {
             url,
             http: http.map_err(|error| error.to_string())?,
             known: Mutex::default(),
-        })
+            answered: watch::Sender::default(),
+            shutdown,
+        })))
     }
 
-    /// The key of this id; the only one, when a token names none. One who asks waits for who asked before, so the issuer is asked
-    /// once.
+    /// The key of this id; the only one, when a token names none. A key that is known is there at once; for one that is not, the
+    /// issuer is asked by one task, which nobody who goes away stops.
     async fn key(&self, kid: Option<&str>, now: DateTime<Utc>) -> Result<Option<Jwk>, Problem> {
-        let mut known = self.known.lock().await;
-        let find = |keys: &JwkSet| match kid {
-            Some(kid) => keys.find(kid).cloned(),
-            None => Some(&keys.keys)
-                .filter(|keys| keys.len() == 1)
-                .and_then(|keys| keys.first().cloned()),
-        };
-        let age = |since: Option<DateTime<Utc>>| since.map(|since| now - since);
-        let old = age(known.fetched).is_none_or(|age| age > REFRESH);
-        if (old || find(&known.keys).is_none())
-            && age(known.tried).is_none_or(|age| age > REFRESH_LEAST)
-        {
-            known.tried = Some(now);
-            match self.fetch().await {
-                Ok(keys) => (known.keys, known.fetched) = (Arc::new(keys), Some(now)),
-                Err(reason) => {
-                    tracing::warn!(url = %self.url, reason, "an issuer's keys cannot be read");
-                }
+        let mut answered = self.0.answered.subscribe();
+        let waits = {
+            let mut known = self.0.known();
+            let found = known.find(kid).filter(|_| known.holds(now));
+            let age = |since: Option<DateTime<Utc>>| since.map(|since| now - since);
+            let old = age(known.fetched).is_none_or(|age| age > REFRESH);
+            let may = age(known.tried).is_none_or(|age| age > REFRESH_LEAST);
+            if (old || found.is_none()) && may && !known.fetching {
+                (known.tried, known.fetching) = (Some(now), true);
+                let published = Arc::clone(&self.0);
+                self.0
+                    .shutdown
+                    .spawn(async move { published.refresh(now).await });
             }
+            if found.is_some() {
+                return Ok(found);
+            }
+            known.fetching
+        };
+        if waits {
+            tokio::time::timeout(FETCHING * 2, answered.changed())
+                .await
+                .ok();
         }
-        if age(known.fetched).is_none_or(|age| age > STALE) {
+        let known = self.0.known();
+        if !known.holds(now) {
             let silent = std::io::Error::other("an issuer's keys cannot be read");
             return Err(Problem::unavailable(&silent));
         }
-        Ok(find(&known.keys))
+        Ok(known.find(kid))
+    }
+}
+
+impl Published {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Whole after each step, whatever panicked.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn refresh(&self, now: DateTime<Utc>) {
+        let fetched = self.fetch().await;
+        let mut known = self.known();
+        known.fetching = false;
+        match fetched {
+            Ok(keys) => (known.keys, known.fetched) = (Arc::new(keys), Some(now)),
+            Err(reason) => {
+                tracing::warn!(url = %self.url, reason, "an issuer's keys cannot be read");
+            }
+        }
+        drop(known);
+        self.answered.send_replace(());
     }
 
     async fn fetch(&self) -> Result<JwkSet, String> {

@@ -4,6 +4,8 @@
 mod issuer;
 mod own;
 
+use std::time::Duration;
+
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -95,6 +97,8 @@ pub(crate) struct Principal {
     pub(crate) until: DateTime<Utc>,
     /// By what it is proven.
     pub(crate) by: By,
+    /// The session of ours that it ends with.
+    pub(crate) session: Option<Uuid>,
 }
 
 impl Principal {
@@ -115,12 +119,6 @@ impl Principal {
     }
 }
 
-/// What proves that somebody is a user of ours or an issuer's; it says when it ends, and of which session it is.
-struct Proven {
-    who: Principal,
-    session: Option<Uuid>,
-}
-
 /// What a method is to a machine's key.
 fn scope(method: &Method) -> Scope {
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
@@ -129,6 +127,9 @@ fn scope(method: &Method) -> Scope {
         Scope::Write
     }
 }
+
+/// How long it may take to find out who asks.
+const PROVING: Duration = Duration::from_secs(10);
 
 /// How long a machine's stream may last; its key has no end of its own, and may be taken back.
 const MACHINE_STREAMS: chrono::Duration = chrono::Duration::minutes(10);
@@ -139,10 +140,12 @@ fn of_machine(machine: &Machine, now: DateTime<Utc>) -> Principal {
         tenant: TenantId(machine.tenant),
         user: UserId(machine.owner),
         issuer: machine.issuer.clone(),
-        account: machine.account.clone(),
-        roles: Role::named(&machine.roles),
+        // It was known when the key was made, and the user registered with it.
+        account: String::new(),
+        roles: vec![],
         until: machine.expires_at.map_or(most, |until| until.min(most)),
         by: By::ApiKey,
+        session: None,
     }
 }
 
@@ -153,6 +156,11 @@ impl ApiState {
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Principal, Problem> {
+        let proven = tokio::time::timeout(PROVING, self.prove(method, headers)).await;
+        proven.map_err(|_| Kind::Timeout)?
+    }
+
+    async fn prove(&self, method: &Method, headers: &HeaderMap) -> Result<Principal, Problem> {
         let header = headers.get(AUTHORIZATION).ok_or(Kind::TokenMissing)?;
         let token = header.to_str().ok().and_then(|text| {
             let (scheme, token) = text.split_once(' ')?;
@@ -167,14 +175,24 @@ impl ApiState {
                     Problem::from(Kind::Forbidden).detail("the API key lacks the scope for this")
                 );
             }
-            return Ok(of_machine(&machine, now));
+            // What the issuer may not give any more, its machines have no more.
+            let (issuer, tenant) = (&machine.issuer, TenantId(machine.tenant));
+            let roles = Role::named(&machine.roles);
+            let roles = self
+                .issuers
+                .allowed(issuer, tenant, roles)
+                .ok_or(Kind::TokenInvalid)?;
+            return Ok(Principal {
+                roles,
+                ..of_machine(&machine, now)
+            });
         }
-        let Proven { who, session } = if own::is_ours(token) {
+        let who = if own::is_ours(token) {
             self.verifier.verify(token, now)?
         } else {
             self.issuers.verify(token, now).await?
         };
-        if let Some(session) = session
+        if let Some(session) = who.session
             && !self.accounts.is_live(who.tenant.0, session).await?
         {
             return Err(Kind::SessionEnded.into());

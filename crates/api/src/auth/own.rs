@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use service::secret::Secret;
 use uuid::Uuid;
 
-use super::{By, Principal, Proven, Role};
+use super::{By, Principal, Role};
 use crate::problem::{Kind, Problem};
 use crate::state::root_key;
 
@@ -115,7 +115,7 @@ impl Verifier {
         sign(&self.secret, who, Some(session), lasts)
     }
 
-    pub(super) fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Proven, Problem> {
+    pub(super) fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Principal, Problem> {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.rules)
             .map_err(|_| Kind::TokenInvalid)?
             .claims;
@@ -124,7 +124,7 @@ impl Verifier {
             return Err(Kind::TokenExpired.into());
         }
         let user = UserId::of(&claims.iss, &claims.sub);
-        let who = Principal {
+        Ok(Principal {
             tenant: claims.tenant,
             user,
             issuer: claims.iss,
@@ -132,9 +132,6 @@ impl Verifier {
             roles: claims.roles,
             until,
             by: By::Token,
-        };
-        Ok(Proven {
-            who,
             session: claims.sid,
         })
     }
@@ -173,7 +170,7 @@ mod tests {
             .verify(&token(60), DateTime::UNIX_EPOCH)
             .ok()
             .unwrap();
-        assert_eq!(proven.who.user, UserId::of(ISSUER, "ana"));
+        assert_eq!(proven.user, UserId::of(ISSUER, "ana"));
         let late = DateTime::UNIX_EPOCH + Duration::from_mins(1);
         assert!(refused(&verifier, &token(60), late).contains("TokenExpired"));
     }

@@ -7,13 +7,16 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use events::decide;
+use events::id::StreamKey;
+use events::store::{Emit, Streams};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Asked, AskedWith};
-use crate::auth::Role;
+use crate::auth::{Principal, Role};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -33,7 +36,7 @@ pub(crate) struct KeyWanted {
     #[garde(length(max = 5))]
     #[serde(default)]
     roles: Vec<Role>,
-    /// After how many days it ends; never unless said.
+    /// After how many days it ends; never unless said. Needed where there are roles.
     #[garde(inner(range(min = 1, max = 3650)))]
     #[schema(minimum = 1, maximum = 3650)]
     expires_in_days: Option<u32>,
@@ -103,14 +106,9 @@ pub(crate) async fn make(
 ) -> Result<Response, Problem> {
     let who = &asked.who;
     who.must_be_a_person()?;
-    if let Some(role) = wanted
-        .roles
-        .iter()
-        .find(|role| !who.roles.contains(role) && **role != Role::Member)
-    {
-        let reason = format!("has only roles that you have: {} is not one", role.name());
-        return Err(Problem::field(Kind::Invalid, "/roles", reason));
-    }
+    check(&wanted, who)?;
+    state.may_act(who).await?;
+    state.register(&asked).await?;
     let now = state.clock.now();
     let id = &asked.command.id;
     let command = [
@@ -122,7 +120,7 @@ pub(crate) async fn make(
         tenant: who.tenant.0,
         owner: who.user.0,
         issuer: who.issuer.clone(),
-        account: who.account.clone(),
+        session: who.session,
         name: wanted.name,
         scopes: [
             (KeyScope::Read, Scope::Read),
@@ -159,6 +157,45 @@ pub(crate) async fn make(
     Ok(response)
 }
 
+/// Refuses what no key may be.
+fn check(wanted: &KeyWanted, who: &Principal) -> Result<(), Problem> {
+    if wanted.name.contains(char::is_control) {
+        let reason = "has no control characters";
+        return Err(Problem::field(Kind::Invalid, "/name", reason));
+    }
+    if !wanted.roles.is_empty() && wanted.expires_in_days.is_none() {
+        let reason = "is needed where there are roles";
+        return Err(Problem::field(Kind::Invalid, "/expires_in_days", reason));
+    }
+    if let Some(role) = wanted
+        .roles
+        .iter()
+        .find(|role| !who.roles.contains(role) && **role != Role::Member)
+    {
+        let reason = format!("has only roles that you have: {} is not one", role.name());
+        return Err(Problem::field(Kind::Invalid, "/roles", reason));
+    }
+    Ok(())
+}
+
+impl ApiState {
+    /// Has the user be there: a machine's facts are those of somebody who is.
+    async fn register(&self, asked: &Asked) -> Result<(), Problem> {
+        let who = &asked.who;
+        let me = StreamKey::user(who.user);
+        let decide = |streams: &Streams| {
+            let user = streams.get(&me);
+            Ok(Emit::all(
+                &me,
+                decide::user::register(&user, &who.issuer, &who.account)?,
+            ))
+        };
+        let streams = std::slice::from_ref(&me);
+        self.log.execute(&asked.command, streams, decide).await?;
+        Ok(())
+    }
+}
+
 /// Delete an API key
 ///
 /// Its machine is shut out within seconds.
@@ -171,7 +208,11 @@ pub(crate) async fn delete(
 ) -> Result<Response, Problem> {
     asked.who.must_be_a_person()?;
     let (tenant, owner) = (asked.who.tenant.0, asked.who.user.0);
-    if state.accounts.delete_api_key(tenant, owner, id).await? {
+    if state
+        .accounts
+        .delete_api_key(tenant, owner, id, state.clock.now())
+        .await?
+    {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Err(Kind::NotFound("api key").into())

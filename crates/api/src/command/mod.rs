@@ -266,6 +266,16 @@ impl ApiState {
         })
     }
 
+    /// Refuses who is suspended or was erased, where no fact comes of what is asked for.
+    async fn may_act(&self, who: &Principal) -> Result<(), Problem> {
+        let me: UserState = self.peek(who, &StreamKey::user(who.user)).await?;
+        me.may_act(self.clock.now())?;
+        if me.erased {
+            return Err(Problem::from(Kind::Forbidden).detail("this account was erased"));
+        }
+        Ok(())
+    }
+
     /// A stream's state, before any lock: for finding out which other streams a command concerns.
     pub(crate) async fn peek<S: State>(
         &self,

@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use events::decide::user::UserState;
-use events::id::StreamKey;
 use garde::Validate;
 use projectors::page::Viewer;
 use projectors::search::synonym;
@@ -43,10 +41,7 @@ pub(crate) async fn replace(
     AskedWith(asked, new): AskedWith<NewSynonyms>,
 ) -> Result<Response, Problem> {
     asked.who.must_moderate()?;
-    let me: UserState = state
-        .peek(&asked.who, &StreamKey::user(asked.who.user))
-        .await?;
-    me.may_act(state.clock.now())?;
+    state.may_act(&asked.who).await?;
     let mut known = BTreeSet::new();
     for (n, list) in new.synonyms.iter().enumerate() {
         let wrong = |reason| Problem::field(Kind::Invalid, format!("/synonyms/{n}"), reason);

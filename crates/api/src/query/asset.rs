@@ -265,6 +265,8 @@ async fn wavesurfer(
     let key = key.map_err(|error: storage::KeyError| Problem::internal(&error))?;
     // Storage may be slow: no connection waits for it.
     let age = view.end();
+    let turn = state.drawing.try_acquire();
+    let _turn = turn.map_err(|_| Problem::overloaded(Duration::from_secs(1)))?;
     let dat = state.store.read(&key, READ_MAX).await?;
     // Minutes of it are some milliseconds, a day is not.
     let drawn = tokio::task::spawn_blocking(move || peaks(&dat, points)).await;

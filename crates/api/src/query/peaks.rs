@@ -10,6 +10,9 @@ pub(crate) const READ_MAX: u64 = 64 << 20;
 /// Points of a channel, unless asked otherwise, and at most.
 pub(crate) const POINTS: (usize, usize) = (2_000, 20_000);
 
+/// No recording has more channels.
+const CHANNELS_MAX: usize = 64;
+
 /// What a player draws.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Peaks {
@@ -43,7 +46,7 @@ pub(crate) fn peaks(dat: &[u8], points: usize) -> Option<Peaks> {
     let data = dat.get(header..)?;
     if rate == 0
         || zoom == 0
-        || channels == 0
+        || !(1..=CHANNELS_MAX).contains(&channels)
         || data.len() < length.checked_mul(channels)?.checked_mul(2 * size)?
     {
         return None;

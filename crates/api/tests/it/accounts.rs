@@ -241,6 +241,15 @@ async fn pages_of_others_cannot_use_the_cookie() {
         let response = request.send().await.unwrap();
         if fine {
             assert_eq!(response.status(), StatusCode::OK, "{origin}");
+            // Errors too are for the page to read.
+            let failed = post(&app, "refresh")
+                .header("origin", origin)
+                .send()
+                .await
+                .unwrap();
+            let allowed = failed.headers().get("access-control-allow-origin");
+            assert_eq!(allowed.is_some(), origin != own, "{origin}");
+            assert_problem(failed, 401, "session-ended").await;
         } else {
             assert!(
                 !response
@@ -325,7 +334,7 @@ async fn an_address_is_proven_and_brings_back_who_forgot_the_password() {
     let ana = let_in(sent(&app, "register", body).await).await;
     assert_eq!(ana.body["verified"], false);
     let first = mail(&folder, &mut seen).await;
-    assert!(first.contains("To: Ana@Example.org"), "{first}");
+    assert!(first.contains("To: ana@example.org"), "{first}");
     let verify = async |code: &str| sent(&app, "verify", json!({"code": code})).await;
     assert_problem(verify(&code(&first)[1..]).await, 422, "code-invalid").await;
     assert_eq!(verify(&code(&first)).await.status(), StatusCode::NO_CONTENT);
@@ -340,7 +349,7 @@ async fn an_address_is_proven_and_brings_back_who_forgot_the_password() {
     }
     let reset = mail(&folder, &mut seen).await;
     assert!(
-        reset.contains("Subject: Elige") && reset.contains("To: ANA@example.ORG"),
+        reset.contains("Subject: Elige") && reset.contains("To: ana@example.org"),
         "{reset}"
     );
     let new = json!({"code": code(&reset), "password": "another horse battery"});
@@ -358,6 +367,9 @@ async fn an_address_is_proven_and_brings_back_who_forgot_the_password() {
     assert_problem(refresh(&app, &ana.cookie).await, 401, "session-ended").await;
     assert_problem(login(&app, "ana", PASSWORD).await, 401, "credentials-wrong").await;
     let_in(login(&app, "ana", "another horse battery").await).await;
+    // A letter that looks like ours is another one.
+    let kelvin = sent(&app, "reset", json!({"email": "mi\u{212A}e@example.org"})).await;
+    assert_problem(kelvin, 422, "invalid-field").await;
     // Sent is gone, and nobody else was written to.
     testing::wait::until_true(SOON, "no mail is left", async || {
         mails_left(&app.owner).await == 0
@@ -420,4 +432,34 @@ async fn queries_of_users_cannot_reach_what_proves_who_they_are() {
         !kept.contains("ana@example.org") && kept.contains("$argon2id$"),
         "{kept}"
     );
+}
+
+/// Whoever registers with somebody else's address loses the account to them, and all that was made with it.
+#[tokio::test]
+async fn who_owns_an_address_takes_the_account_and_its_keys_end() {
+    let (folder, mut seen) = (TempDir::new().unwrap(), vec![]);
+    let app = App::start_with(&["--mail", folder.path().to_str().unwrap()]).await;
+    let body = json!({"handle": "thief", "password": PASSWORD, "email": "victim@example.org"});
+    let thief = let_in(sent(&app, "register", body).await).await;
+    mail(&folder, &mut seen).await;
+    let mut machine = app.with_token(&thief.access);
+    let key = machine
+        .posts("/v1/api-keys", json!({"name": "stays"}))
+        .await;
+    let key = key["key"].as_str().unwrap();
+    assert_eq!(status(&app, key).await, StatusCode::OK);
+    sent(&app, "reset", json!({"email": "victim@example.org"})).await;
+    let code = code(&mail(&folder, &mut seen).await);
+    let new = sent(
+        &app,
+        "reset",
+        json!({"code": code, "password": "another horse battery"}),
+    )
+    .await;
+    assert_eq!(new.status(), StatusCode::NO_CONTENT);
+    assert_eq!(status(&app, &thief.access).await, StatusCode::UNAUTHORIZED);
+    testing::wait::until_true(SOON, "the key ends", async || {
+        status(&app, key).await == StatusCode::UNAUTHORIZED
+    })
+    .await;
 }

@@ -3,8 +3,9 @@
 use api::auth::Role;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use service::db::Role as DatabaseRole;
 
-use crate::app::{App, User, assert_problem};
+use crate::app::{App, SOON, User, assert_problem};
 
 const TTL: std::time::Duration = std::time::Duration::from_mins(10);
 
@@ -79,8 +80,9 @@ async fn a_machine_may_do_what_its_key_says_and_no_more() {
 async fn a_key_is_told_once_and_holds_until_it_is_deleted() {
     let app = App::start().await;
     let (mut ana, bo) = (app.user("ana"), app.user("bo"));
+    let asks = ana.clone();
     let make = |name: &str| {
-        let request = ana
+        let request = asks
             .request(Method::POST, "/v1/api-keys")
             .header("idempotency-key", "k1");
         request.json(&json!({"name": name}))
@@ -117,4 +119,57 @@ async fn a_key_is_told_once_and_holds_until_it_is_deleted() {
     assert_eq!(shows(&app, key).await.status(), StatusCode::OK);
     ana.deletes(&path).await;
     assert_problem(shows(&app, key).await, 401, "token-invalid").await;
+    // A late repeat of the request does not bring it back.
+    assert_problem(make("one").send().await.unwrap(), 409, "wrong-state").await;
+    assert_problem(shows(&app, key).await, 401, "token-invalid").await;
+    assert_eq!(ana.reads("/v1/api-keys").await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_key_has_no_more_than_its_owner_still_has() {
+    let app = App::start().await;
+    let register = app.http.post(format!("{}/v1/auth/register", app.url));
+    let account = json!({"handle": "mo", "password": "correct horse battery"});
+    register.json(&account).send().await.unwrap();
+    let accounts = app.database.pool(DatabaseRole::Accounts).await;
+    let grant = async |roles: &[&str]| {
+        accounts::grant(&accounts, app.tenant.0, "mo", roles)
+            .await
+            .unwrap()
+    };
+    assert!(grant(&["moderator"]).await);
+    let login = app.http.post(format!("{}/v1/auth/login", app.url));
+    let login = login.json(&json!({"login": "mo", "password": "correct horse battery"}));
+    let access: Value = login.send().await.unwrap().json().await.unwrap();
+    let mut mo = app.with_token(access["access_token"].as_str().unwrap());
+    let endless = mo
+        .request(Method::POST, "/v1/api-keys")
+        .json(&json!({"name": "m", "roles": ["moderator"]}));
+    assert_problem(endless.send().await.unwrap(), 422, "invalid-field").await;
+    let wanted = json!({"name": "m", "roles": ["moderator"], "expires_in_days": 7});
+    let machine = machine(&app, &mo.posts("/v1/api-keys", wanted).await);
+    let moderates = async || {
+        machine
+            .request(Method::GET, "/v1/moderation/queue")
+            .send()
+            .await
+            .unwrap()
+            .status()
+    };
+    assert_eq!(moderates().await, StatusCode::OK);
+    assert!(grant(&[]).await);
+    testing::wait::until_true(SOON, "the machine moderates no more", async || {
+        moderates().await == StatusCode::FORBIDDEN
+    })
+    .await;
+    // Its session ended with its roles, within seconds.
+    testing::wait::until_true(SOON, "the session is over", async || {
+        let asks = mo
+            .request(Method::GET, "/v1/api-keys")
+            .send()
+            .await
+            .unwrap();
+        asks.status() == StatusCode::UNAUTHORIZED
+    })
+    .await;
 }

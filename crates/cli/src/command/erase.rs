@@ -173,8 +173,9 @@ impl Person {
             "not reached  the write-ahead log of Postgres, and its files until they are vacuumed and used again; backups of",
         );
         say(
-            "             log.person_keys and of read models; copies that others made: delete those where they are",
+            "             log.person_keys and of read models; mails to them that are in a folder; copies that others made:",
         );
+        say("             delete those where they are");
         if let Err(error) = vacuumed {
             say(format_args!(
                 "             VACUUM log.person_keys failed ({error}): run it"

@@ -46,11 +46,14 @@ pub(super) async fn ask(
             WHERE EXISTS (SELECT FROM accounts.synonyms s WHERE s.tenant = $4)
         )
         SELECT language, (CASE WHEN m.words IS NULL THEN said ELSE projection.widened(said, language, m.words) END
-            && to_tsquery('pg_catalog.simple', projection.plain($3)))::text,
+            && to_tsquery('pg_catalog.simple', coalesce(
+                (SELECT string_agg(quote_literal(projection.plain(begun)) || ':*', ' & ') FROM unnest($3::text[]) AS t(begun)), '')))::text,
             (SELECT coalesce(max(position), 0) FROM search.found WHERE tenant = $4)
         FROM meanings m, unnest($1::text[]) AS c(language)
         CROSS JOIN LATERAL websearch_to_tsquery(language::regconfig, projection.plain($2)) said
-        WHERE EXISTS (SELECT FROM search.found d WHERE d.tenant = $4 AND d.language = c.language)",
+        WHERE EXISTS (
+            -- A build of before they were marked is no use, and is known here, before much is read.
+            SELECT FROM search.found d WHERE d.tenant = $4 AND d.language = c.language AND d.lexemes IS NOT NULL)",
     )
     .bind(language::searched(search.language.as_deref()))
     .bind(query.words)

@@ -14,7 +14,7 @@ use crate::page::Viewer;
 const LETTERS: usize = 128;
 
 /// Letters of scripts besides ours stand in blocks of so many.
-const BLOCK: u32 = 32;
+const BLOCK: u32 = 128;
 
 /// Of words that begin or end as a misspelt one does, so many rows are compared with it.
 const NEAR: i64 = 5_000;
@@ -101,7 +101,11 @@ fn alphabet(word: &[char]) -> BTreeSet<char> {
     let mut letters = BTreeSet::new();
     for &letter in word {
         if letter.is_ascii() {
-            letters.extend('a'..='z');
+            letters.extend(if letter.is_ascii_digit() {
+                '0'..='9'
+            } else {
+                'a'..='z'
+            });
             continue;
         }
         let block = u32::from(letter) / BLOCK * BLOCK;
@@ -159,11 +163,17 @@ mod tests {
     }
 
     #[test]
+    fn numbers_have_digits() {
+        assert!(around("h265").contains("h264"));
+    }
+
+    #[test]
     fn other_scripts_have_letters_of_their_own() {
         for (wrong, meant) in [
             ("прывет", "привет"),
             ("καλημερ", "καλημερα"),
             ("слово", "слова"),
+            ("комнаа", "комната"),
         ] {
             assert!(around(wrong).contains(meant), "{meant}");
         }

@@ -121,8 +121,7 @@ pub struct SearchCursor {
 
 /// What `fit` are the newest $7 documents of the tenant $1 that fit: $2 the union of the query's configurations, each for the documents
 /// of its languages, $3 kind, $4 author, $5 hashtag, $6 where to go on, $9 the languages, $10 the query in each, $11 place, $12 where to
-/// end. What $8 can surely not see, or is in a language that is not asked for, must not take their places. Nothing in them is hard to
-/// estimate, so that a rare word is found by its index and a frequent one by walking back from the newest document.
+/// end. What $8 can surely not see, or is in a language that is not asked for, must not take their places.
 macro_rules! fit {
     ($($more:literal)?) => {
         concat!(

@@ -70,8 +70,8 @@ pub(super) fn grams<'a>(texts: impl IntoIterator<Item = &'a str>) -> Option<Stri
 pub(super) struct Asked {
     /// For `websearch_to_tsquery`.
     pub(super) words: String,
-    /// For `to_tsquery`: words that are only begun.
-    pub(super) begun: String,
+    /// Words that are only begun.
+    pub(super) begun: Vec<String>,
 }
 
 /// Takes a query apart: `gat*` is a word that begins so; what is written without spaces becomes pairs of characters.
@@ -82,7 +82,7 @@ pub(super) fn asked(query: &str) -> Asked {
             .strip_suffix('*')
             .filter(|word| word.chars().count() > 1 && word.chars().all(char::is_alphanumeric));
         if let Some(beginning) = beginning {
-            begun.push(format!("{}:*", beginning.to_lowercase()));
+            begun.push(beginning.to_lowercase());
             continue;
         }
         let spaced = runs(word).map(|(unspaced, run)| {
@@ -96,7 +96,7 @@ pub(super) fn asked(query: &str) -> Asked {
     }
     Asked {
         words: words.join(" "),
-        begun: begun.join(" & "),
+        begun,
     }
 }
 
@@ -127,9 +127,9 @@ mod tests {
     fn a_star_begins_a_word() {
         let begun = Asked {
             words: "rojo a*".to_owned(),
-            begun: "cami:*".to_owned(),
+            begun: vec!["cami".to_owned()],
         };
         assert_eq!(asked("Cami* rojo a*"), begun);
-        assert_eq!(asked("ca'm*").begun, "");
+        assert_eq!(asked("ca'm*").begun, Vec::<String>::new());
     }
 }

@@ -10,7 +10,10 @@ const BUCKET: u32 = 16;
 /// So many buckets are looked at first.
 const FIRST: i64 = 2;
 
-/// What has fewer matches there is rare: all that are left are no work.
+/// And no more at a time: each of them is read whole by the index, once it is shorter than the word's own list.
+const MOST: i64 = 32;
+
+/// Of what has fewer matches there, all that are left are looked at.
 const FEW: i64 = 20;
 
 /// After so many looks the next one is for all that is left.
@@ -60,12 +63,13 @@ impl Windows {
         }
     }
 
-    /// One window for all that is left.
+    /// One window for all that is left; of a search for a short time, by its buckets.
     pub(super) fn rest(&mut self) -> Window {
+        let (first, last) = (self.from >> BUCKET, (self.to - 1) >> BUCKET);
         let window = Window {
             from: Position(self.from),
             to: Position(self.to),
-            buckets: None,
+            buckets: (self.from > 0 && last - first < MOST).then_some((first, last)),
         };
         self.to = self.from;
         window
@@ -81,7 +85,9 @@ impl Windows {
                 return Some(self.rest());
             }
             // As many as there will be matches in if they go on so, and half as many again.
-            self.size = (self.size * left * 3).div_euclid(found * 2).max(FIRST);
+            self.size = (self.size * left * 3)
+                .div_euclid(found * 2)
+                .clamp(FIRST, MOST);
         }
         self.looks += 1;
         let last = (self.to - 1) >> BUCKET;
@@ -134,6 +140,19 @@ mod tests {
     fn what_is_rare_and_what_is_young_is_looked_for_everywhere() {
         assert_eq!(looked_at(10_000_000, 10_000)[1], (0, 151 << 16, false));
         assert_eq!(looked_at(90_000, 10), [(0, 90_001, false)]);
+    }
+
+    #[test]
+    fn a_short_time_is_looked_at_by_its_buckets() {
+        let from = Position(20 << BUCKET);
+        let mut windows = Windows::new(from, Position(i64::MAX), Position((21 << BUCKET) + 5));
+        let all = Window {
+            from,
+            to: Position((21 << BUCKET) + 6),
+            buckets: Some((20, 21)),
+        };
+        assert_eq!(windows.next(0, 2_000), Some(all));
+        assert_eq!(windows.next(5, 1_995), None);
     }
 
     #[test]

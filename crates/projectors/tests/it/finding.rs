@@ -441,23 +441,29 @@ fn a_file_is_found_by_its_owner_only() {
     });
 }
 
-/// Far apart, so that they are looked for in several windows: 30 among the newest 100,000 positions, and 30 in all before.
+/// Far apart, so that they are looked for in several windows: 30 in the newest two buckets of positions, 30 in the 32 before those, and one
+/// in all that is left.
 #[test]
 fn what_is_found_does_not_depend_on_how_far_apart_it_is() {
     runtime().block_on(async {
         let models = Models::create(&Config::default()).await;
         let mut history = History::new();
-        let mut posts: Vec<Uuid> = (0..60)
+        let mut posts: Vec<Uuid> = (0..61)
             .map(|n| {
-                let text = format!("El gato número {n} {}", "gatos ".repeat(n % 7));
+                let text = format!("El gato número {n} {}", "gatos ".repeat(n * 7 % 11));
                 publish(&mut history, 0, &text, Some("es"), Visibility::Public)
             })
             .collect();
         // The same letters, and in its language no cat.
         publish(&mut history, 0, "gato", Some("de"), Visibility::Public);
-        let mut at = 0;
+        let mut at = 5;
         for (n, fact) in (0..).zip(&mut history.facts) {
-            at += if n < 30 { 97_000 } else { 3_000 };
+            at += match n {
+                0 => 0,
+                1 => 5_000_000,
+                2..31 => 60_000,
+                _ => 3_000,
+            };
             fact.position = Position(at);
         }
         models.tell(&history.facts).await;
@@ -466,16 +472,23 @@ fn what_is_found_does_not_depend_on_how_far_apart_it_is() {
             language: Some("es".to_owned()),
             ..words("gatos")
         };
-        let mut best = find(&models, user(1), spanish(Order::Best)).await;
-        assert_ne!(best, posts, "the best are not the newest");
-        best.sort_unstable();
         posts.reverse();
         assert_eq!(find(&models, user(1), spanish(Order::Newest)).await, posts);
+        let best = find(&models, user(1), spanish(Order::Best)).await;
+        assert_ne!(best, posts, "the best are not the newest");
+        let (mut tx, viewer) = models.read(user(1)).await;
+        let all = query::search(&mut tx, viewer, &spanish(Order::Best), None, 100).await;
+        let all = all.expect("search").items;
+        assert!(all.is_sorted_by(|a, b| (a.rank, a.position) >= (b.rank, b.position)));
+        let all: Vec<Uuid> = all.iter().map(|one| one.id).collect();
+        assert_eq!(best, all, "page by page as all at once");
         posts.sort_unstable();
+        let mut best = best;
+        best.sort_unstable();
         assert_eq!(best, posts);
         assert_eq!(
             find(&models, user(1), words("número gatos")).await.len(),
-            60
+            61
         );
     });
 }

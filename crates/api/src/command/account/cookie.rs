@@ -1,9 +1,10 @@
 //! The cookie that a session goes on with.
 
-use axum::http::header::{CACHE_CONTROL, COOKIE, HOST, ORIGIN, SET_COOKIE};
+use axum::http::header::{CACHE_CONTROL, COOKIE, ORIGIN, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 
+use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -14,16 +15,15 @@ const COOKIE_PATH: &str = "/v1/auth";
 
 impl ApiState {
     /// Refuses what a page of somebody else's sends with the user's cookie. Programs that are no browsers send no origin.
-    pub(super) fn must_be_ours(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(super) fn must_be_ours(&self, peer: &Peer, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(origin) = headers.get(ORIGIN) else {
             return Ok(());
         };
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let own = origin
+        let named = origin
             .to_str()
             .ok()
             .and_then(|origin| origin.split_once("://"));
-        let own = own.is_some_and(|(_, named)| Some(named) == host);
+        let own = named.is_some_and(|(_, named)| Some(named) == peer.host.as_deref());
         if own || self.config.cors_origins.contains(origin) {
             return Ok(());
         }
@@ -46,17 +46,8 @@ pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// No script sees it, and no page elsewhere sends it; only on this machine itself may it go unencrypted.
-pub(super) fn set_cookie(response: &mut Response, value: &str, seconds: i64, headers: &HeaderMap) {
-    let host = headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    let name = host
-        .rsplit_once(':')
-        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
-    let name = name.map_or(host, |(name, _)| name);
-    let here = matches!(name, "127.0.0.1" | "localhost" | "[::1]");
-    let secure = if here { "" } else { "; Secure" };
+pub(super) fn set_cookie(response: &mut Response, value: &str, seconds: i64, peer: &Peer) {
+    let secure = if peer.here { "" } else { "; Secure" };
     let cookie = format!(
         "{COOKIE_NAME}={value}; Path={COOKIE_PATH}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
     );

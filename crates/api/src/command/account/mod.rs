@@ -5,7 +5,7 @@ mod cookie;
 
 use std::time::Duration;
 
-use accounts::{Account, Bucket, NewAccount, Purpose, Session, Signup};
+use accounts::{Bucket, NewAccount, Purpose, Session, Signup};
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::header::ACCEPT_LANGUAGE;
@@ -89,6 +89,11 @@ pub(crate) async fn register(
     state.count(REGISTER, tenant, &peer.counted()).await?;
     let account = Uuid::new_v4();
     let user = UserId::of(ISSUER, &account.to_string());
+    if let (Some(email), true) = (&body.email, state.accounts.sends_mail()) {
+        state
+            .count(MAIL_TO, tenant, &email.trim().to_ascii_lowercase())
+            .await?;
+    }
     let new = NewAccount {
         tenant: tenant.0,
         account,
@@ -99,21 +104,14 @@ pub(crate) async fn register(
         invite: body.invite,
         language: language(&headers),
     };
-    let tx = state
+    let (tx, proof) = state
         .accounts
         .register(&new, signup == Signup::Invite, now)
         .await?;
     state.append_first(tx, &new, body.name).await?;
     state.accounts.registered();
-    let account = Account {
-        tenant: tenant.0,
-        account,
-        owner: user.0,
-        roles: vec![],
-        verified: false,
-    };
-    let session = state.accounts.begin_session(account, now).await?;
-    Ok(state.let_in(StatusCode::CREATED, session, &headers))
+    let session = state.accounts.begin_session(&proof, now).await?;
+    Ok(state.let_in(StatusCode::CREATED, session, &peer))
 }
 
 /// Log in
@@ -125,11 +123,7 @@ pub(crate) async fn login(
     State(state): State<ApiState>,
     sent: Sent<Login>,
 ) -> Result<Response, Problem> {
-    let Sent {
-        peer,
-        headers,
-        body,
-    } = sent;
+    let Sent { peer, body, .. } = sent;
     let (now, tenant) = (
         state.clock.now(),
         state.tenant(body.tenant.as_deref()).await?,
@@ -138,12 +132,12 @@ pub(crate) async fn login(
     state
         .count(LOGIN_AS, tenant, &body.login.trim().to_lowercase())
         .await?;
-    let account = state
+    let proof = state
         .accounts
         .prove(tenant.0, &body.login, &body.password.0)
         .await?;
-    let session = state.accounts.begin_session(account, now).await?;
-    Ok(state.let_in(StatusCode::OK, session, &headers))
+    let session = state.accounts.begin_session(&proof, now).await?;
+    Ok(state.let_in(StatusCode::OK, session, &peer))
 }
 
 /// Get the next access token
@@ -156,13 +150,13 @@ pub(crate) async fn refresh(
     peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    state.must_be_ours(&headers)?;
+    state.must_be_ours(&peer, &headers)?;
     let cookie = cookie(&headers).ok_or(Kind::SessionEnded)?;
     state
         .count(REFRESH, TenantId(Uuid::nil()), &peer.counted())
         .await?;
     let session = state.accounts.refresh(cookie, state.clock.now()).await?;
-    Ok(state.let_in(StatusCode::OK, session, &headers))
+    Ok(state.let_in(StatusCode::OK, session, &peer))
 }
 
 /// Log out
@@ -174,8 +168,12 @@ pub(crate) async fn log_out(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    state.must_be_ours(&parts.headers)?;
+    let (mut parts, body) = request.into_parts();
+    let Ok(peer) = Peer::from_request_parts(&mut parts, &state).await;
+    state.must_be_ours(&peer, &parts.headers)?;
+    state
+        .count(REFRESH, TenantId(Uuid::nil()), &peer.counted())
+        .await?;
     let body = limit::read(body).await?;
     let wanted = if body.is_empty() {
         LogOut::default()
@@ -187,7 +185,7 @@ pub(crate) async fn log_out(
         state.accounts.log_out(cookie, wanted.everywhere).await?;
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
-    set_cookie(&mut response, "", 0, &parts.headers);
+    set_cookie(&mut response, "", 0, &peer);
     Ok(response)
 }
 
@@ -210,7 +208,7 @@ pub(crate) async fn verify(
         }
         (None, Some(email)) => {
             let to = (&sent.headers, &**email, sent.body.tenant.as_deref());
-            state.send(sent.peer, to, Purpose::Verify).await
+            state.send(&sent.peer, to, Purpose::Verify).await
         }
         _ => Err(Problem::field(
             Kind::Invalid,
@@ -244,7 +242,7 @@ pub(crate) async fn reset(
         }
         (None, None, Some(email)) => {
             let to = (&sent.headers, &**email, sent.body.tenant.as_deref());
-            state.send(sent.peer, to, Purpose::Reset).await
+            state.send(&sent.peer, to, Purpose::Reset).await
         }
         _ => Err(Problem::field(
             Kind::Invalid,
@@ -264,6 +262,7 @@ pub(crate) async fn invite(
     asked: Asked,
 ) -> Result<Response, Problem> {
     asked.who.must_moderate()?;
+    state.may_act(&asked.who).await?;
     let (tenant, user) = (asked.who.tenant.0, asked.who.user.0);
     let (invite, expires_at) = state
         .accounts
@@ -335,13 +334,13 @@ impl ApiState {
 
     async fn send(
         &self,
-        peer: Peer,
+        peer: &Peer,
         (headers, email, tenant): (&HeaderMap, &str, Option<&str>),
         purpose: Purpose,
     ) -> Result<Response, Problem> {
         let tenant = self.tenant(tenant).await?;
         self.count(MAIL, tenant, &peer.counted()).await?;
-        self.count(MAIL_TO, tenant, &email.trim().to_lowercase())
+        self.count(MAIL_TO, tenant, &email.trim().to_ascii_lowercase())
             .await?;
         let to = (email, &*language(headers));
         self.accounts
@@ -351,7 +350,7 @@ impl ApiState {
     }
 
     /// The answer that lets somebody in.
-    fn let_in(&self, status: StatusCode, session: Session, headers: &HeaderMap) -> Response {
+    fn let_in(&self, status: StatusCode, session: Session, peer: &Peer) -> Response {
         let Session {
             session,
             refresh,
@@ -376,7 +375,7 @@ impl ApiState {
             &mut response,
             &refresh,
             accounts::SESSION_TTL.num_seconds(),
-            headers,
+            peer,
         );
         response
     }
