@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
+use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -14,6 +15,15 @@ use uuid::Uuid;
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
 use crate::problem;
 
+/// On every answer that does not say otherwise: it is what it says it is, is nobody's page, and does not tell where one came from.
+const HARMLESS: [(HeaderName, HeaderValue); 3] = [
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that a client may choose.
 const REQUEST_ID_MAX: usize = 128;
@@ -49,6 +59,9 @@ pub(crate) async fn edge(route: Option<MatchedPath>, mut request: Request, next:
         let mut response = problem::finish(next.run(request).await, &id.0);
         if let Ok(value) = HeaderValue::from_str(&id.0) {
             response.headers_mut().insert(REQUEST_ID, value);
+        }
+        for (name, value) in HARMLESS {
+            response.headers_mut().entry(name).or_insert(value);
         }
         record(&method, route, &response, started);
         response

@@ -11,6 +11,7 @@ pub mod metrics;
 mod cache;
 mod command;
 mod cursor;
+mod docs;
 mod edge;
 mod limit;
 mod live;

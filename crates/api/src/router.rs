@@ -22,7 +22,7 @@ use crate::edge::edge;
 use crate::limit::{answer_in_time, in_flight, verify_in_time};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
-use crate::{cache, command, live, openapi, query, storage};
+use crate::{cache, command, docs, live, openapi, query, storage};
 
 /// What pages of other origins may read of an answer besides its body.
 const EXPOSED: [HeaderName; 7] = [
@@ -46,6 +46,7 @@ pub fn router(state: ApiState) -> Router {
         )
     };
     v1.route("/openapi.json", get(openapi))
+        .merge(docs::routes())
         .layer(from_fn_with_state(state.clone(), cache::tag))
         .layer(CompressionLayer::new())
         // Objects are neither tagged by content nor compressed: they have entity tags and ranges of their own.

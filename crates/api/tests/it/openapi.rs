@@ -2,6 +2,8 @@
 
 use testing::environment;
 
+use crate::app::App;
+
 #[test]
 fn the_generated_document_is_checked_in_as_it_is() {
     let file = environment::root().join("schemas/openapi.json");
@@ -41,4 +43,59 @@ fn every_operation_is_described_and_says_how_it_fails() {
         }
     }
     assert!(operations >= 40, "{operations} operations");
+}
+
+#[tokio::test]
+async fn the_page_that_shows_it_asks_nobody_else() {
+    let app = App::start().await;
+    let get = async |path: &str| {
+        let answer = app
+            .http
+            .get(format!("{}{path}", app.url))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer
+    };
+    let page = get("/docs/").await;
+    let policy = page.headers()["content-security-policy"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(policy.starts_with("default-src 'self';"), "{policy}");
+    let page = page.text().await.unwrap();
+    assert!(
+        !page.contains("http://") && !page.contains("https://"),
+        "{page}"
+    );
+    // Scripts in the page itself would not run under the policy.
+    let scripts: Vec<&str> = page.split("<script").skip(1).collect();
+    assert!(
+        !scripts.is_empty() && scripts.iter().all(|script| script.contains("src=\"./")),
+        "{page}"
+    );
+    for script in scripts {
+        let source = script
+            .split("src=\"./")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap();
+        get(&format!("/docs/{source}")).await;
+    }
+    let told = get("/docs/swagger-initializer.js")
+        .await
+        .text()
+        .await
+        .unwrap();
+    assert!(told.contains("/openapi.json"), "{told}");
+    let answer = get("/openapi.json").await;
+    let headers = answer.headers();
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(
+        headers["content-security-policy"],
+        "default-src 'none'; frame-ancestors 'none'"
+    );
 }
