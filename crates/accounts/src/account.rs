@@ -187,22 +187,35 @@ pub async fn grant(
     Ok(account.is_some())
 }
 
-/// An account, if its password is still the one kept as `password`; none: whatever that is. Until the transaction ends, neither that
-/// nor its roles change.
+/// An account.
 pub(crate) async fn of(
     connection: &mut PgConnection,
     tenant: Uuid,
     account: Uuid,
-    password: Option<&str>,
 ) -> sqlx::Result<Option<Account>> {
-    let account = sqlx::query_as(
-        "SELECT tenant, account, owner, roles, verified FROM accounts.logins
-        WHERE tenant = $1 AND account = $2 AND ($3::text IS NULL OR password = $3) FOR SHARE",
+    sqlx::query_as(
+        "SELECT tenant, account, owner, roles, verified FROM accounts.logins WHERE tenant = $1 AND account = $2",
     )
     .bind(tenant)
     .bind(account)
-    .bind(password);
-    account.fetch_optional(connection).await
+    .fetch_optional(connection)
+    .await
+}
+
+/// The account of a proof that still holds. Until the transaction ends, neither its password nor its roles change.
+pub(crate) async fn proven(
+    connection: &mut PgConnection,
+    proof: &Proof,
+) -> sqlx::Result<Option<Account>> {
+    sqlx::query_as(
+        "SELECT tenant, account, owner, roles, verified FROM accounts.logins
+        WHERE tenant = $1 AND account = $2 AND password = $3 FOR SHARE",
+    )
+    .bind(proof.tenant)
+    .bind(proof.account)
+    .bind(&proof.password)
+    .fetch_optional(connection)
+    .await
 }
 
 /// The constraint that says that something is taken.

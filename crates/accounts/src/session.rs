@@ -41,8 +41,7 @@ impl Accounts {
         let _try = self.a_try().await?;
         let mut tx = self.begin(proof.tenant).await?;
         // A new password, or other roles, end all sessions: this one must be among them or not begin.
-        let account =
-            account::of(&mut tx, proof.tenant, proof.account, Some(&proof.password)).await?;
+        let account = account::proven(&mut tx, proof).await?;
         let account = account.ok_or(Error::CredentialsWrong)?;
         sqlx::query("DELETE FROM accounts.sessions WHERE tenant = $1 AND expires_at <= $2")
             .bind(account.tenant)
@@ -111,7 +110,7 @@ impl Accounts {
                 None => return self.copied(tx, &token).await,
             },
         };
-        let account = account::of(&mut tx, token.tenant, account, None).await?;
+        let account = account::of(&mut tx, token.tenant, account).await?;
         tx.commit().await?;
         Ok(Session {
             session: token.id,
