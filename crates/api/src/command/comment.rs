@@ -22,6 +22,7 @@ use crate::state::ApiState;
 /// A comment to add.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"text": "Qué envidia"}))]
 pub(crate) struct NewComment {
     /// What it says.
     #[garde(length(chars, min = 1, max = 2000))]
@@ -35,6 +36,7 @@ pub(crate) struct NewComment {
 /// A comment's new text.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"text": "What a ride!"}))]
 pub(crate) struct CommentChange {
     /// What it says now.
     #[garde(length(chars, min = 1, max = 2000))]

@@ -52,6 +52,7 @@ impl From<ReasonName> for Reason {
 /// What is wrong with a post or a comment.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "spam", "text": "The same under every post"}))]
 pub(crate) struct NewReport {
     #[garde(skip)]
     reason: ReasonName,
@@ -64,6 +65,7 @@ pub(crate) struct NewReport {
 /// What to hide: a post or a comment.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"post": "0193b6a4-6d0e-7f3e-9f0a-1f2e3d4c5b6a", "reason": "spam"}))]
 pub(crate) struct Hide {
     #[garde(skip)]
     post: Option<Uuid>,
@@ -76,6 +78,7 @@ pub(crate) struct Hide {
 /// What to restore: a post, a comment or a user.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"post": "0193b6a4-6d0e-7f3e-9f0a-1f2e3d4c5b6a"}))]
 pub(crate) struct Restore {
     #[garde(skip)]
     post: Option<Uuid>,
@@ -88,6 +91,7 @@ pub(crate) struct Restore {
 /// Whom to suspend.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"user": "0193b6a4-6d0e-7f3e-9f0a-1f2e3d4c5b6a", "until": "2030-01-01T00:00:00Z", "reason": "harassment"}))]
 pub(crate) struct Suspend {
     #[garde(skip)]
     user: Uuid,

@@ -23,6 +23,7 @@ use crate::state::ApiState;
 /// How far one has read.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"position": 1}))]
 pub(crate) struct ReadUpTo {
     /// The position of the newest notification that was read.
     #[garde(range(min = 1))]
@@ -33,6 +34,7 @@ pub(crate) struct ReadUpTo {
 /// What one wants to be told; what is left out stays as it is.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"notifications": {"reaction": false}}))]
 pub(crate) struct PreferenceChange {
     /// Kinds of notifications, and whether one is told.
     #[garde(skip)]

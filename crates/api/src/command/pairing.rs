@@ -34,6 +34,7 @@ pub(crate) enum Degree {
 /// Whom one likes.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"user": "0193b6a4-6d0e-7f3e-9f0a-1f2e3d4c5b6a", "kind": "super"}))]
 pub(crate) struct NewLike {
     /// The user.
     #[garde(skip)]
@@ -47,6 +48,7 @@ pub(crate) struct NewLike {
 /// Whom one passes over.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"user": "0193b6a4-6d0e-7f3e-9f0a-1f2e3d4c5b6a"}))]
 pub(crate) struct NewPass {
     /// The user.
     #[garde(skip)]

@@ -23,6 +23,7 @@ use crate::state::ApiState;
 /// A post to publish.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"text": "Al fin en la playa #verano", "language": "es", "place": "Cádiz", "visibility": "public"}))]
 pub(crate) struct NewPost {
     /// What it says; may be empty when there are assets.
     #[garde(length(chars, max = 5000))]
@@ -73,6 +74,7 @@ impl Place {
 /// What to change; a field left out stays as it is.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"text": "Al fin en la playa #verano2026"}))]
 pub(crate) struct PostChange {
     /// What it says.
     #[garde(inner(length(chars, min = 1, max = 5000)))]

@@ -17,6 +17,7 @@ use crate::state::ApiState;
 /// What to change; a field left out stays as it is.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Ana", "bio": "Surf y gatos", "language": "es"}))]
 pub(crate) struct ProfileChange {
     /// The name shown.
     #[garde(inner(length(chars, min = 1, max = 80)))]

@@ -61,6 +61,7 @@ const MEDIA_TYPES: [&str; 24] = [
 /// A file to upload.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "beach.mp4", "type": "video/mp4", "bytes": 1_000_000, "sha256": "0000000000000000000000000000000000000000000000000000000000000000"}))]
 pub(crate) struct NewUpload {
     /// The file's name.
     #[garde(length(chars, min = 1, max = 255))]

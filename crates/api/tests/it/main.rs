@@ -13,6 +13,7 @@ mod issuers;
 mod jobs;
 mod limits;
 mod live;
+mod matrix;
 mod moderation;
 mod notification;
 mod openapi;

@@ -96,6 +96,7 @@ pub(crate) struct Reset {
 /// What ends.
 #[derive(Default, Deserialize, Validate, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(example = json!({"everywhere": true}))]
 pub(crate) struct LogOut {
     /// All sessions of the account, and not only this one.
     #[garde(skip)]
