@@ -103,6 +103,15 @@ pub struct ApiKey {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
+/// A key as it is kept.
+#[derive(FromRow)]
+struct Kept {
+    asked: Vec<u8>,
+    deleted: bool,
+    #[sqlx(flatten)]
+    key: ApiKey,
+}
+
 impl Accounts {
     /// Makes a key, and tells what its machine shows; that is not kept, but asking the same again tells it again. None where its owner has
     /// as many keys as anybody may.
@@ -122,31 +131,25 @@ impl Accounts {
         };
         let mut tx = self.begin(new.tenant).await?;
         insert(&mut tx, new, &token, now).await?;
-        let kept: Option<(Vec<u8>, bool)> =
-            sqlx::query_as("SELECT asked, deleted_at IS NOT NULL FROM accounts.api_keys WHERE tenant = $1 AND key = $2")
-                .bind(new.tenant)
-                .bind(token.id)
-                .fetch_optional(&mut *tx)
-                .await?;
-        let Some((asked, deleted)) = kept else {
+        let kept: Option<Kept> = sqlx::query_as(
+            "SELECT asked, deleted_at IS NOT NULL AS deleted, key, name, scopes, roles, made_at, expires_at
+            FROM accounts.api_keys WHERE tenant = $1 AND key = $2",
+        )
+        .bind(new.tenant)
+        .bind(token.id)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(kept) = kept else {
             return Ok(None);
         };
-        if deleted {
+        if kept.deleted {
             return Err(Error::KeyDeleted);
         }
-        if asked != new.asked {
+        if kept.asked != new.asked {
             return Err(Error::KeyReused);
         }
-        let key = sqlx::query_as(
-            "SELECT key, name, scopes, roles, made_at, expires_at FROM accounts.api_keys WHERE tenant = $1 AND key = $2",
-        );
-        let key = key
-            .bind(new.tenant)
-            .bind(token.id)
-            .fetch_one(&mut *tx)
-            .await?;
         tx.commit().await?;
-        Ok(Some((key, format!("{PREFIX}{}", token.text()))))
+        Ok(Some((kept.key, format!("{PREFIX}{}", token.text()))))
     }
 
     /// A user's keys, the newest first.

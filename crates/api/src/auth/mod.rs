@@ -119,6 +119,16 @@ impl Principal {
     }
 }
 
+/// Who issued a token, as it says; nothing is proven by that.
+fn issuer(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Issued {
+        iss: String,
+    }
+    let said = jsonwebtoken::dangerous::insecure_decode_claims::<Issued>(token);
+    said.ok().map(|said| said.iss)
+}
+
 /// What a method is to a machine's key.
 fn scope(method: &Method) -> Scope {
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
@@ -187,10 +197,11 @@ impl ApiState {
                 ..of_machine(&machine, now)
             });
         }
-        let who = if own::is_ours(token) {
+        let issuer = issuer(token).ok_or(Kind::TokenInvalid)?;
+        let who = if issuer == ISSUER {
             self.verifier.verify(token, now)?
         } else {
-            self.issuers.verify(token, now).await?
+            self.issuers.verify(&issuer, token, now).await?
         };
         if let Some(session) = who.session
             && !self.accounts.is_live(who.tenant.0, session).await?

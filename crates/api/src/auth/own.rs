@@ -28,16 +28,6 @@ struct Claims {
     sid: Option<Uuid>,
 }
 
-/// Whether a token says that it is ours; nothing is proven by that.
-pub(super) fn is_ours(token: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Issued {
-        iss: String,
-    }
-    jsonwebtoken::dangerous::insecure_decode_claims::<Issued>(token)
-        .is_ok_and(|claims| claims.iss == ISSUER)
-}
-
 /// A token by which `subject` acts in `tenant` until `ttl` after `now`.
 ///
 /// # Panics

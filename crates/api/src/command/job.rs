@@ -5,11 +5,9 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use events::decide;
-use events::decide::Refusal;
 use events::decide::asset::AssetState;
 use events::fact::Fact;
-use events::id::{AssetId, JobId, StreamKey};
-use events::store::{Emit, Streams};
+use events::id::{AssetId, JobId};
 use garde::Validate;
 use projectors::media::query as media;
 use projectors::page::Viewer;
@@ -135,17 +133,5 @@ impl ApiState {
         let mut tx = TenantTx::begin(&self.pool, tenant.0, user.0).await?;
         let job = media::job(&mut tx, Viewer { tenant, user }, job).await?;
         Ok(job.ok_or(Kind::NotFound("job"))?.asset)
-    }
-
-    /// Decides about an asset.
-    async fn decide_asset(
-        &self,
-        asked: &Asked,
-        asset: AssetId,
-        mut decide: impl FnMut(&AssetState) -> Result<Vec<Fact>, Refusal> + Send,
-    ) -> Result<Done, Problem> {
-        let key = StreamKey::asset(asset);
-        let decide = |streams: &Streams| Ok(Emit::all(&key, decide(&streams.get(&key))?));
-        self.execute(asked, &[&key], decide).await
     }
 }

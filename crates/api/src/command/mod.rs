@@ -25,10 +25,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use events::decide::asset::AssetState;
 use events::decide::user::UserState;
 use events::decide::{self, Refusal, State};
 use events::envelope::Recorded;
-use events::id::{CommandId, StreamKey};
+use events::fact::Fact;
+use events::id::{AssetId, CommandId, StreamKey};
 use events::store::{Accepted, Command, Emit, Streams};
 use garde::Validate;
 use serde::Serialize;
@@ -264,6 +266,18 @@ impl ApiState {
             position: self.positions.token(&accepted.facts),
             accepted,
         })
+    }
+
+    /// Decides about an asset.
+    async fn decide_asset(
+        &self,
+        asked: &Asked,
+        asset: AssetId,
+        mut decide: impl FnMut(&AssetState) -> Result<Vec<Fact>, Refusal> + Send,
+    ) -> Result<Done, Problem> {
+        let key = StreamKey::asset(asset);
+        let decide = |streams: &Streams| Ok(Emit::all(&key, decide(&streams.get(&key))?));
+        self.execute(asked, &[&key], decide).await
     }
 
     /// Refuses who is suspended or was erased, where no fact comes of what is asked for.

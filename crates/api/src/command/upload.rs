@@ -270,15 +270,9 @@ pub(crate) async fn abort(
     asked: Asked,
 ) -> Result<Response, Problem> {
     let (asset, me) = (AssetId(id), asked.who.user);
-    let key = StreamKey::asset(asset);
-    let decide = |streams: &Streams| {
-        Ok(Emit::all(
-            &key,
-            decide::asset::abort_upload(&streams.get(&key), asset, me)?,
-        ))
-    };
+    let decide = |state: &AssetState| decide::asset::abort_upload(state, asset, me);
     let done = state
-        .execute(&asked, &[&key], decide)
+        .decide_asset(&asked, asset, decide)
         .await
         .map_err(|problem| problem.renamed("asset", "upload"))?;
     Ok(done.no_content())
@@ -363,14 +357,9 @@ pub(crate) async fn delete_asset(
     asked: Asked,
 ) -> Result<Response, Problem> {
     let (asset, me) = (AssetId(id), asked.who.user);
-    let key = StreamKey::asset(asset);
-    let decide = |streams: &Streams| {
-        Ok(Emit::all(
-            &key,
-            decide::asset::delete(&streams.get(&key), asset, me)?,
-        ))
-    };
-    Ok(state.execute(&asked, &[&key], decide).await?.no_content())
+    let decide = |state: &AssetState| decide::asset::delete(state, asset, me);
+    let done = state.decide_asset(&asked, asset, decide).await?;
+    Ok(done.no_content())
 }
 
 fn mine<'a>(upload: &'a AssetState, who: &Principal) -> Result<&'a Promise, Problem> {
