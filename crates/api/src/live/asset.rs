@@ -1,17 +1,15 @@
 //! `GET /assets/{id}/live`. Every event is the asset as it stands, so a client that missed some has missed nothing.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use axum::response::sse::Event;
 use events::id::{AssetId, TenantId, UserId};
-use futures::stream;
 use projectors::media::query::READS;
 use uuid::Uuid;
 
-use crate::live;
+use crate::live::{self, events};
 use crate::problem::Problem;
 use crate::query::Reader;
 use crate::query::asset::Asset;
@@ -45,13 +43,7 @@ pub(crate) async fn follow(
         last: String::new(),
         settled: false,
     };
-    let events = stream::unfold(watch, async |mut watch| {
-        let event = watch.next().await?;
-        Some((Ok::<_, Infallible>(event), watch))
-    });
-    Ok(Sse::new(events)
-        .keep_alive(KeepAlive::default())
-        .into_response())
+    Ok(events(watch))
 }
 
 struct Watch {
@@ -64,7 +56,7 @@ struct Watch {
     settled: bool,
 }
 
-impl Watch {
+impl live::Watch for Watch {
     /// The next change; none at the end of the asset's way, of the token, of the process, or of the read model's
     /// patience: clients come again by themselves.
     async fn next(&mut self) -> Option<Event> {

@@ -4,9 +4,13 @@ pub(crate) mod asset;
 pub(crate) mod hub;
 pub(crate) mod news;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use events::id::{TenantId, UserId};
+use futures::stream;
 
 use crate::problem::Problem;
 use crate::slots::Slot;
@@ -14,6 +18,23 @@ use crate::state::ApiState;
 
 /// When one may ask again for a stream that is one too many: streams are long.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What a client that stays is told.
+pub(crate) trait Watch: Send + 'static {
+    /// The next event, whenever it comes; none: the stream ends.
+    fn next(&mut self) -> impl Future<Output = Option<Event>> + Send;
+}
+
+/// A stream of events, of which each is looked for when the one before was taken.
+pub(crate) fn events(watch: impl Watch) -> Response {
+    let events = stream::unfold(watch, async |mut watch| {
+        let event = watch.next().await?;
+        Some((Ok::<_, Infallible>(event), watch))
+    });
+    Sse::new(events)
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
 
 /// A place among the live streams of this process, held as long as the stream.
 pub(crate) fn place(

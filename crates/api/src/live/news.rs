@@ -1,23 +1,21 @@
 //! `GET /feed/live`, `GET /notifications/live`: that there is something new, as soon as there is. What it is, is read as always.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use axum::response::sse::Event;
 use events::id::{Position, PostId, TenantId, UserId};
-use futures::stream;
 use projectors::feed::query as feed;
 use projectors::notification::{mark, query as notification};
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::RETRY_AFTER;
 use super::hub::Waiter;
+use super::{RETRY_AFTER, events};
 use crate::problem::{Kind, Problem};
 use crate::query::Reader;
 use crate::slots::Slot;
@@ -124,39 +122,7 @@ impl Watch {
             told: Instant::now(),
         };
         watch.first = watch.look().await?;
-        let events = stream::unfold(watch, async |mut watch| {
-            let event = watch.next().await?;
-            Some((Ok::<_, Infallible>(event), watch))
-        });
-        Ok(Sse::new(events)
-            .keep_alive(KeepAlive::default())
-            .into_response())
-    }
-
-    /// The next piece of news; none at the end of the token or of the process, or when what is to be read does not answer: clients
-    /// come again by themselves.
-    async fn next(&mut self) -> Option<Event> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
-        }
-        loop {
-            let left = (self.reader.until() - self.state.clock.now())
-                .to_std()
-                .ok()?;
-            let news = async {
-                tokio::time::sleep_until(self.told + CALM).await;
-                self.waiter.news().await;
-            };
-            tokio::select! {
-                () = news => {}
-                () = tokio::time::sleep(left) => return None,
-                () = self.state.shutdown.cancelled() => return None,
-            }
-            if let Some(event) = self.look().await.ok()? {
-                self.told = Instant::now();
-                return Some(event);
-            }
-        }
+        Ok(events(watch))
     }
 
     /// What is new to the client.
@@ -204,6 +170,34 @@ impl Watch {
                     .map_or(Position::START, |bundle| bundle.position);
                 let changed = seen.replace((unread, newest)) != Some((unread, newest));
                 Ok(changed.then(|| event("inbox", newest, &InboxNews { unread })))
+            }
+        }
+    }
+}
+
+impl super::Watch for Watch {
+    /// The next piece of news; none at the end of the token or of the process, or when what is to be read does not answer: clients
+    /// come again by themselves.
+    async fn next(&mut self) -> Option<Event> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        loop {
+            let left = (self.reader.until() - self.state.clock.now())
+                .to_std()
+                .ok()?;
+            let news = async {
+                tokio::time::sleep_until(self.told + CALM).await;
+                self.waiter.news().await;
+            };
+            tokio::select! {
+                () = news => {}
+                () = tokio::time::sleep(left) => return None,
+                () = self.state.shutdown.cancelled() => return None,
+            }
+            if let Some(event) = self.look().await.ok()? {
+                self.told = Instant::now();
+                return Some(event);
             }
         }
     }

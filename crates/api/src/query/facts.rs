@@ -1,13 +1,12 @@
 //! `GET /facts`: the log itself, for the data team. Facts come as stored, so personal fields stay encrypted.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 use axum::http::{HeaderMap, HeaderValue};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use events::envelope::Sealed;
@@ -15,7 +14,6 @@ use events::export::ndjson;
 use events::fact::Fact;
 use events::id::{Position, TenantId, UserId};
 use events::store::{Filter, Limits, Page, Tail};
-use futures::stream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -184,15 +182,7 @@ async fn follow(
         tail,
         waiting,
     };
-    let events = stream::unfold(watch, async |mut watch| {
-        let fact = watch.next().await?;
-        let event = Event::default().event("fact").id(fact.position.to_string());
-        let event = event.data(ndjson::line(&fact).ok()?);
-        Some((Ok::<_, Infallible>(event), watch))
-    });
-    Ok(Sse::new(events)
-        .keep_alive(KeepAlive::default())
-        .into_response())
+    Ok(live::events(watch))
 }
 
 /// A reader that stays.
@@ -204,10 +194,18 @@ struct Watch {
     waiting: VecDeque<Sealed>,
 }
 
+impl live::Watch for Watch {
+    async fn next(&mut self) -> Option<Event> {
+        let fact = self.fact().await?;
+        let event = Event::default().event("fact").id(fact.position.to_string());
+        Some(event.data(ndjson::line(&fact).ok()?))
+    }
+}
+
 impl Watch {
     /// The next fact; none at the end of the token, of the process, or when the log does not answer: clients come again
     /// by themselves, and are told then.
-    async fn next(&mut self) -> Option<Sealed> {
+    async fn fact(&mut self) -> Option<Sealed> {
         while self.state.clock.now() < self.until {
             if let Some(fact) = self.waiting.pop_front() {
                 return Some(fact);
