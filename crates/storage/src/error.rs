@@ -10,6 +10,14 @@ pub enum Error {
     /// Nothing was put there.
     #[error("there is no object at {0}")]
     Missing(Key),
+    /// Not all parts of the object are there.
+    #[error("{} parts of {key} are missing, the first is {}", missing.len(), missing.first().copied().unwrap_or_default())]
+    PartsMissing {
+        /// Which object.
+        key: Key,
+        /// Which of its parts.
+        missing: Vec<u32>,
+    },
     /// An object with other bytes is there already; objects are created once.
     #[error("another object is already at {0}")]
     Exists(Key),
@@ -57,6 +65,7 @@ impl Error {
         match self {
             Self::Unavailable(_) | Self::Disk(_) => Retry::Later,
             Self::Missing(_)
+            | Self::PartsMissing { .. }
             | Self::Exists(_)
             | Self::SizeDiffers { .. }
             | Self::ChecksumDiffers(_)
@@ -70,7 +79,7 @@ impl Error {
     /// One word for a metric's label.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
-            Self::Missing(_) => "missing",
+            Self::Missing(_) | Self::PartsMissing { .. } => "missing",
             Self::Exists(_) => "exists",
             Self::SizeDiffers { .. } | Self::ChecksumDiffers(_) | Self::Changed(_) => "differs",
             Self::LimitReached { .. } => "limit",

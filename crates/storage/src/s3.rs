@@ -4,6 +4,8 @@
 //! with rusty-s3, because `object_store` refuses to sign `content-length`; reading, deleting and multipart go through
 //! `object_store`, which resumes and retries.
 
+mod parts;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,10 +24,10 @@ use crate::transfer;
 
 /// Where objects are: put once, never changed, deleted when forgotten.
 #[derive(Clone, Debug)]
-pub struct Store(Kind);
+pub struct Store(pub(crate) Kind);
 
 #[derive(Clone, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Folder(Folder),
     // A box: it is five times the size of the other.
     S3(Box<Bucket>),

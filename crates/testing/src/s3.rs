@@ -4,6 +4,8 @@
 //! match its signed `x-amz-checksum-sha256` is answered 400, yet the wrong bytes stay at the key; and `if-none-match: *`
 //! is looked at before the body comes in, so two simultaneous PUTs may both pass.
 
+mod server;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use service::shutdown::Shutdown;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use self::server::Server;
+
 /// How long open requests may take to end when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -33,7 +37,7 @@ pub async fn serve(
     std::fs::create_dir_all(root.join(bucket)).context("make the bucket's folder")?;
     let files = FileSystem::new(root)
         .map_err(|error| anyhow::anyhow!("open {}: {error:?}", root.display()))?;
-    let mut builder = S3ServiceBuilder::new(files);
+    let mut builder = S3ServiceBuilder::new(Server::new(files));
     builder.set_auth(SimpleAuth::from_single(keys.0, keys.1));
     accept(listener, builder.build(), &shutdown).await
 }

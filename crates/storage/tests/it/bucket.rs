@@ -8,14 +8,14 @@ use testing::s3::S3Server;
 
 use crate::{QUARTER_HOUR, bytes, config, deletes_under, key, now, replaces, terms};
 
-struct Cloud {
+pub(crate) struct Cloud {
     server: S3Server,
-    store: Store,
+    pub(crate) store: Store,
     http: Client,
 }
 
 impl Cloud {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = S3Server::start().await;
         let store = Store::open(&with_keys(&server, &server.storage_url())).unwrap();
         Self {
@@ -25,13 +25,13 @@ impl Cloud {
         }
     }
 
-    async fn put(&self, signed: &SignedRequest, body: &[u8]) -> Response {
+    pub(crate) async fn put(&self, signed: &SignedRequest, body: &[u8]) -> Response {
         self.put_with(signed, body, |_, value| value.to_owned())
             .await
     }
 
     /// Puts with each header's value as `change` makes it.
-    async fn put_with(
+    pub(crate) async fn put_with(
         &self,
         signed: &SignedRequest,
         body: &[u8],

@@ -6,6 +6,7 @@
 
 mod bucket;
 mod folder;
+mod parts;
 
 use std::time::Duration;
 
