@@ -187,6 +187,18 @@ pub async fn grant(
     Ok(account.is_some())
 }
 
+/// The user with this handle. `pool` has the rights of `Role::Accounts`.
+pub async fn owner(pool: &PgPool, tenant: Uuid, handle: &str) -> sqlx::Result<Option<Uuid>> {
+    let mut tx = begin(pool, tenant).await?;
+    let owner =
+        sqlx::query_scalar("SELECT owner FROM accounts.logins WHERE tenant = $1 AND handle = $2");
+    owner
+        .bind(tenant)
+        .bind(handle_key(handle))
+        .fetch_optional(&mut *tx)
+        .await
+}
+
 /// An account.
 pub(crate) async fn of(
     connection: &mut PgConnection,

@@ -14,6 +14,7 @@ mod password;
 mod permit;
 mod session;
 mod token;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +27,14 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-pub use account::{Account, NewAccount, Proof, grant};
+pub use account::{Account, NewAccount, Proof, grant, owner};
 pub use api_key::{ApiKey, Machine, NewApiKey, Scope};
 pub use bucket::Bucket;
 pub use config::{Config, ConfigError, Signup};
 pub use mail::is_address;
 pub use permit::Purpose;
 pub use session::{SESSION_TTL, Session};
+pub use upload::{Plan, Reserving, Upload, plans, set_plan, subscribe};
 
 use mail::Sender;
 use password::Passwords;
@@ -204,6 +206,7 @@ pub async fn forget(pool: &PgPool, tenant: Uuid, user: Uuid) -> sqlx::Result<()>
         "DELETE FROM accounts.logins WHERE tenant = $1 AND owner = $2",
         "DELETE FROM accounts.api_keys WHERE tenant = $1 AND owner = $2",
         "DELETE FROM accounts.invites WHERE tenant = $1 AND made_by = $2",
+        "DELETE FROM accounts.subscribers WHERE tenant = $1 AND owner = $2",
     ] {
         sqlx::query(forget)
             .bind(tenant)

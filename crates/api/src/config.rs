@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use axum::http::HeaderValue;
 use ipnet::IpNet;
 use service::secret::Secret;
+use url::Url;
 
 use crate::auth::IssuerError;
 
@@ -22,11 +23,23 @@ pub struct Config {
     #[arg(long, env = "SECRET_KEY", hide_env_values = true)]
     pub secret_key: Option<Secret>,
     /// The largest file that may be uploaded, bytes.
-    #[arg(long, env = "UPLOAD_MAX_BYTES", default_value_t = 5 << 30)]
+    #[arg(long, env = "UPLOAD_MAX_BYTES", default_value_t = 50 << 30)]
     pub upload_max_bytes: u64,
-    /// How long a permission to upload holds, seconds.
+    /// A file larger than this comes into a bucket in parts of this size, bytes; S3 takes none below 5 MiB.
+    #[arg(long, env = "UPLOAD_PART_BYTES", default_value_t = 64 << 20)]
+    pub upload_part_bytes: u64,
+    /// How long a permission to upload holds, seconds; one in parts lasts a second longer for each 256 KiB.
     #[arg(long, env = "UPLOAD_SECONDS", default_value_t = 3600)]
     pub upload_seconds: u32,
+    /// The secret under which notices of storage to /v1/webhooks/storage/hmac and /r2 are signed; none are taken without.
+    #[arg(long, env = "STORAGE_NOTICE_SECRET", hide_env_values = true)]
+    pub storage_notice_secret: Option<Secret>,
+    /// The topic of Amazon SNS whose notices /v1/webhooks/storage/s3-sns takes, by its ARN.
+    #[arg(long, env = "STORAGE_NOTICE_TOPIC")]
+    pub storage_notice_topic: Option<String>,
+    /// Where that topic's certificates are, in place of its region's own host.
+    #[arg(long, env = "STORAGE_NOTICE_ORIGIN")]
+    pub storage_notice_origin: Option<Url>,
     /// Requests in progress at once, besides uploads to a folder; what comes on top is told to try again.
     #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = 1024)]
     pub max_in_flight: usize,
@@ -53,6 +66,9 @@ pub enum ConfigError {
     /// Without a secret anybody could sign.
     #[error("set SECRET_KEY to a secret of at least 32 characters")]
     SecretKey,
+    /// Notices of storage are to come from what is no topic.
+    #[error("STORAGE_NOTICE_TOPIC is not the ARN of a topic, arn:aws:sns:REGION:ACCOUNT:NAME: {0}")]
+    Topic(String),
     /// Accounts cannot be kept.
     #[error(transparent)]
     Accounts(#[from] accounts::ConfigError),

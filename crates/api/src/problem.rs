@@ -79,6 +79,9 @@ kinds! {
     FactTooLarge "fact-too-large" PAYLOAD_TOO_LARGE "This is more than one fact can hold";
     UploadEmpty "upload-empty" UNPROCESSABLE_ENTITY "An empty file cannot be media";
     UploadTooLarge "upload-too-large" UNPROCESSABLE_ENTITY "The file is larger than this installation takes";
+    QuotaReached "quota-reached" FORBIDDEN "This is more than your plan allows";
+    NotInParts "upload-not-in-parts" CONFLICT "This upload comes in one piece";
+    NoticeForged "notice-invalid" FORBIDDEN "The notice is not one that we believe";
     MediaType "media-type-unsupported" UNPROCESSABLE_ENTITY "Only video, audio and still images are taken";
     UploadMissing "upload-missing" CONFLICT "Storage does not have the bytes yet";
     UploadSizeDiffers "upload-size-differs" UNPROCESSABLE_ENTITY "The stored bytes are not as many as promised";
@@ -200,6 +203,11 @@ impl Problem {
         }
     }
 
+    /// Whether it is of this kind.
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+
     /// Calls a missing `thing` by the name that the route has for it.
     pub(crate) fn renamed(mut self, thing: &'static str, name: &'static str) -> Self {
         if self.kind == Kind::NotFound(thing) {
@@ -315,6 +323,11 @@ impl From<storage::Error> for Problem {
         use storage::Error;
         match error {
             Error::Missing(_) => Kind::UploadMissing.into(),
+            Error::PartsMissing { missing, .. } => Self::from(Kind::UploadMissing).detail(format!(
+                "{} of its parts, the first is {}",
+                missing.len(),
+                missing.first().copied().unwrap_or_default()
+            )),
             Error::SizeDiffers {
                 expected, found, ..
             } => Self::from(Kind::UploadSizeDiffers)

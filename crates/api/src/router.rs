@@ -82,7 +82,7 @@ pub fn document() -> OpenApi {
 fn documented() -> (Router<ApiState>, OpenApi) {
     let routes = commands().merge(queries()).layer(from_fn(answer_in_time));
     let slow = OpenApiRouter::new()
-        .routes(routes!(command::upload::complete))
+        .routes(routes!(command::upload::complete::complete))
         .layer(from_fn(verify_in_time));
     let (v1, document) = OpenApiRouter::with_openapi(openapi::base())
         .nest("/v1", routes.merge(slow))
@@ -94,6 +94,10 @@ fn commands() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(command::upload::request))
         .routes(routes!(command::upload::get, command::upload::abort))
+        .routes(routes!(command::upload::parts::sign))
+        .routes(routes!(command::upload::notice::hmac))
+        .routes(routes!(command::upload::notice::r2))
+        .routes(routes!(command::upload::notice::s3_sns))
         .routes(routes!(command::upload::delete_asset))
         .routes(routes!(command::job::request))
         .routes(routes!(command::job::retry))

@@ -15,9 +15,11 @@ use service::secret::Secret;
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use storage::{Key, Store};
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, watch};
 
 use crate::auth::{Issuers, Verifier};
+use crate::command::upload::notice::Topic;
+use crate::command::upload::sweep::keep_sweeping;
 use crate::config::{Config, ConfigError};
 use crate::cursor::Cursors;
 use crate::limit::{DRAWING, LIVE, LOOKING, UPLOADS, VERIFICATIONS};
@@ -64,6 +66,10 @@ pub struct Shared {
     pub(crate) looking: Semaphore,
     /// Waveforms that are drawn at a time: each may be large.
     pub(crate) drawing: Semaphore,
+    /// Whose notices of storage are believed.
+    pub(crate) topic: Option<Topic>,
+    /// Tells that somebody said that an upload has come.
+    pub(crate) to_sweep: Notify,
     hub: OnceCell<Hub>,
     /// Looks at posts that are not written yet.
     pub(crate) views: Views,
@@ -92,7 +98,10 @@ impl ApiState {
             Some(file) => Issuers::read(file, &accounts, &shutdown).await?,
             None => Issuers::default(),
         };
-        Ok(Self(Arc::new(Shared {
+        let topic = config.storage_notice_topic.as_deref();
+        let topic = topic.map(|arn| Topic::new(arn, config.storage_notice_origin.as_ref()));
+        let topic = topic.transpose()?;
+        let state = Self(Arc::new(Shared {
             verifier: Verifier::new(&secret),
             issuers,
             accounts,
@@ -111,6 +120,8 @@ impl ApiState {
             waiting: Slots::new(config.max_live, LIVE.1),
             looking: Semaphore::new(LOOKING),
             drawing: Semaphore::new(DRAWING),
+            topic,
+            to_sweep: Notify::new(),
             hub: OnceCell::new(),
             views: Views::default(),
             lags: OnceLock::new(),
@@ -120,7 +131,9 @@ impl ApiState {
             pool,
             clock,
             shutdown,
-        })))
+        }));
+        state.shutdown.spawn(keep_sweeping(state.clone()));
+        Ok(state)
     }
 
     /// How far behind the read models are, as far as that is known. Looks, once a second, from the first reader on.

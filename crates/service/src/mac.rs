@@ -34,14 +34,34 @@ impl MacKey {
     }
 
     fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        let mut mac = keyed(&self.0);
         for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
         mac
     }
+}
+
+/// The plain HMAC-SHA256 of `message`, as others make it.
+pub fn tag(secret: &[u8], message: &[u8]) -> [u8; 32] {
+    keyed(secret)
+        .chain_update(message)
+        .finalize()
+        .into_bytes()
+        .into()
+}
+
+/// Whether `tag` is the plain HMAC-SHA256 of `message`, compared in constant time.
+pub fn verifies(secret: &[u8], message: &[u8], tag: &[u8]) -> bool {
+    keyed(secret)
+        .chain_update(message)
+        .verify_slice(tag)
+        .is_ok()
+}
+
+fn keyed(secret: &[u8]) -> Hmac<Sha256> {
+    Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length")
 }
 
 impl std::fmt::Debug for MacKey {

@@ -32,6 +32,14 @@ impl Key {
         Self(format!("incoming/{tenant}/{asset}"))
     }
 
+    /// Whose original is there, tenant and asset, if it is the place of one.
+    pub fn of_original(&self) -> Option<(Uuid, Uuid)> {
+        let (tenant, asset) = self.0.strip_prefix("incoming/")?.split_once('/')?;
+        let ids = (tenant.parse().ok()?, asset.parse().ok()?);
+        // A UUID can be written in several ways, and only one of them is the key.
+        (Self::original(ids.0, ids.1) == *self).then_some(ids)
+    }
+
     /// Where an output with this content goes. The content names it, so a job that runs twice writes the same object
     /// or another one, never over one.
     pub fn rendition(
@@ -116,6 +124,12 @@ mod tests {
         assert_eq!(
             original.as_str(),
             "incoming/00000000-0000-0000-0000-000000000001/00000000-0000-0000-0000-000000000002"
+        );
+        assert_eq!(original.of_original(), Some((tenant, asset)));
+        let written_otherwise = original.as_str().replace('-', "");
+        assert_eq!(
+            written_otherwise.parse::<Key>().unwrap().of_original(),
+            None
         );
         let sha256 = Checksum::of(b"");
         let rendition = Key::rendition(tenant, asset, "proxy720@1", &sha256, "mp4").unwrap();

@@ -137,6 +137,14 @@ impl Store {
         }
     }
 
+    /// The key of the object that the bucket calls `name`, if it is one of ours.
+    pub fn key_named(&self, name: &str) -> Option<Key> {
+        match &self.0 {
+            Kind::Folder(_) => name.parse().ok(),
+            Kind::S3(bucket) => name.strip_prefix(bucket.prefix())?.parse().ok(),
+        }
+    }
+
     /// A request by which a client puts what `terms` say, once. Which terms the store itself enforces depends on the
     /// store; [`Store::verify`] enforces them all.
     pub fn sign_put(

@@ -25,16 +25,18 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use chrono::{DateTime, Utc};
 use events::decide::asset::AssetState;
 use events::decide::user::UserState;
 use events::decide::{self, Refusal, State};
 use events::envelope::Recorded;
 use events::fact::Fact;
 use events::id::{AssetId, CommandId, StreamKey};
-use events::store::{Accepted, Command, Emit, Streams};
+use events::store::{Accepted, Command, Emit, Streams, Undecided};
 use garde::Validate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::auth::Principal;
@@ -208,11 +210,6 @@ impl Done {
         self.accepted.facts.is_empty()
     }
 
-    /// Whether the same was asked, and accepted, before.
-    pub(crate) fn repeated(&self) -> bool {
-        self.accepted.repeated
-    }
-
     /// An answer with a body.
     pub(crate) fn answer(&self, status: StatusCode, body: impl Serialize) -> Response {
         self.with_position((status, Json(body)).into_response())
@@ -252,20 +249,32 @@ impl ApiState {
             keys.push(me.clone());
         }
         let accepted = self.log.execute(&asked.command, &keys, |streams| {
-            let user: UserState = streams.get(&me);
-            user.may_act(now)?;
-            let wanted = decide(streams)?;
-            if wanted.is_empty() {
-                return Ok(wanted);
-            }
-            let first = decide::user::register(&user, &who.issuer, &who.account)?;
-            Ok(Emit::all(&me, first).into_iter().chain(wanted).collect())
+            with_user(who, &me, now, streams, &mut decide)
         });
         let accepted = accepted.await?;
         Ok(Done {
             position: self.positions.token(&accepted.facts),
             accepted,
         })
+    }
+
+    /// [`ApiState::execute`] in a transaction, which it commits, of whose rows nobody must know without its facts.
+    async fn execute_in(
+        &self,
+        asked: &Asked,
+        tx: Transaction<'static, Postgres>,
+        streams: &[&StreamKey],
+        decide: impl FnMut(&Streams) -> Result<Vec<Emit>, Refusal> + Send,
+    ) -> Result<(), Problem> {
+        let (who, now) = (&asked.who, self.clock.now());
+        let me = StreamKey::user(who.user);
+        let keys: Vec<StreamKey> = streams.iter().copied().chain([&me]).cloned().collect();
+        let undecided = Undecided {
+            command: &asked.command,
+            streams: &keys,
+            decide: |streams: &Streams| with_user(who, &me, now, streams, decide),
+        };
+        Ok(self.log.append_in(tx, vec![undecided]).await?)
     }
 
     /// Decides about an asset.
@@ -299,6 +308,24 @@ impl ApiState {
         let row = self.log.stream(who.tenant, &key.stream).await?;
         Ok(row.map(|row| row.state()).unwrap_or_default())
     }
+}
+
+/// What a user who may act wants. The first time, it brings the user's registration with it.
+fn with_user(
+    who: &Principal,
+    me: &StreamKey,
+    now: DateTime<Utc>,
+    streams: &Streams,
+    mut decide: impl FnMut(&Streams) -> Result<Vec<Emit>, Refusal>,
+) -> Result<Vec<Emit>, Refusal> {
+    let user: UserState = streams.get(me);
+    user.may_act(now)?;
+    let wanted = decide(streams)?;
+    if wanted.is_empty() {
+        return Ok(wanted);
+    }
+    let first = decide::user::register(&user, &who.issuer, &who.account)?;
+    Ok(Emit::all(me, first).into_iter().chain(wanted).collect())
 }
 
 #[cfg(test)]

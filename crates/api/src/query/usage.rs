@@ -21,6 +21,17 @@ pub(crate) struct Usage {
     derived_bytes: i64,
     /// CPU time that making it took, milliseconds; deleted assets count.
     cpu_ms: i64,
+    /// What one may take up.
+    plan: Plan,
+}
+
+/// A plan.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Plan {
+    /// Its name.
+    name: String,
+    /// Bytes of originals and of all made from them.
+    bytes: i64,
 }
 
 /// Read what one takes up
@@ -30,6 +41,8 @@ pub(crate) async fn own(
     State(state): State<ApiState>,
     reader: Reader,
 ) -> Result<Response, Problem> {
+    let (tenant, me) = reader.who();
+    let plan = state.accounts.plan(tenant.0, me.0).await?;
     let mut view = reader.view(&state, model::READS).await?;
     let taken = model::own(&mut view.tx, view.viewer).await?;
     Ok(view.answer(Usage {
@@ -37,5 +50,9 @@ pub(crate) async fn own(
         original_bytes: taken.original_bytes,
         derived_bytes: taken.derived_bytes,
         cpu_ms: taken.cpu_ms,
+        plan: Plan {
+            name: plan.plan,
+            bytes: plan.bytes,
+        },
     }))
 }

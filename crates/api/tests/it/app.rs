@@ -1,5 +1,6 @@
 //! An API of a test's own: a database, a store, all projectors, a listener.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use api::{ApiState, Config};
@@ -74,6 +75,11 @@ impl App {
 
     /// Over an S3 server.
     pub(crate) async fn start_on_s3() -> Self {
+        Self::start_on_s3_with(&[]).await
+    }
+
+    /// Over an S3 server, with these options of the API.
+    pub(crate) async fn start_on_s3_with(options: &[&str]) -> Self {
         let server = S3Server::start().await;
         let url = server.storage_url();
         let (key, secret) = (server.access_key.clone(), server.secret_key.clone());
@@ -85,7 +91,7 @@ impl App {
             "--aws-secret-access-key",
             &secret,
         ];
-        Self::over(&arguments, Objects::Bucket(server), &[]).await
+        Self::over(&arguments, Objects::Bucket(server), options).await
     }
 
     async fn over(storage: &[&str], objects: Objects, options: &[&str]) -> Self {
@@ -104,7 +110,7 @@ impl App {
         let url = format!("http://{listen}");
         let arguments = ["api", "--secret-key", SECRET]
             .into_iter()
-            .chain(["--upload-max-bytes", "1000000"])
+            .chain(["--upload-max-bytes", "100000000"])
             .chain(options.iter().copied());
         let config = ApiArgs::parse_from(arguments).api;
         let arguments = ["storage", "--public-url", &url]
@@ -201,13 +207,22 @@ impl App {
         tenant
     }
 
-    /// Puts an object into the store behind everybody's back.
-    pub(crate) fn plant(&self, key: &str, bytes: &[u8]) {
+    fn object(&self, key: &str) -> PathBuf {
         let root = match &self.objects {
             Objects::Folder(folder) => folder.path().to_owned(),
             Objects::Bucket(server) => server.bucket_folder(),
         };
-        let file = root.join(key);
+        root.join(key)
+    }
+
+    /// Whether there is such an object in the store.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.object(key).exists()
+    }
+
+    /// Puts an object into the store behind everybody's back.
+    pub(crate) fn plant(&self, key: &str, bytes: &[u8]) {
+        let file = self.object(key);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, bytes).unwrap();
     }

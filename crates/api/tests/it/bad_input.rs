@@ -160,7 +160,7 @@ async fn uploads_that_cannot_be_are_refused_at_once() {
             "/bytes",
         ),
         (
-            upload("a.mp4", "video/mp4", 1_000_001, &sum),
+            upload("a.mp4", "video/mp4", 100_000_001, &sum),
             422,
             "upload-too-large",
             "/bytes",

@@ -25,7 +25,7 @@ const ISSUER: &str = "https://id.example.org/";
 const SHARED: &str = "a secret that the issuer has told us, and nobody else";
 
 /// What `openssl` makes, in a file.
-fn openssl(arguments: &[&str], out: &Path) -> Vec<u8> {
+pub(crate) fn openssl(arguments: &[&str], out: &Path) -> Vec<u8> {
     let mut command = Command::new("openssl");
     let status = command
         .args(arguments)

@@ -10,6 +10,7 @@ mod log;
 mod master_key;
 mod migrate;
 mod parked;
+mod plan;
 mod projectors;
 mod rebuild;
 mod relay;
@@ -73,6 +74,8 @@ pub enum Command {
     Token(token::Token),
     /// Say what an account may do beyond what every user may.
     Grant(grant::Grant),
+    /// Tell, make and give plans: how much of storage who may take up.
+    Plan(plan::Plan),
     /// Make what is needed to measure: a made-up history.
     Bench(bench::Bench),
     /// Run three users through the whole chain, report, and stop.
@@ -98,6 +101,7 @@ impl Command {
             Self::MasterKey(key) => Box::pin(key.run(shutdown)).await,
             Self::Token(token) => Box::pin(token.run()).await,
             Self::Grant(grant) => Box::pin(grant.run()).await,
+            Self::Plan(plan) => Box::pin(plan.run()).await,
             Self::Bench(bench) => Box::pin(bench.run(shutdown)).await,
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use service::db::TenantTx;
+use uuid::Uuid;
 
 use crate::page::Viewer;
 
@@ -34,4 +35,30 @@ pub async fn own(tx: &mut TenantTx, viewer: Viewer) -> sqlx::Result<Taken> {
     .bind(viewer.user)
     .fetch_one(&mut **tx)
     .await
+}
+
+/// Bytes that the viewer takes up or has reserved: of assets `open`, each with its bytes, those count that this read model does not
+/// know yet.
+pub async fn taken(tx: &mut TenantTx, viewer: Viewer, open: &[(Uuid, i64)]) -> sqlx::Result<i64> {
+    let (assets, bytes): (Vec<Uuid>, Vec<i64>) = open.iter().copied().unzip();
+    sqlx::query_scalar(
+        "SELECT ((SELECT COALESCE(sum(original_bytes + derived_bytes), 0) FROM usage.total WHERE tenant = $1 AND owner = $2)
+            + (SELECT COALESCE(sum(o.bytes), 0) FROM unnest($3::uuid[], $4::bigint[]) AS o(asset, bytes)
+                WHERE NOT EXISTS (SELECT FROM usage.asset a WHERE a.tenant = $1 AND a.asset = o.asset)))::bigint",
+    )
+    .bind(viewer.tenant)
+    .bind(viewer.user)
+    .bind(assets)
+    .bind(bytes)
+    .fetch_one(&mut **tx)
+    .await
+}
+
+/// Whether the viewer's asset is counted, or was until it was deleted.
+pub async fn knows(tx: &mut TenantTx, viewer: Viewer, asset: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM usage.asset WHERE tenant = $1 AND asset = $2)")
+        .bind(viewer.tenant)
+        .bind(asset)
+        .fetch_one(&mut **tx)
+        .await
 }

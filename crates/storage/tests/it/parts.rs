@@ -69,8 +69,10 @@ async fn a_part_of_another_size_is_refused() {
     let (cloud, body) = (Cloud::new().await, body());
     let parts = begun(&cloud, &body).await;
     let signed = cloud.store.sign_part(&parts, 1, QUARTER_HOUR, now());
-    let short = cloud.put_with(&signed.unwrap(), b"short", |_, _| "5".to_owned());
-    assert_eq!(short.await.status(), StatusCode::FORBIDDEN);
+    let short = cloud
+        .put_with(&signed.unwrap(), b"short", |_, _| "5".to_owned())
+        .await;
+    assert_eq!(short.status(), StatusCode::FORBIDDEN);
     assert_eq!(there(&cloud, &parts).await, [0; 0]);
     for number in [0, 4, 70_000] {
         let signed = cloud.store.sign_part(&parts, number, QUARTER_HOUR, now());

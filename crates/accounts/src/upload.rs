@@ -1,0 +1,226 @@
+//! Uploads that are not over: what they reserve of their owners' plans, and when to look what became of them.
+//!
+//! A row lasts from the permission, whose append commits with it, until the upload's end is known everywhere: its bytes are reserved
+//! until the read model of usage counts them.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::{Accounts, Error};
+
+/// Who uploads is given so long to say that it is done; then somebody looks.
+const FIRST_LOOK: chrono::Duration = chrono::Duration::minutes(5);
+
+/// The plan of who has none of their own.
+const EVERYBODYS: &str = "free";
+
+/// An upload that is not over.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct Upload {
+    /// In which tenant.
+    pub tenant: Uuid,
+    /// The asset to be.
+    pub asset: Uuid,
+    /// Who uploads.
+    pub owner: Uuid,
+    /// Bytes that it reserves.
+    pub bytes: i64,
+    /// What the bucket calls the upload, where it comes in parts.
+    pub upload: Option<String>,
+    /// The size of its parts.
+    pub part_bytes: Option<i64>,
+    /// Until when it may come.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// How much somebody may take up.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct Plan {
+    /// Its name.
+    pub plan: String,
+    /// Bytes of originals and of all made from them.
+    pub bytes: i64,
+}
+
+/// Somebody's uploads, while no other one of theirs can begin.
+pub struct Reserving {
+    tx: Transaction<'static, Postgres>,
+    /// What they may take up.
+    pub plan: Plan,
+    /// What they have reserved: assets, and the bytes of each.
+    pub open: Vec<(Uuid, i64)>,
+}
+
+impl Reserving {
+    /// Reserves what a new upload promises; in the transaction to append in, with whether it is not there yet.
+    pub async fn reserve(
+        mut self,
+        new: &Upload,
+        now: DateTime<Utc>,
+    ) -> Result<(Transaction<'static, Postgres>, bool), Error> {
+        let inserted = sqlx::query(
+            "INSERT INTO accounts.uploads (tenant, asset, owner, bytes, upload, part_bytes, expires_at, next_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        )
+        .bind(new.tenant)
+        .bind(new.asset)
+        .bind(new.owner)
+        .bind(new.bytes)
+        .bind(&new.upload)
+        .bind(new.part_bytes)
+        .bind(new.expires_at)
+        .bind(now + FIRST_LOOK)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok((self.tx, inserted.rows_affected() == 1))
+    }
+}
+
+impl Accounts {
+    /// Holds the owner's uploads, to reserve one more.
+    pub async fn reserving(&self, tenant: Uuid, owner: Uuid) -> Result<Reserving, Error> {
+        let mut tx = self.begin(tenant).await?;
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 4005))")
+            .bind(owner)
+            .execute(&mut *tx)
+            .await?;
+        let plan = plan(tenant, owner).fetch_one(&mut *tx).await?;
+        let open = sqlx::query_as(
+            "SELECT asset, bytes FROM accounts.uploads WHERE tenant = $1 AND owner = $2",
+        )
+        .bind(tenant)
+        .bind(owner)
+        .fetch_all(&mut *tx)
+        .await?;
+        Ok(Reserving { tx, plan, open })
+    }
+
+    /// What the owner may take up.
+    pub async fn plan(&self, tenant: Uuid, owner: Uuid) -> Result<Plan, Error> {
+        let mut tx = self.begin(tenant).await?;
+        let plan = plan(tenant, owner).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(plan)
+    }
+
+    /// The upload of this asset, unless it is over.
+    pub async fn upload(&self, tenant: Uuid, asset: Uuid) -> Result<Option<Upload>, Error> {
+        let found =
+            sqlx::query_as("SELECT * FROM accounts.uploads WHERE tenant = $1 AND asset = $2");
+        Ok(found
+            .bind(tenant)
+            .bind(asset)
+            .fetch_optional(&self.0.pool)
+            .await?)
+    }
+
+    /// An upload was given up: it reserves nothing any more, and what came of it is to be looked for.
+    pub async fn give_up_upload(
+        &self,
+        tenant: Uuid,
+        asset: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE accounts.uploads SET bytes = 0, next_at = $3 WHERE tenant = $1 AND asset = $2",
+        )
+        .bind(tenant)
+        .bind(asset)
+        .bind(now)
+        .execute(&self.0.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Somebody says that these assets' bytes have come: they are looked at next. Those that are not awaited are passed over.
+    pub async fn look_soon(
+        &self,
+        assets: &[(Uuid, Uuid)],
+        now: DateTime<Utc>,
+    ) -> Result<u64, Error> {
+        let (tenants, assets): (Vec<Uuid>, Vec<Uuid>) = assets.iter().copied().unzip();
+        let told = sqlx::query(
+            "UPDATE accounts.uploads SET next_at = least(next_at, $3)
+            WHERE (tenant, asset) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        );
+        let told = told
+            .bind(tenants)
+            .bind(assets)
+            .bind(now)
+            .execute(&self.0.pool);
+        Ok(told.await?.rows_affected())
+    }
+
+    /// Uploads that are to be looked at, at most `limit`; nobody else is given them for a while, which doubles with each look up to
+    /// an hour.
+    pub async fn to_look_at(&self, limit: i64, now: DateTime<Utc>) -> Result<Vec<Upload>, Error> {
+        let due = sqlx::query_as(
+            "UPDATE accounts.uploads u
+            SET looks = u.looks + 1, next_at = $1 + least(interval '1 minute' * 2 ^ least(u.looks, 10), interval '1 hour')
+            FROM (
+                SELECT tenant, asset FROM accounts.uploads WHERE next_at <= $1 ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED
+            ) due
+            WHERE u.tenant = due.tenant AND u.asset = due.asset
+            RETURNING u.*",
+        );
+        Ok(due.bind(now).bind(limit).fetch_all(&self.0.pool).await?)
+    }
+
+    /// All know what became of an upload.
+    pub async fn upload_over(&self, tenant: Uuid, asset: Uuid) -> Result<(), Error> {
+        sqlx::query("DELETE FROM accounts.uploads WHERE tenant = $1 AND asset = $2")
+            .bind(tenant)
+            .bind(asset)
+            .execute(&self.0.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+type PlanQuery = sqlx::query::QueryAs<'static, Postgres, Plan, sqlx::postgres::PgArguments>;
+
+fn plan(tenant: Uuid, owner: Uuid) -> PlanQuery {
+    sqlx::query_as(
+        "SELECT plan, bytes FROM accounts.plans
+        WHERE plan = coalesce((SELECT plan FROM accounts.subscribers WHERE tenant = $1 AND owner = $2), $3)",
+    )
+    .bind(tenant)
+    .bind(owner)
+    .bind(EVERYBODYS)
+}
+
+/// All plans. `pool` has the rights of `Role::Owner`.
+pub async fn plans(pool: &PgPool) -> sqlx::Result<Vec<Plan>> {
+    sqlx::query_as("SELECT plan, bytes FROM accounts.plans ORDER BY bytes, plan")
+        .fetch_all(pool)
+        .await
+}
+
+/// Makes a plan, or changes how much it allows. `pool` has the rights of `Role::Owner`.
+pub async fn set_plan(pool: &PgPool, plan: &Plan) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO accounts.plans (plan, bytes) VALUES ($1, $2) ON CONFLICT (plan) DO UPDATE SET bytes = EXCLUDED.bytes",
+    )
+    .bind(&plan.plan)
+    .bind(plan.bytes)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Gives a user a plan; false if there is no such plan. `pool` has the rights of `Role::Accounts`.
+pub async fn subscribe(pool: &PgPool, tenant: Uuid, owner: Uuid, plan: &str) -> sqlx::Result<bool> {
+    let mut tx = crate::begin(pool, tenant).await?;
+    let given = sqlx::query(
+        "INSERT INTO accounts.subscribers (tenant, owner, plan) SELECT $1, $2, plan FROM accounts.plans WHERE plan = $3
+        ON CONFLICT (tenant, owner) DO UPDATE SET plan = EXCLUDED.plan",
+    )
+    .bind(tenant)
+    .bind(owner)
+    .bind(plan)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(given.rows_affected() == 1)
+}

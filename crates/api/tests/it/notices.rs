@@ -1,0 +1,265 @@
+//! Uploads whose clients do not come back: provider notices, and the sweeper.
+
+use std::path::Path;
+
+use axum::routing::get;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+use service::clock::Clock;
+use service::mac;
+use service::shutdown::Shutdown;
+use tempfile::TempDir;
+use testing::wait;
+use tokio::net::TcpListener;
+
+use crate::app::{App, SOON, User, assert_problem};
+use crate::issuers::openssl;
+use crate::uploads::{complete, file, put};
+
+const CLIP: &[u8] = b"not really a clip";
+const SECRET: &str = "what the queue and we know";
+const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:uploads";
+
+async fn app() -> App {
+    App::start_with(&["--storage-notice-secret", SECRET]).await
+}
+
+fn key(app: &App, ticket: &Value) -> String {
+    format!("incoming/{}/{}", app.tenant, ticket["id"].as_str().unwrap())
+}
+
+async fn tells(app: &App, route: &str, body: &Value, secret: &str) -> Response {
+    let (at, body) = (Clock::System.now().timestamp(), body.to_string());
+    let tag = mac::tag(secret.as_bytes(), format!("{at}.{body}").as_bytes());
+    let request = app
+        .http
+        .post(format!("{}/v1/webhooks/storage/{route}", app.url));
+    let request = request.header(
+        "cinelog-signature",
+        format!("t={at},v1={}", hex::encode(tag)),
+    );
+    request.body(body).send().await.unwrap()
+}
+
+async fn becomes(user: &User<'_>, ticket: &Value, state: &str) {
+    let path = format!("/v1/uploads/{}", ticket["id"].as_str().unwrap());
+    user.sees(&path, state, |upload| upload["state"] == state)
+        .await;
+}
+
+#[tokio::test]
+async fn a_notice_completes_what_has_come_and_nothing_else() {
+    let app = app().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    let waits = ana.posts("/v1/uploads", file(CLIP)).await;
+    put(&app, &ticket, CLIP).await;
+    let body = json!({"keys": [key(&app, &ticket), key(&app, &waits), "incoming/x", "../../etc/passwd", format!("{}/", key(&app, &ticket))]});
+    assert_problem(
+        tells(&app, "hmac", &body, "another").await,
+        403,
+        "notice-invalid",
+    )
+    .await;
+    let told = tells(&app, "hmac", &body, SECRET).await;
+    assert_eq!(told.status(), StatusCode::NO_CONTENT);
+    becomes(&ana, &ticket, "complete").await;
+    becomes(&ana, &waits, "waiting").await;
+    // Told twice, and then by the client too: it is the same.
+    let head = app.head().await;
+    tells(&app, "hmac", &body, SECRET).await;
+    assert_eq!(complete(&ana, &ticket).await.status(), StatusCode::ACCEPTED);
+    assert_eq!(app.head().await, head);
+    let waits = ana.posts("/v1/uploads", file(CLIP)).await;
+    put(&app, &waits, CLIP).await;
+    let event = json!({"account": "a", "action": "PutObject", "bucket": "b", "object": {"key": key(&app, &waits), "size": 1, "eTag": "e"}});
+    let told = tells(
+        &app,
+        "r2",
+        &json!({"messages": [{"id": "1", "body": event}]}),
+        SECRET,
+    )
+    .await;
+    assert_eq!(told.status(), StatusCode::NO_CONTENT);
+    becomes(&ana, &waits, "complete").await;
+}
+
+#[tokio::test]
+async fn without_a_secret_nobody_is_believed() {
+    let app = App::start().await;
+    for route in ["hmac", "r2", "s3-sns"] {
+        assert_problem(
+            tells(&app, route, &json!({"keys": []}), "").await,
+            404,
+            "route-not-found",
+        )
+        .await;
+    }
+}
+
+/// What is to be swept next.
+async fn sweep(app: &App) {
+    sqlx::query("UPDATE accounts.uploads SET next_at = now() - interval '1 second'")
+        .execute(&app.owner)
+        .await
+        .unwrap();
+}
+
+async fn left(app: &App) -> i64 {
+    let left = sqlx::query_scalar("SELECT count(*) FROM accounts.uploads");
+    left.fetch_one(&app.owner).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_does_not_come_back_is_swept() {
+    let app = App::start_with(&["--upload-seconds", "2"]).await;
+    let mut ana = app.user("ana");
+    let (comes, never) = (
+        ana.posts("/v1/uploads", file(CLIP)).await,
+        ana.posts("/v1/uploads", file(CLIP)).await,
+    );
+    put(&app, &comes, CLIP).await;
+    // What came in time is taken in, however late that is seen; what did not has expired.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    sweep(&app).await;
+    becomes(&ana, &comes, "complete").await;
+    wait::until_true(SOON, "the other one expires", async || {
+        expired(&app).await == 1
+    })
+    .await;
+    assert_problem(complete(&ana, &never).await, 409, "wrong-state").await;
+    // Something that comes afterwards goes again, and then nobody looks any more.
+    app.plant(&key(&app, &never), b"late");
+    sqlx::query("UPDATE accounts.uploads SET expires_at = expires_at - interval '2 hours'")
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    wait::until_true(SOON, "nothing is left", async || {
+        sweep(&app).await;
+        left(&app).await == 0
+    })
+    .await;
+    assert!(!app.has(&key(&app, &never)));
+    assert!(app.has(&key(&app, &comes)));
+}
+
+async fn expired(app: &App) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM log.events WHERE type = 'upload.expired'")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap()
+}
+
+/// Who signs for the topic: a server with its certificate, and the private key.
+async fn signer(folder: &Path, shutdown: &Shutdown) -> (String, std::path::PathBuf) {
+    let (private, certificate) = (folder.join("key.pem"), folder.join("cert.pem"));
+    let options = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=sns.amazonaws.com",
+        "-days",
+        "2",
+        "-keyout",
+    ];
+    let pem = openssl(
+        &[&options[..], &[private.to_str().unwrap()]].concat(),
+        &certificate,
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let pem = String::from_utf8(pem).unwrap();
+    let routes = axum::Router::new()
+        .route("/cert.pem", get(async move || pem.clone()))
+        .route("/confirm", get(async || "confirmed"));
+    service::http::serve(listener, routes, shutdown);
+    (origin, private)
+}
+
+fn sign(folder: &Path, private: &Path, signed: &str) -> String {
+    let text = folder.join("signed");
+    std::fs::write(&text, signed).unwrap();
+    let options = ["dgst", "-sha256", "-sign", private.to_str().unwrap()];
+    // The file to sign comes last, behind where the tag goes.
+    let tag = folder.join("tag");
+    let status = std::process::Command::new("openssl")
+        .args(options)
+        .arg("-out")
+        .arg(&tag)
+        .arg(&text)
+        .status();
+    assert!(status.unwrap().success());
+    BASE64.encode(std::fs::read(tag).unwrap())
+}
+
+#[tokio::test]
+async fn a_topic_is_believed_when_its_region_vouches_for_it() {
+    let (folder, shutdown) = (TempDir::new().unwrap(), Shutdown::new());
+    let (origin, private) = signer(folder.path(), &shutdown).await;
+    let app = App::start_with(&[
+        "--storage-notice-topic",
+        TOPIC,
+        "--storage-notice-origin",
+        &origin,
+    ])
+    .await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    put(&app, &ticket, CLIP).await;
+    let at = Clock::System.now().to_rfc3339();
+    let records = json!({"Records": [{"eventName": "ObjectCreated:Put", "s3": {"object": {"key": key(&app, &ticket).replace('/', "%2F")}}}]});
+    let message = |kind: &str, at: &str, fields: &str| {
+        let signed = format!(
+            "Message\n{records}\nMessageId\n1\n{fields}Timestamp\n{at}\n{}TopicArn\n{TOPIC}\nType\n{kind}\n",
+            if fields.is_empty() { "" } else { "Token\nt\n" }
+        );
+        json!({"Type": kind, "MessageId": "1", "TopicArn": TOPIC, "Message": records.to_string(), "Timestamp": at, "SignatureVersion": "2",
+            "Signature": sign(folder.path(), &private, &signed), "SigningCertURL": format!("{origin}/cert.pem"),
+            "SubscribeURL": format!("{origin}/confirm"), "Token": "t"})
+    };
+    let good = message("Notification", &at, "");
+    let with = |name: &str, value: &str| {
+        let mut other = good.clone();
+        other[name] = json!(value);
+        other
+    };
+    let tell = |body: Value| {
+        let request = app
+            .http
+            .post(format!("{}/v1/webhooks/storage/s3-sns", app.url));
+        request.body(body.to_string()).send()
+    };
+    let an_hour_ago = (Clock::System.now() - chrono::Duration::minutes(61)).to_rfc3339();
+    for forged in [
+        with("TopicArn", "arn:aws:sns:eu-west-1:123456789012:others"),
+        with("Message", "{}"),
+        with("Timestamp", "now"),
+        with("SignatureVersion", "1"),
+        with(
+            "SigningCertURL",
+            "https://sns.eu-west-1.amazonaws.com/cert.pem",
+        ),
+        with("Type", "UnsubscribeConfirmation"),
+        message("Notification", &an_hour_ago, ""),
+    ] {
+        assert_problem(tell(forged).await.unwrap(), 403, "notice-invalid").await;
+    }
+    let confirmed = message(
+        "SubscriptionConfirmation",
+        &at,
+        &format!("SubscribeURL\n{origin}/confirm\n"),
+    );
+    assert_eq!(
+        tell(confirmed).await.unwrap().status(),
+        StatusCode::NO_CONTENT
+    );
+    becomes(&ana, &ticket, "waiting").await;
+    assert_eq!(tell(good).await.unwrap().status(), StatusCode::NO_CONTENT);
+    becomes(&ana, &ticket, "complete").await;
+    shutdown.cancel();
+}
