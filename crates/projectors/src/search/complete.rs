@@ -7,6 +7,7 @@ use service::db::TenantTx;
 use super::nearest::nearest;
 use super::query::Search;
 use super::text;
+use crate::graph::query::unblocked;
 use crate::hashtag;
 use crate::page::Viewer;
 
@@ -89,7 +90,8 @@ pub async fn words(
     .await
 }
 
-/// People whose name begins with `text`, those first who registered first; accents do not matter. None for one letter.
+/// People whose name begins with `text`, those first who registered first; accents do not matter. None for one letter, and nobody
+/// across a block.
 pub async fn people(
     tx: &mut TenantTx,
     viewer: Viewer,
@@ -100,15 +102,17 @@ pub async fn people(
     if name.trim().chars().count() < SHORTEST {
         return Ok(vec![]);
     }
-    sqlx::query_scalar(
+    sqlx::query_scalar(concat!(
         "SELECT d.author FROM search.found d
-        WHERE d.tenant = $1 AND d.kind = 'person' AND d.name_key LIKE projection.plain($2) || '%'
-        ORDER BY d.position LIMIT $3",
-    )
+        WHERE d.tenant = $1 AND d.kind = 'person' AND d.name_key LIKE projection.plain($2) || '%' AND ",
+        unblocked!("$4", "d.author"),
+        " ORDER BY d.position LIMIT $3"
+    ))
     .persistent(false)
     .bind(viewer.tenant)
     .bind(name.trim_start())
     .bind(i64::from(limit))
+    .bind(viewer.user)
     .fetch_all(&mut **tx)
     .await
 }
