@@ -21,4 +21,5 @@ mod openapi;
 mod outage;
 mod parts;
 mod people;
+mod sight;
 mod uploads;
