@@ -32,8 +32,18 @@ impl Bucket {
     }
 }
 
+/// How a bucket stands after one more try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// So many more have room at once.
+    pub left: u32,
+    /// One too many: in how long there will be room.
+    pub wait: Option<Duration>,
+}
+
 impl Accounts {
-    /// Counts one more try under `name` in `tenant`. None: there was room; else in how long there will be.
+    /// Counts one more try, of somebody who may be anybody, under `name` in `tenant`. None: there was room; else in how long there will
+    /// be.
     pub async fn take(
         &self,
         bucket: Bucket,
@@ -41,6 +51,18 @@ impl Accounts {
         name: &str,
         now: DateTime<Utc>,
     ) -> Result<Option<Duration>, Error> {
+        let _try = self.a_try().await?;
+        Ok(self.count(bucket, tenant, name, now).await?.wait)
+    }
+
+    /// The same of somebody who has proven who they are.
+    pub async fn count(
+        &self,
+        bucket: Bucket,
+        tenant: Uuid,
+        name: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Taken, Error> {
         let key = [
             b"bucket",
             bucket.what.as_bytes(),
@@ -51,10 +73,12 @@ impl Accounts {
         if let Some(until) = self.0.refused.get(&key).await
             && let Ok(left) = (until - now).to_std()
         {
-            return Ok(Some(left));
+            return Ok(Taken {
+                left: 0,
+                wait: Some(left),
+            });
         }
-        let _try = self.a_try().await?;
-        let wait: f64 = sqlx::query_scalar(
+        let (left, wait): (i32, f64) = sqlx::query_as(
             "WITH old AS (
                 SELECT bucket FROM accounts.buckets WHERE at < $5 AND bucket <> $1 LIMIT 10 FOR UPDATE SKIP LOCKED
             ), emptied AS (
@@ -65,7 +89,7 @@ impl Accounts {
                 SELECT CASE WHEN left_over + 1 > $2 THEN left_over ELSE left_over + 1 END,
                     greatest(0, left_over + 1 - $2) / $3, greatest(b.at, $4)
                 FROM (SELECT greatest(0, b.level - $3 * greatest(0, extract(epoch FROM $4 - b.at)::float8))) AS d(left_over))
-            RETURNING wait",
+            RETURNING floor(greatest(0, $2 - level))::int, wait",
         )
         .bind(key)
         .bind(f64::from(bucket.burst))
@@ -81,6 +105,9 @@ impl Accounts {
         {
             self.0.refused.insert(key, until).await;
         }
-        Ok(wait)
+        Ok(Taken {
+            left: u32::try_from(left).unwrap_or_default(),
+            wait,
+        })
     }
 }

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 pub use account::{Account, NewAccount, Proof, grant, owner};
 pub use api_key::{ApiKey, Machine, NewApiKey, Scope};
-pub use bucket::Bucket;
+pub use bucket::{Bucket, Taken};
 pub use config::{Config, ConfigError, Signup};
 pub use mail::is_address;
 pub use permit::Purpose;

@@ -9,6 +9,7 @@ use service::secret::Secret;
 use url::Url;
 
 use crate::auth::IssuerError;
+pub use crate::limit::rate::RateLimits;
 
 /// How the API is served.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,6 +41,10 @@ pub struct Config {
     /// Where that topic's certificates are, in place of its region's own host.
     #[arg(long, env = "STORAGE_NOTICE_ORIGIN")]
     pub storage_notice_origin: Option<Url>,
+    /// How often one may ask: `on`, `off`, or lines of docs/reference/limits.md that are to be others, e.g. `user-read=300/1200` for 300
+    /// at once and 1,200 a minute.
+    #[arg(long, env = "RATE_LIMITS", default_value = "on")]
+    pub rate_limits: RateLimits,
     /// Requests in progress at once, besides uploads to a folder; what comes on top is told to try again.
     #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = 1024)]
     pub max_in_flight: usize,

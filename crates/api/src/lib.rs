@@ -27,5 +27,6 @@ mod storage;
 mod views;
 
 pub use config::{Config, ConfigError};
+pub use limit::reference::limits;
 pub use router::{document, router};
 pub use state::ApiState;

@@ -6,3 +6,9 @@ pub const REQUESTS: &str = "cinelog_api_requests_total";
 pub const REQUEST_SECONDS: &str = "cinelog_api_request_seconds";
 /// Reads that were served although their read model had not reached the wanted position; label `route`.
 pub const STALE_READS: &str = "cinelog_api_stale_reads_total";
+/// Requests refused because they came too often; label `rate`, a line of the table of rates.
+pub const RATE_LIMITED: &str = "cinelog_api_rate_limited_total";
+
+pub(crate) fn rate_limited(rate: &'static str) {
+    ::metrics::counter!(RATE_LIMITED, "rate" => rate).increment(1);
+}

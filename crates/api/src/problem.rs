@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use events::decide::Refusal;
 use events::store::{ExecuteError, LogError};
@@ -15,10 +15,14 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use utoipa::ToSchema;
 
+use crate::limit::rate;
 use crate::slots::Full;
 
 /// The media type of a problem.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Headers that an error keeps when it gets its body.
+const KEPT: [HeaderName; 4] = [ALLOW, CONTENT_RANGE, rate::POLICY, rate::LEFT];
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident $slug:literal $status:ident $title:literal;)*) => {
@@ -420,9 +424,9 @@ pub(crate) fn finish(response: Response, request_id: &str) -> Response {
         errors: problem.errors,
         request_id: request_id.to_owned(),
     });
-    // Of the framework's own answer only what still holds is kept: Allow, Content-Range.
+    // Of the answer's own headers only what still holds is kept.
     let mut response = (status, body).into_response();
-    for name in [axum::http::header::ALLOW, axum::http::header::CONTENT_RANGE] {
+    for name in KEPT {
         if let Some(value) = head.headers.remove(&name) {
             response.headers_mut().insert(name, value);
         }

@@ -19,19 +19,22 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::edge::edge;
+use crate::limit::rate::{self, of_address, of_user};
 use crate::limit::{answer_in_time, in_flight, verify_in_time};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 use crate::{cache, command, docs, live, openapi, query, storage};
 
 /// What pages of other origins may read of an answer besides its body.
-const EXPOSED: [HeaderName; 7] = [
+const EXPOSED: [HeaderName; 9] = [
     HeaderName::from_static("cinelog-position"),
     HeaderName::from_static("cinelog-behind"),
     HeaderName::from_static("cinelog-stale"),
     ETAG,
     LINK,
     LOCATION,
+    rate::LEFT,
+    rate::POLICY,
     RETRY_AFTER,
 ];
 
@@ -47,7 +50,9 @@ pub fn router(state: ApiState) -> Router {
     };
     v1.route("/openapi.json", get(openapi))
         .merge(docs::routes())
+        .layer(from_fn_with_state(state.clone(), of_user))
         .layer(from_fn_with_state(state.clone(), cache::tag))
+        .layer(from_fn_with_state(state.clone(), of_address))
         .layer(CompressionLayer::new())
         // Objects are neither tagged by content nor compressed: they have entity tags and ranges of their own.
         .route("/storage/{*key}", get(storage::get))

@@ -22,6 +22,7 @@ use crate::command::upload::notice::Topic;
 use crate::command::upload::sweep::keep_sweeping;
 use crate::config::{Config, ConfigError};
 use crate::cursor::Cursors;
+use crate::limit::rate::{Rates, keep_tidy};
 use crate::limit::{DRAWING, LIVE, LOOKING, UPLOADS, VERIFICATIONS};
 use crate::live::hub::{Hub, keep_waking};
 use crate::position::Positions;
@@ -66,6 +67,7 @@ pub struct Shared {
     pub(crate) looking: Semaphore,
     /// Waveforms that are drawn at a time: each may be large.
     pub(crate) drawing: Semaphore,
+    pub(crate) rates: Rates,
     /// Whose notices of storage are believed.
     pub(crate) topic: Option<Topic>,
     /// Tells that somebody said that an upload has come.
@@ -120,6 +122,7 @@ impl ApiState {
             waiting: Slots::new(config.max_live, LIVE.1),
             looking: Semaphore::new(LOOKING),
             drawing: Semaphore::new(DRAWING),
+            rates: Rates::new(&config.rate_limits),
             topic,
             to_sweep: Notify::new(),
             hub: OnceCell::new(),
@@ -133,6 +136,7 @@ impl ApiState {
             shutdown,
         }));
         state.shutdown.spawn(keep_sweeping(state.clone()));
+        state.shutdown.spawn(keep_tidy(state.clone()));
         Ok(state)
     }
 

@@ -1,27 +1,114 @@
-//! Serving HTTP until shutdown, and then to the end of the requests in progress.
+//! Serving HTTP until shutdown, and then to the end of the requests in progress. What a client may cost before a request of its is
+//! whole is limited here: time for its headers, their size and number, streams of a connection, connections.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
+use axum::extract::ConnectInfo;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::Layer;
 
 use crate::shutdown::Shutdown;
 
+/// How long a client may take to send the headers of a request, and a connection may be idle.
+const HEADERS: Duration = Duration::from_secs(30);
+/// The most headers that a request may have, and the most bytes in all of them and its line.
+const HEADERS_MAX: usize = 100;
+const HEAD_MAX: usize = 64 * 1024;
+/// Requests of one connection of HTTP/2 at once.
+const STREAMS: u32 = 128;
+/// How often a connection of HTTP/2 is asked whether it is still there, and how long it has to answer.
+const ASKED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
+/// Connections at once; others wait to be taken in.
+const CONNECTIONS: usize = 50_000;
+/// How long to wait when no connection can be taken in: this process has too many files open.
+const FULL: Duration = Duration::from_millis(200);
+
 /// Serves `routes` on `listener`.
 pub fn serve(listener: TcpListener, routes: Router, shutdown: &Shutdown) {
-    // Without it, small answers wait 40 ms for the client's delayed ACK.
-    let listener = listener.tap_io(|socket| {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "a connection stays slow");
-        }
-    });
-    let token = shutdown.token();
+    let ending = shutdown.clone();
     shutdown.spawn(async move {
-        let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
-        let server = axum::serve(listener, routes).with_graceful_shutdown(token.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "a listener ended");
+        let (builder, open) = (builder(), GracefulShutdown::new());
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let taken = tokio::select! {
+                taken = take(&listener, &places) => taken,
+                () = ending.cancelled() => break,
+            };
+            let Some((socket, peer, place)) = taken else {
+                continue;
+            };
+            let serving = one(
+                builder.clone(),
+                socket,
+                routes_for(&routes, peer),
+                open.watcher(),
+            );
+            ending.spawn(async move {
+                serving.await;
+                drop(place);
+            });
         }
+        // Refused from now on, and not left waiting.
+        drop(listener);
+        open.shutdown().await;
     });
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(ASKED.0)
+        .keep_alive_timeout(ASKED.1)
+        .enable_connect_protocol();
+    builder
+}
+
+async fn take(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((socket, peer)) => Some((socket, peer, place)),
+        Err(error) => {
+            tracing::warn!(%error, "a connection was not taken in");
+            tokio::time::sleep(FULL).await;
+            None
+        }
+    }
+}
+
+type Routes = axum::middleware::AddExtension<Router, ConnectInfo<SocketAddr>>;
+
+fn routes_for(routes: &Router, peer: SocketAddr) -> Routes {
+    axum::Extension(ConnectInfo(peer)).layer(routes.clone())
+}
+
+async fn one(builder: Builder<TokioExecutor>, socket: TcpStream, routes: Routes, open: Watcher) {
+    // Without it, small answers wait 40 ms for the client's delayed ACK.
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "a connection stays slow");
+    }
+    let service = TowerToHyperService::new(routes);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
+    if let Err(error) = open.watch(connection.into_owned()).await {
+        tracing::debug!(%error, "a connection ended");
+    }
 }

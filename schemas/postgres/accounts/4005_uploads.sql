@@ -37,11 +37,11 @@ BEGIN
     CREATE POLICY accounts ON accounts.uploads TO cinelog_accounts USING (true);
     CREATE POLICY accounts ON accounts.subscribers TO cinelog_accounts USING (tenant = (SELECT projection.tenant()));
     CREATE POLICY accounts ON accounts.plans FOR SELECT TO cinelog_accounts USING (true);
-    FOREACH name IN ARRAY ARRAY['uploads', 'subscribers'] LOOP
+    -- Nobody's; changed by who owns the schema.
+    EXECUTE format('CREATE POLICY owner ON accounts.plans TO %I USING (true)', current_user);
+    FOREACH name IN ARRAY ARRAY['uploads', 'subscribers', 'plans'] LOOP
         EXECUTE format('ALTER TABLE accounts.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', name);
     END LOOP;
-    -- Nobody's; changed by who owns the schema.
-    ALTER TABLE accounts.plans ENABLE ROW LEVEL SECURITY;
     GRANT SELECT, INSERT, UPDATE, DELETE ON accounts.uploads, accounts.subscribers TO cinelog_accounts;
     GRANT SELECT ON accounts.plans TO cinelog_accounts;
 END $$;

@@ -413,7 +413,16 @@ async fn queries_of_users_cannot_reach_what_proves_who_they_are() {
         .collect();
     assert!(tables.iter().all(|(_, guarded, _)| *guarded), "{tables:?}");
     for secret in [
-        "logins", "sessions", "permits", "invites", "api_keys", "mails", "buckets",
+        "logins",
+        "sessions",
+        "permits",
+        "invites",
+        "api_keys",
+        "mails",
+        "buckets",
+        "uploads",
+        "subscribers",
+        "plans",
     ] {
         assert!(!api.contains(&secret), "{secret}");
     }

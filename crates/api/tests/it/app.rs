@@ -108,9 +108,16 @@ impl App {
         project(&database, &log, &keys, &projecting).await;
         let listen = testing::port::free();
         let url = format!("http://{listen}");
+        // Tests ask much; those of rates say which.
+        let rates = if options.contains(&"--rate-limits") {
+            [].as_slice()
+        } else {
+            &["--rate-limits", "off"]
+        };
         let arguments = ["api", "--secret-key", SECRET]
             .into_iter()
             .chain(["--upload-max-bytes", "100000000"])
+            .chain(rates.iter().copied())
             .chain(options.iter().copied());
         let config = ApiArgs::parse_from(arguments).api;
         let arguments = ["storage", "--public-url", &url]

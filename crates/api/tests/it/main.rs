@@ -21,5 +21,6 @@ mod openapi;
 mod outage;
 mod parts;
 mod people;
+mod rates;
 mod sight;
 mod uploads;

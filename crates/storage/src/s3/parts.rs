@@ -151,7 +151,6 @@ async fn text(response: Response) -> Result<String, Error> {
     response.text().await.map_err(unavailable)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn not_understood(error: impl std::error::Error) -> Error {
     Error::Refused(format!("an answer that is not understood: {error}"))
 }

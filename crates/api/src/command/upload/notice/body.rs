@@ -167,12 +167,10 @@ impl SnsNotice {
             }
             _ => return None,
         };
-        Some(
-            fields
-                .iter()
-                .map(|(name, value)| format!("{name}\n{value}\n"))
-                .collect(),
-        )
+        let lines = fields
+            .iter()
+            .flat_map(|(name, value)| [*name, "\n", value, "\n"]);
+        Some(lines.collect())
     }
 }
 

@@ -1,5 +1,8 @@
 //! How much and how long: every wait has a limit, and what is too much is refused at once.
 
+pub(crate) mod rate;
+pub(crate) mod reference;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,0 +1,51 @@
+//! docs/reference/limits.md.
+
+use super::{
+    ANSWER_LIMIT, BODY_MAX, LIVE, SILENCE_LIMIT, UPLOADS, VERIFICATIONS, VERIFY_LIMIT, rate,
+};
+
+/// The page.
+pub fn limits() -> String {
+    let (answer, verify, silence) = (
+        ANSWER_LIMIT.as_secs(),
+        VERIFY_LIMIT.as_secs(),
+        SILENCE_LIMIT.as_secs(),
+    );
+    let (live, of_one) = LIVE;
+    let rates = rate::table();
+    format!(
+        "# Limits
+
+Generated from the code.
+
+## How often
+
+One too many is answered 429 `rate-limited` with `Retry-After`. Answers tell the caller's own rate by `RateLimit-Policy` and `RateLimit`,
+as draft 10 of \"RateLimit header fields for HTTP\" has them: not a standard yet. `--rate-limits` changes lines by name, or turns all off.
+Registering, logging in and proving an address have rates of their own, by address and by name, counted over all processes.
+
+| rate | of one | requests | at once | a minute | counted |
+|---|---|---|---|---|---|
+{rates}
+
+## How much
+
+| what | limit | one more |
+|---|---|---|
+| body of JSON | {BODY_MAX} bytes | 413 `body-too-large` |
+| nesting of JSON | 128 | 400 `body-not-json` |
+| headers | 100 | 431 |
+| the request's line and headers together | 65536 bytes; of HTTP/2, 16384 | 431 |
+| time to send the headers, and idle time of a connection | 30 s | the connection is closed |
+| time until an answer begins | {answer} s; completing an upload, {verify} s | 504 `timeout` |
+| silence of who sends a body to a folder store | {silence} s | 504 `timeout` |
+| requests of one connection of HTTP/2 at once | 128 | waits |
+| connections | 50000 | waits |
+| requests in progress | `--max-in-flight` | 503 `overloaded`, `Retry-After` |
+| uploads to a folder in progress; of one object | {UPLOADS}; 1 | 503; 409 `contended` |
+| stored objects that are read through at once; of one asset | {VERIFICATIONS}; 1 | 503; 409 `contended` |
+| streams of an asset's progress; of one user | {live}; {of_one} | 503; 409 `contended` |
+| streams of news; of one user | `--max-live`; {of_one} | 503; 409 `contended` |
+"
+    )
+}

@@ -1,0 +1,188 @@
+//! How often one may ask, and what a client may cost before its request is whole.
+
+use std::time::Duration;
+
+use reqwest::{Method, Response, StatusCode};
+use serde_json::json;
+use service::clock::Clock;
+use testing::environment;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::app::{App, User, assert_problem};
+
+async fn asks(user: &User<'_>, method: Method, path: &str) -> Response {
+    let request = user.request(method.clone(), path);
+    let request = match method {
+        Method::POST => request.json(&json!({"text": "hello"})),
+        _ => request,
+    };
+    request.send().await.unwrap()
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.headers()[name].to_str().unwrap()
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_ask_again() {
+    let rates = "user-read=3/6,user-write=1/6,user-search=2/6,user-upload=1/6";
+    let app = App::start_with(&["--rate-limits", rates]).await;
+    let (ana, bo) = (app.user("ana"), app.user("bo"));
+    for left in [2, 1, 0] {
+        let feed = asks(&ana, Method::GET, "/v1/feed").await;
+        assert_eq!(feed.status(), StatusCode::OK);
+        assert_eq!(header(&feed, "ratelimit-policy"), "\"user-read\";q=3;w=30");
+        let told = format!("\"user-read\";r={left};t={}", (3 - left) * 10);
+        assert_eq!(header(&feed, "ratelimit"), told);
+    }
+    let refused = asks(&ana, Method::GET, "/v1/usage").await;
+    let wait: u64 = header(&refused, "retry-after").parse().unwrap();
+    assert!((9..=11).contains(&wait), "{wait}");
+    assert!(header(&refused, "ratelimit").starts_with("\"user-read\";r=0;t="));
+    let problem = assert_problem(refused, 429, "rate-limited").await;
+    assert_eq!(
+        problem["detail"],
+        "user-read allows 6 a minute, and 3 at once"
+    );
+    // Commands, searches and uploads are counted by themselves, and so are others.
+    assert_eq!(
+        asks(&bo, Method::GET, "/v1/feed").await.status(),
+        StatusCode::OK
+    );
+    assert_eq!(
+        asks(&ana, Method::POST, "/v1/posts").await.status(),
+        StatusCode::CREATED
+    );
+    assert_problem(
+        asks(&ana, Method::POST, "/v1/posts").await,
+        429,
+        "rate-limited",
+    )
+    .await;
+    for left in [1, 0] {
+        let found = asks(&ana, Method::GET, "/v1/search?q=hello").await;
+        assert_eq!(found.status(), StatusCode::OK);
+        assert!(header(&found, "ratelimit").starts_with(&format!("\"user-search\";r={left};")));
+    }
+    let refused = asks(&ana, Method::GET, "/v1/search/complete?q=he").await;
+    assert_problem(refused, 429, "rate-limited").await;
+}
+
+#[tokio::test]
+async fn what_all_processes_count_is_counted_once() {
+    let app = App::start_with(&["--rate-limits", "user-search=2/6"]).await;
+    let ana = app.user("ana");
+    let sql = "UPDATE accounts.buckets SET level = 2, at = $1 + interval '1 second'";
+    assert_eq!(
+        asks(&ana, Method::GET, "/v1/search?q=a").await.status(),
+        StatusCode::OK
+    );
+    // As if another process had seen another search.
+    let now = Clock::System.now();
+    sqlx::query(sql)
+        .bind(now)
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    assert_problem(
+        asks(&ana, Method::GET, "/v1/search?q=a").await,
+        429,
+        "rate-limited",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_is_counted_before_anything_is_found_out_about_it() {
+    let app = App::start_with(&["--rate-limits", "address=3/6"]).await;
+    let stranger = app.with_token("not one");
+    for _ in 0..3 {
+        assert_problem(
+            asks(&stranger, Method::GET, "/v1/feed").await,
+            401,
+            "token-invalid",
+        )
+        .await;
+    }
+    assert_problem(
+        asks(&stranger, Method::GET, "/v1/feed").await,
+        429,
+        "rate-limited",
+    )
+    .await;
+    assert_problem(
+        asks(&app.user("ana"), Method::GET, "/v1/feed").await,
+        429,
+        "rate-limited",
+    )
+    .await;
+}
+
+#[test]
+fn the_generated_reference_of_limits_is_up_to_date() {
+    let (file, made) = (
+        environment::root().join("docs/reference/limits.md"),
+        api::limits(),
+    );
+    if environment::optional("UPDATE").is_some() {
+        std::fs::write(&file, &made).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        kept == made,
+        "docs/reference/limits.md is not what the code says: run `make docs`"
+    );
+}
+
+/// What the API answers to these bytes until it closes, or in what time it does not.
+async fn answers(app: &App, sent: &[u8], limit: Duration) -> Option<String> {
+    let address = app.url.strip_prefix("http://").unwrap();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    // It may answer, and close, before all has come.
+    let _ = socket.write_all(sent).await;
+    let mut answer = vec![];
+    let read = tokio::time::timeout(limit, socket.read_to_end(&mut answer)).await;
+    read.ok()
+        .map(|_| String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn what_is_no_request_yet_ends_in_time() {
+    let app = App::start().await;
+    let slow = answers(
+        &app,
+        b"GET /v1/feed HTTP/1.1\r\nhost: a\r\nx-slow: ",
+        Duration::from_secs(40),
+    );
+    let headers = "x: y\r\n".repeat(10_000);
+    let many = format!("GET /v1/feed HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+    let long = format!(
+        "GET /v1/feed?{} HTTP/1.1\r\nhost: a\r\n\r\n",
+        "a".repeat(1 << 20)
+    );
+    let limit = Duration::from_secs(10);
+    let answers = tokio::join!(
+        slow,
+        answers(&app, many.as_bytes(), limit),
+        answers(&app, long.as_bytes(), limit)
+    );
+    assert!(
+        answers.0.is_some(),
+        "a connection that sends no whole request stays open"
+    );
+    for refused in [answers.1, answers.2] {
+        let refused = refused.expect("an answer and an end");
+        // Reset before it was read, or told: not served in any case.
+        assert!(
+            refused.is_empty() || refused.starts_with("HTTP/1.1 4"),
+            "{refused}"
+        );
+    }
+    assert_eq!(
+        asks(&app.user("ana"), Method::GET, "/v1/feed")
+            .await
+            .status(),
+        StatusCode::OK
+    );
+}
