@@ -27,6 +27,7 @@ use crate::limit::{DRAWING, LIVE, LOOKING, UPLOADS, VERIFICATIONS};
 use crate::live::hub::{Hub, keep_waking};
 use crate::position::Positions;
 use crate::problem::Problem;
+use crate::query::post::{self, Hot};
 use crate::slots::Slots;
 use crate::views::Views;
 
@@ -55,6 +56,7 @@ pub struct Shared {
     /// Under which command bodies are hashed: the log keeps the hash, and a plain one of a short text is the text.
     pub(crate) bodies: MacKey,
     pub(crate) generations: Cache<(), Arc<BTreeMap<String, String>>>,
+    pub(crate) hot: Hot,
     pub(crate) in_flight: Arc<Semaphore>,
     /// Uploads to the folder, by the object's key.
     pub(crate) uploading: Slots<Key>,
@@ -115,6 +117,7 @@ impl ApiState {
                 .max_capacity(1)
                 .time_to_live(GENERATION_TTL)
                 .build(),
+            hot: post::hot(),
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             uploading: Slots::new(UPLOADS, 1),
             verifying: Slots::new(VERIFICATIONS, 1),

@@ -5,6 +5,7 @@
 //! [`Store`]. Nothing here trusts what a store says about itself beyond what [`Store::verify`] can check: stores differ
 //! in which of the signed terms they enforce.
 
+mod breaker;
 mod checksum;
 mod config;
 mod error;

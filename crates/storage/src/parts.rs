@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 
 use crate::error::Error;
 use crate::key::Key;
-use crate::metrics::observed;
 use crate::store::{Kind, SignedRequest, Store};
 
 /// S3 takes at most so many parts of one object.
@@ -74,7 +73,8 @@ impl Store {
     pub async fn begin_parts(&self, key: &Key, media_type: &str) -> Result<Option<String>, Error> {
         match &self.0 {
             Kind::Folder(_) => Ok(None),
-            Kind::S3(bucket) => observed("begin_parts", bucket.begin_parts(key, media_type))
+            Kind::S3(bucket) => self
+                .observed("begin_parts", bucket.begin_parts(key, media_type))
                 .await
                 .map(Some),
         }
@@ -93,14 +93,14 @@ impl Store {
 
     /// The parts that are there and as large as they should be.
     pub async fn parts(&self, parts: &Parts) -> Result<Vec<Part>, Error> {
-        let there = observed("parts", self.parted()?.parts(&parts.key, &parts.upload));
+        let there = self.observed("parts", self.parted()?.parts(&parts.key, &parts.upload));
         Ok(parts.right(there.await?))
     }
 
     /// Makes the object of its parts. Doing so twice is doing so once.
     pub async fn join_parts(&self, parts: &Parts) -> Result<(), Error> {
         let bucket = self.parted()?;
-        observed("join_parts", async {
+        self.observed("join_parts", async {
             if bucket.head(&parts.key).await?.is_some() {
                 return Ok(());
             }
@@ -132,7 +132,8 @@ impl Store {
     /// Gives an object in parts up: what has come of it goes. Of one that is not there any more nothing is left to go.
     pub async fn give_up_parts(&self, key: &Key, upload: &str) -> Result<(), Error> {
         let bucket = self.parted()?;
-        observed("give_up_parts", bucket.give_up_parts(key, upload)).await
+        self.observed("give_up_parts", bucket.give_up_parts(key, upload))
+            .await
     }
 
     fn parted(&self) -> Result<&crate::s3::Bucket, Error> {

@@ -27,6 +27,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 use url::Url;
 
+use crate::breaker::Breaker;
 use crate::checksum::{Checksum, Hashing};
 use crate::config::{BucketLocation, Config};
 use crate::error::Error;
@@ -54,6 +55,7 @@ pub(crate) struct Bucket {
     credentials: Credentials,
     http: reqwest::Client,
     objects: Arc<dyn ObjectStore>,
+    breaker: Breaker,
 }
 
 impl Bucket {
@@ -102,11 +104,16 @@ impl Bucket {
             credentials: Credentials::new(key.clone(), secret.expose()),
             http: http.map_err(|e| config_error(&e))?,
             objects: Arc::new(builder.build().map_err(|e| config_error(&e))?),
+            breaker: Breaker::default(),
         })
     }
 
     pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
+    }
+
+    pub(crate) fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     pub(crate) fn prefix(&self) -> &str {

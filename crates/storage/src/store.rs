@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -175,7 +175,7 @@ impl Store {
 
     /// What the store knows of the object, none when there is no such object.
     pub async fn head(&self, key: &Key) -> Result<Option<ObjectFacts>, Error> {
-        observed("head", async {
+        self.observed("head", async {
             match &self.0 {
                 Kind::Folder(folder) => {
                     transfer::head(folder.objects(), &self.path(key)?, key).await
@@ -207,7 +207,7 @@ impl Store {
         if facts.sha256.is_none() {
             let mut nowhere = tokio::io::sink();
             let read = self.copy(key, facts.etag.clone(), bytes, &mut nowhere);
-            facts.sha256 = observed("hash", read).await?.sha256;
+            facts.sha256 = self.observed("hash", read).await?.sha256;
         }
         if facts.sha256 == Some(*sha256) {
             Ok(facts)
@@ -225,7 +225,7 @@ impl Store {
         limit: u64,
         expected: &Expected,
     ) -> Result<ObjectFacts, Error> {
-        observed("download", async {
+        self.observed("download", async {
             let mut file = File::create_new(to).await?;
             let copied = self
                 .copy(key, expected.etag.clone(), limit, &mut file)
@@ -246,7 +246,7 @@ impl Store {
 
     /// The object's bytes, at most `limit`.
     pub async fn read(&self, key: &Key, limit: u64) -> Result<Bytes, Error> {
-        observed("read", async {
+        self.observed("read", async {
             let mut bytes = Vec::new();
             self.copy(key, None, limit, &mut bytes).await?;
             Ok(bytes.into())
@@ -261,7 +261,7 @@ impl Store {
         path: &Path,
         media_type: &str,
     ) -> Result<ObjectFacts, Error> {
-        observed("upload", async {
+        self.observed("upload", async {
             let (bytes, sha256) = transfer::hash_file(path).await?;
             let terms = PutTerms {
                 key: key.clone(),
@@ -281,7 +281,7 @@ impl Store {
         bytes: Bytes,
         media_type: &str,
     ) -> Result<ObjectFacts, Error> {
-        observed("put", async {
+        self.observed("put", async {
             let (key, media_type, sha256) =
                 (key.clone(), media_type.to_owned(), Checksum::of(&bytes));
             let terms = PutTerms {
@@ -298,7 +298,7 @@ impl Store {
     /// Puts a small object in the place of whatever is there. Readers see the old one or the new one, never a part. For
     /// objects that say how far something has come; what clients and renditions put is created once.
     pub async fn replace(&self, key: &Key, bytes: Bytes, media_type: &str) -> Result<(), Error> {
-        observed("replace", async {
+        self.observed("replace", async {
             match &self.0 {
                 Kind::Folder(folder) => folder.replace(key, bytes).await,
                 Kind::S3(bucket) => bucket.replace(key, bytes, media_type).await,
@@ -309,7 +309,7 @@ impl Store {
 
     /// Deletes the object; one that is not there is as good as deleted.
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
-        observed("delete", async {
+        self.observed("delete", async {
             match self
                 .objects()
                 .delete(&self.path(key)?)
@@ -325,7 +325,7 @@ impl Store {
 
     /// Deletes every object whose key begins with the segments of `folder`; returns how many there were.
     pub async fn delete_under(&self, folder: &Key) -> Result<u64, Error> {
-        observed("delete_under", async {
+        self.observed("delete_under", async {
             let found = self.objects().list(Some(&self.path(folder)?));
             let found = found.map_ok(|object| object.location).boxed();
             let deleted = self.objects().delete_stream(found);
@@ -335,6 +335,21 @@ impl Store {
                 .map_err(|error| Error::from_store(folder, error))
         })
         .await
+    }
+
+    /// Does what a bucket is to do, unless it is left alone just now, and records how it went.
+    pub(crate) async fn observed<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Kind::S3(bucket) = &self.0 else {
+            return observed(operation, work).await;
+        };
+        bucket.breaker().pass(Instant::now())?;
+        let result = observed(operation, work).await;
+        bucket.breaker().saw(Instant::now(), &result);
+        result
     }
 
     async fn create(&self, terms: &PutTerms, body: Body<'_>) -> Result<ObjectFacts, Error> {

@@ -77,6 +77,11 @@ impl Reader {
         self.who.must_moderate()
     }
 
+    /// Whether the reader wants to see what they did.
+    pub(crate) fn wrote(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// When the reader's token ends.
     pub(crate) fn until(&self) -> DateTime<Utc> {
         self.who.until
@@ -198,7 +203,7 @@ impl People {
 }
 
 /// A user as mentioned in other things.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct Person {
     id: Uuid,
     /// The name shown; none when there is none, or the user was erased.

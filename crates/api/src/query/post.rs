@@ -1,11 +1,14 @@
 //! `GET /posts/{id}`, and posts as every list shows them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use events::id::{AssetId, PostId, UserId};
+use events::id::{AssetId, PostId, TenantId, UserId};
+use moka::future::Cache;
 use projectors::engagement::query as engagement;
 use projectors::feed::query as feed;
 use projectors::media::query as media;
@@ -18,11 +21,27 @@ use super::{Person, Reader, View};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
+/// Posts that all see alike, for as long as many ask for the same one: who may see it is asked each time, how often it was liked is not.
+pub(crate) type Hot = Cache<(TenantId, PostId), Arc<Post>>;
+
+/// How old such a post may be.
+const HOT: Duration = Duration::from_secs(1);
+/// How many there may be.
+const HOT_MAX: u64 = 10_000;
+
+/// See [`Hot`].
+pub(crate) fn hot() -> Hot {
+    Cache::builder()
+        .max_capacity(HOT_MAX)
+        .time_to_live(HOT)
+        .build()
+}
+
 /// What a post is read from.
 pub(crate) const READS: &[&str] = &["feed", "engagement", "graph", "media", "moderation"];
 
 /// A post.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct Post {
     id: Uuid,
     author: Person,
@@ -42,14 +61,14 @@ pub(crate) struct Post {
 }
 
 /// An asset in a post.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct PostAsset {
     id: Uuid,
     renditions: Vec<RenditionLink>,
 }
 
 /// How much there is under a post or a comment.
-#[derive(Default, Serialize, ToSchema)]
+#[derive(Clone, Default, Serialize, ToSchema)]
 pub(crate) struct Counts {
     comments: i64,
     /// Users who passed it on.
@@ -83,8 +102,20 @@ pub(crate) async fn get(
     Path(id): Path<Uuid>,
 ) -> Result<Response, Problem> {
     let mut view = reader.view(&state, READS).await?;
-    let post = view.post(PostId(id)).await?;
-    let shown = view.present(vec![post]).await?.pop();
+    let look = feed::look(&mut view.tx, view.viewer, PostId(id)).await?;
+    let look = look.ok_or(Kind::NotFound("post"))?;
+    // Who has written reads what they wrote.
+    if !look.shared || reader.wrote() {
+        let shown = view.shown(PostId(id)).await?;
+        return Ok(view.answer(shown));
+    }
+    let hot = state
+        .hot
+        .try_get_with((view.viewer.tenant, PostId(id)), async {
+            view.shown(PostId(id)).await.map(Arc::new)
+        });
+    let mut shown = Post::clone(&*hot.await.map_err(|problem| Problem::clone(&problem))?);
+    shown.counts.mine = look.mine;
     Ok(view.answer(shown))
 }
 
@@ -94,6 +125,13 @@ impl View {
         feed::post(&mut self.tx, self.viewer, post)
             .await?
             .ok_or_else(|| Kind::NotFound("post").into())
+    }
+
+    /// A post as it is shown.
+    async fn shown(&mut self, post: PostId) -> Result<Post, Problem> {
+        let post = self.post(post).await?;
+        let shown = self.present(vec![post]).await?.pop();
+        shown.ok_or_else(|| Kind::NotFound("post").into())
     }
 
     /// Posts with the names, media and counts that go with them: four queries, however many posts.

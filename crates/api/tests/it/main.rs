@@ -8,6 +8,7 @@ mod app;
 mod bad_input;
 mod commands;
 mod facts;
+mod hot;
 mod isolation;
 mod issuers;
 mod jobs;

@@ -130,6 +130,30 @@ pub async fn posts(tx: &mut TenantTx, viewer: Viewer, posts: &[PostId]) -> sqlx:
     .await
 }
 
+/// What of a post depends on who looks.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Look {
+    /// Whether all others see the same of it.
+    pub shared: bool,
+    /// The viewer's own reaction.
+    pub mine: Option<String>,
+}
+
+/// How the viewer sees a post, if at all.
+pub async fn look(tx: &mut TenantTx, viewer: Viewer, post: PostId) -> sqlx::Result<Option<Look>> {
+    sqlx::query_as(concat!(
+        "SELECT p.visibility = 'public' AND p.author <> $2 AS shared,
+            (SELECT r.kind FROM engagement.reaction r WHERE r.tenant = $1 AND r.target = $3 AND r.\"user\" = $2) AS mine
+        FROM feed.post p WHERE p.tenant = $1 AND p.post = $3 AND ",
+        visible!()
+    ))
+    .bind(viewer.tenant)
+    .bind(viewer.user)
+    .bind(post)
+    .fetch_optional(&mut **tx)
+    .await
+}
+
 /// What `author` published, as far as the viewer may see it, newest first.
 pub async fn by_author(
     tx: &mut TenantTx,
