@@ -23,6 +23,6 @@ pub use config::Config;
 pub use error::Error;
 pub use folder::{Folder, Incoming, OpenObject, SignatureError};
 pub use key::{Key, KeyError};
-pub use parts::{PART_MIN, PARTS_MAX, Part, Parts};
+pub use parts::{PART_MIN, PARTS_MAX, Parts};
 pub use range::{ByteRange, Unsatisfiable};
 pub use store::{Expected, ObjectFacts, Presentation, PutTerms, SignedRequest, Store};

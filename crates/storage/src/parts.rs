@@ -29,13 +29,13 @@ pub struct Parts {
 
 /// A part that the store has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub(crate) struct Part {
     /// Which; the first is 1.
-    pub number: u32,
+    pub(crate) number: u32,
     /// Its size.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Its `ETag`, with quotes; opaque.
-    pub etag: String,
+    pub(crate) etag: String,
 }
 
 impl Parts {
@@ -91,10 +91,20 @@ impl Store {
         self.parted()?.sign_part(parts, number, expires, now)
     }
 
-    /// The parts that are there and as large as they should be.
-    pub async fn parts(&self, parts: &Parts) -> Result<Vec<Part>, Error> {
-        let there = self.observed("parts", self.parted()?.parts(&parts.key, &parts.upload));
-        Ok(parts.right(there.await?))
+    /// Numbers of the parts that are there and as large as they should be; of an object that was made of its parts, all.
+    pub async fn parts(&self, parts: &Parts) -> Result<Vec<u32>, Error> {
+        let bucket = self.parted()?;
+        self.observed("parts", async {
+            match bucket.parts(&parts.key, &parts.upload).await {
+                Ok(there) => Ok(parts.right(there).iter().map(|part| part.number).collect()),
+                Err(Error::Missing(key)) => match bucket.head(&key).await? {
+                    Some(_) => Ok((1..=parts.count()).collect()),
+                    None => Ok(vec![]),
+                },
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     /// Makes the object of its parts. Doing so twice is doing so once.

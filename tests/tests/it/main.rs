@@ -10,6 +10,7 @@ mod data;
 mod disk;
 mod erase;
 mod feed;
+mod large;
 mod life;
 mod outage;
 mod outputs;

@@ -1,7 +1,8 @@
-//! What s3s-fs (0.14.1) leaves out of listing the parts of an upload: their entity tags and pages.
+//! Listing the parts of an upload, which s3s-fs (0.14.1) does without entity tags and pages, and not while a part comes in.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
@@ -12,42 +13,66 @@ use s3s::dto::{
     ListObjectsV2Output, ListPartsInput, ListPartsOutput, Part, PutObjectInput, PutObjectOutput,
     UploadPartInput, UploadPartOutput,
 };
-use s3s::{S3, S3Request, S3Response, S3Result};
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 
 /// Parts on a page, as S3 has them.
 const PAGE: i32 = 1000;
 
+/// Of an upload, by their numbers: entity tag and size.
+type Parts = BTreeMap<i32, (ETag, i64)>;
+
 pub(super) struct Server {
     files: FileSystem,
-    /// By upload and number.
-    tags: Mutex<HashMap<(String, i32), ETag>>,
+    /// Uploads that are neither completed nor aborted.
+    uploads: Mutex<HashMap<String, Parts>>,
 }
 
 impl Server {
     pub(super) fn new(files: FileSystem) -> Self {
         Self {
             files,
-            tags: Mutex::default(),
+            uploads: Mutex::default(),
         }
     }
 
-    fn page(&self, asked: &(String, i32, i32), all: Vec<Part>) -> (Vec<Part>, Option<i32>) {
-        let (upload, after, most) = asked;
-        let mut parts: Vec<Part> = all
-            .into_iter()
-            .filter(|part| part.part_number.is_some_and(|number| number > *after))
+    fn uploads(&self) -> MutexGuard<'_, HashMap<String, Parts>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn list(&self, asked: &ListPartsInput) -> S3Result<ListPartsOutput> {
+        let uploads = self.uploads();
+        let parts = uploads
+            .get(&asked.upload_id)
+            .ok_or_else(|| s3_error!(NoSuchUpload))?;
+        let most = asked.max_parts.unwrap_or(PAGE).clamp(1, PAGE);
+        let mut behind = parts.range(asked.part_number_marker.unwrap_or_default() + 1..);
+        let page = behind
+            .by_ref()
+            .take(usize::try_from(most).unwrap_or_default());
+        let page: Vec<Part> = page
+            .map(|(number, (tag, size))| Part {
+                part_number: Some(*number),
+                e_tag: Some(tag.clone()),
+                size: Some(*size),
+                last_modified: Some(SystemTime::UNIX_EPOCH.into()),
+                ..Part::default()
+            })
             .collect();
-        parts.sort_by_key(|part| part.part_number);
-        let more = parts.len() > usize::try_from(*most).unwrap_or_default();
-        parts.truncate(usize::try_from(*most).unwrap_or_default());
-        let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        for part in &mut parts {
-            let number = part.part_number.unwrap_or_default();
-            part.e_tag = tags.get(&(upload.clone(), number)).cloned();
-        }
-        let last = parts.last().and_then(|part| part.part_number);
-        (parts, last.filter(|_| more))
+        let more = behind.next().is_some();
+        Ok(ListPartsOutput {
+            bucket: Some(asked.bucket.clone()),
+            key: Some(asked.key.clone()),
+            upload_id: Some(asked.upload_id.clone()),
+            max_parts: Some(most),
+            is_truncated: Some(more),
+            next_part_number_marker: page
+                .last()
+                .filter(|_| more)
+                .and_then(|part| part.part_number),
+            parts: Some(page),
+            ..ListPartsOutput::default()
+        })
     }
 }
 
@@ -60,37 +85,54 @@ macro_rules! server {
                 self.files.$operation(request).await
             })*
 
+            async fn create_multipart_upload(
+                &self,
+                request: S3Request<CreateMultipartUploadInput>,
+            ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+                let response = self.files.create_multipart_upload(request).await?;
+                self.uploads().extend(response.output.upload_id.clone().map(|upload| (upload, Parts::new())));
+                Ok(response)
+            }
+
+            async fn abort_multipart_upload(
+                &self,
+                request: S3Request<AbortMultipartUploadInput>,
+            ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+                let upload = request.input.upload_id.clone();
+                let response = self.files.abort_multipart_upload(request).await?;
+                self.uploads().remove(&upload);
+                Ok(response)
+            }
+
+            async fn complete_multipart_upload(
+                &self,
+                request: S3Request<CompleteMultipartUploadInput>,
+            ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+                let upload = request.input.upload_id.clone();
+                let response = self.files.complete_multipart_upload(request).await?;
+                self.uploads().remove(&upload);
+                Ok(response)
+            }
+
             async fn upload_part(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
-                let part = (request.input.upload_id.clone(), request.input.part_number);
+                let (upload, number) = (request.input.upload_id.clone(), request.input.part_number);
+                let size = request.input.content_length.unwrap_or_default();
                 let response = self.files.upload_part(request).await?;
-                if let Some(tag) = &response.output.e_tag {
-                    self.tags.lock().unwrap_or_else(PoisonError::into_inner).insert(part, tag.clone());
+                if let (Some(tag), Some(parts)) = (&response.output.e_tag, self.uploads().get_mut(&upload)) {
+                    parts.insert(number, (tag.clone(), size));
                 }
                 Ok(response)
             }
 
             async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
-                let input = &request.input;
-                let after = input.part_number_marker.unwrap_or_default();
-                let asked = (input.upload_id.clone(), after, input.max_parts.unwrap_or(PAGE).clamp(1, PAGE));
-                let mut response = self.files.list_parts(request).await?;
-                let listed = &mut response.output;
-                let (parts, next) = self.page(&asked, listed.parts.take().unwrap_or_default());
-                listed.parts = Some(parts);
-                listed.max_parts = Some(asked.2);
-                listed.is_truncated = Some(next.is_some());
-                listed.next_part_number_marker = next;
-                Ok(response)
+                Ok(S3Response::new(self.list(&request.input)?))
             }
         }
     };
 }
 
 server! {
-    abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput;
-    complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput;
     copy_object(CopyObjectInput) -> CopyObjectOutput;
-    create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput;
     delete_object(DeleteObjectInput) -> DeleteObjectOutput;
     delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
     get_object(GetObjectInput) -> GetObjectOutput;

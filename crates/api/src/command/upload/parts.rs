@@ -116,11 +116,10 @@ pub(crate) async fn sign(
 
 impl PartsThere {
     pub(super) async fn look(state: &ApiState, parts: &Parts) -> Result<Self, Problem> {
-        let there = state.store.parts(parts).await?;
         Ok(Self {
             bytes: parts.part_bytes,
             count: parts.count(),
-            there: there.iter().map(|part| part.number).collect(),
+            there: state.store.parts(parts).await?,
         })
     }
 }
