@@ -36,7 +36,8 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         "bearer",
         SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
     );
-    for item in api.paths.paths.values_mut() {
+    for (path, item) in &mut api.paths.paths {
+        name(path, item);
         let PathItem {
             get,
             put,
@@ -51,6 +52,7 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
                 header(
                     "Cinelog-Min-Position",
                     "Wait until the read models have come so far.",
+                    text(),
                 ),
             );
         }
@@ -64,11 +66,40 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
                 header(
                     "Idempotency-Key",
                     "Asking again with the same key changes nothing.",
+                    text()
+                        .min_length(Some(1))
+                        .max_length(Some(255))
+                        .pattern(Some("^[!-~]*$")),
                 ),
             );
         }
     }
     api
+}
+
+/// Calls each operation by its method and path, as nothing else is called: handlers' names are theirs in their files only.
+fn name(path: &str, item: &mut PathItem) {
+    let PathItem {
+        get,
+        put,
+        post,
+        delete,
+        patch,
+        ..
+    } = item;
+    let operations = [
+        ("get", get),
+        ("put", put),
+        ("post", post),
+        ("delete", delete),
+        ("patch", patch),
+    ];
+    let words = path.trim_start_matches("/v1").replace(['{', '}'], "");
+    for (method, operation) in operations {
+        if let Some(operation) = operation {
+            operation.operation_id = Some(format!("{method}{}", words.replace(['/', '-'], "_")));
+        }
+    }
 }
 
 /// Whether who calls needs not say who.
@@ -102,11 +133,15 @@ fn fails(operation: &mut Operation) {
         .insert("default".to_owned(), RefOr::T(response));
 }
 
-fn header(name: &str, description: &str) -> Parameter {
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn header(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)
         .description(Some(description))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
+        .schema(Some(schema.build()))
         .build()
 }

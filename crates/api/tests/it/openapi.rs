@@ -1,5 +1,7 @@
 //! The document is made from the code; the one that is checked in must be it.
 
+use std::collections::BTreeSet;
+
 use testing::environment;
 
 use crate::app::App;
@@ -22,10 +24,12 @@ fn the_generated_document_is_checked_in_as_it_is() {
 fn every_operation_is_described_and_says_how_it_fails() {
     let document = serde_json::to_value(api::document()).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
-    let mut operations = 0;
+    let (mut operations, mut names) = (0, BTreeSet::new());
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             operations += 1;
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "two are called {name}");
             assert!(
                 operation["summary"].as_str().is_some_and(|s| !s.is_empty()),
                 "{method} {path} has no summary"
