@@ -162,6 +162,10 @@ fn is_key(key: &str) -> bool {
 
 /// The body as what it should be; the caller is told each field that is wrong.
 fn parse<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T, Problem> {
+    // serde would also take a list of an object's values, which nobody was told of.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::field(Kind::Invalid, "", "is an object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         match error.inner().classify() {

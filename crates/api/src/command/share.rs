@@ -9,7 +9,6 @@ use events::store::{Emit, Streams};
 use uuid::Uuid;
 
 use super::Asked;
-use crate::auth::Principal;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -47,8 +46,9 @@ pub(crate) async fn share(
 pub(crate) async fn view(
     State(state): State<ApiState>,
     Path(id): Path<Uuid>,
-    who: Principal,
+    asked: Asked,
 ) -> Response {
+    let who = &asked.who;
     state.views.look(&state, (who.tenant, PostId(id)), who.user);
     StatusCode::ACCEPTED.into_response()
 }

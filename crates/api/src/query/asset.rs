@@ -210,17 +210,17 @@ pub(crate) async fn waveform(
     Path(id): Path<Uuid>,
     Query(query): Query<WaveformQuery>,
 ) -> Result<Response, Problem> {
+    let points = query.points.unwrap_or(POINTS.0);
+    if !(1..=POINTS.1).contains(&points) {
+        let reason = "is a number from 1 to 20000";
+        return Err(Problem::field(Kind::Invalid, "/points", reason));
+    }
     let name = match query.format.as_deref() {
         None | Some("dat") => "waveform.dat",
         Some("json") => "waveform.json",
         Some("png") => "waveform.png",
         Some("wavesurfer") => {
             let view = reader.view(&state, media::READS).await?;
-            let points = query.points.unwrap_or(POINTS.0);
-            if !(1..=POINTS.1).contains(&points) {
-                let reason = "is a number from 1 to 20000";
-                return Err(Problem::field(Kind::Invalid, "/points", reason));
-            }
             return wavesurfer(&state, view, AssetId(id), points).await;
         }
         Some(_) => {

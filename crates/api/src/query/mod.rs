@@ -37,8 +37,17 @@ use crate::auth::Principal;
 use crate::cursor::Paging;
 use crate::metrics::STALE_READS;
 use crate::position::{BEHIND, Place, STALE};
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
+
+/// Refuses a parameter that is longer than the document says.
+fn at_most(most: usize, pointer: &'static str, text: Option<&str>) -> Result<(), Problem> {
+    if text.is_some_and(|text| text.chars().count() > most) {
+        let reason = format!("has at most {most} characters");
+        return Err(Problem::field(Kind::Invalid, pointer, reason));
+    }
+    Ok(())
+}
 
 /// Who reads, and how far the read models must have come.
 pub(crate) struct Reader {

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::post::Post;
-use super::{Person, Reader, View};
+use super::{Person, Reader, View, at_most};
 use crate::cursor::{PageQuery, Paging};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -223,7 +223,7 @@ pub(crate) async fn complete(
     reader: Reader,
     Query(query): Query<CompleteQuery>,
 ) -> Result<Response, Problem> {
-    short(&query.q)?;
+    at_most(400, "/q", Some(&query.q))?;
     let limit = query.limit.unwrap_or(COMPLETIONS);
     if !(1..=COMPLETIONS_MAX).contains(&limit) {
         return Err(Problem::field(Kind::Invalid, "/limit", "is 1 to 20"));
@@ -254,17 +254,10 @@ const COMPLETIONS: u32 = 8;
 /// The most that can be asked for.
 const COMPLETIONS_MAX: u32 = 20;
 
-fn short(q: &str) -> Result<(), Problem> {
-    if q.chars().count() > 400 {
-        let reason = "has at most 400 characters";
-        return Err(Problem::field(Kind::Invalid, "/q", reason));
-    }
-    Ok(())
-}
-
 impl SearchQuery {
     fn parse(self) -> Result<model::Search, Problem> {
-        short(&self.q)?;
+        at_most(400, "/q", Some(&self.q))?;
+        at_most(200, "/place", self.place.as_deref())?;
         if self.q.trim().is_empty() && self.hashtag.is_none() {
             return Err(Problem::field(
                 Kind::Invalid,

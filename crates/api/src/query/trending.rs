@@ -6,7 +6,7 @@ use projectors::trending::query::{self as model, READS, Where};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Reader;
+use super::{Reader, at_most};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -57,6 +57,7 @@ pub(crate) async fn trends(
     if !(1..=TRENDS.1).contains(&limit) {
         return Err(Problem::field(Kind::Invalid, "/limit", "is 1 to 50"));
     }
+    at_most(200, "/place", query.place.as_deref())?;
     let wanted = Where {
         language: query.language,
         place: query.place,

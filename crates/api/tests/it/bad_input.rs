@@ -98,6 +98,7 @@ async fn wrong_fields_are_named() {
         ),
         (json!({"text": "a", "language": "x"}), "/language"),
         (json!({"text": " "}), "/text"),
+        (json!(["a", [], "es", "Cádiz", null, "public"]), ""),
     ] {
         let problem = assert_problem(
             post(&ana, "/v1/posts", body.clone()).await,
@@ -211,6 +212,10 @@ async fn pages_cursors_positions_and_keys_are_checked() {
         "/v1/search/complete?q=a&limit=1000000000",
     ] {
         assert_problem(get(path).await, 422, "invalid-field").await;
+    }
+    for path in ["/v1/trending?", "/v1/search?q=a&"] {
+        let path = format!("{path}place={}", "x".repeat(201));
+        assert_problem(get(&path).await, 422, "invalid-field").await;
     }
     assert_problem(get("/v1/feed?cursor=AQID").await, 400, "cursor-invalid").await;
     let forged = ana

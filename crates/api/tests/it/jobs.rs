@@ -7,7 +7,7 @@ use crate::app::{App, SOON, User, assert_problem};
 use crate::uploads::{complete, file, put, render};
 
 /// audiowaveform's format, version 1: eight bits, 48,000 samples a second, 480 in each of two pairs.
-const WAVEFORM: &[u8] = &[
+pub(crate) const WAVEFORM: &[u8] = &[
     1, 0, 0, 0, 1, 0, 0, 0, 0x80, 0xBB, 0, 0, 0xE0, 1, 0, 0, 2, 0, 0, 0, 0x80, 0x20, 0xF0, 0x40,
 ];
 
@@ -148,7 +148,8 @@ async fn players_are_given_numbers_to_draw() {
         ana.reads(&format!("{path}&points=1")).await["peaks"],
         json!([[-1.0]])
     );
-    for points in ["0", "20001"] {
+    let other = path.replace("wavesurfer", "dat");
+    for (path, points) in [(&path, "0"), (&path, "20001"), (&other, "0")] {
         let wrong = ana
             .request(Method::GET, &format!("{path}&points={points}"))
             .send()
