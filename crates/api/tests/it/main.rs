@@ -7,6 +7,7 @@ mod api_keys;
 mod app;
 mod bad_input;
 mod commands;
+mod contract;
 mod facts;
 mod hot;
 mod isolation;

@@ -20,7 +20,7 @@ const GUARDED: [(&str, &[Role]); 7] = [
     ("PUT /v1/search/synonyms", &[Role::Moderator]),
 ];
 
-const ROLES: [Role; 5] = [
+pub(crate) const ROLES: [Role; 5] = [
     Role::Member,
     Role::Moderator,
     Role::Operator,
