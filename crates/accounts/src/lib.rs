@@ -9,6 +9,8 @@ mod account;
 mod api_key;
 mod bucket;
 mod config;
+#[cfg(test)]
+mod law;
 mod mail;
 mod password;
 mod permit;

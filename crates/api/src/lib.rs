@@ -21,6 +21,7 @@ mod position;
 mod problem;
 mod query;
 mod router;
+mod signed;
 mod slots;
 mod state;
 mod storage;

@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use events::envelope::Recorded;
 use events::id::{Lane, Position};
-use service::mac::MacKey;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::problem::{Kind, Problem};
+use crate::signed::position::{NoPlace, Positions};
 use crate::state::ApiState;
 
 /// On the answer to a command.
@@ -29,12 +26,6 @@ pub(crate) const BEHIND: HeaderName = HeaderName::from_static("cinelog-behind");
 const WAIT: Duration = Duration::from_millis(250);
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(10);
-/// A log's id.
-const LOG: usize = 16;
-/// A lane and a position in it.
-const STEP: usize = 1 + 8;
-/// A signature.
-const TAG: usize = 32;
 
 /// A place that a read wants to have been reached: a position in each lane that something was written to. Read models
 /// follow the lanes one by one, so that none of them stands for another.
@@ -48,49 +39,31 @@ impl Place {
     }
 }
 
-/// Signs and checks position tokens.
-pub(crate) struct Positions {
-    key: MacKey,
-    log: Uuid,
-}
-
 impl Positions {
-    pub(crate) fn new(key: MacKey, log: Uuid) -> Self {
-        Self { key, log }
-    }
-
     /// The token for the place of the last of `facts`; none without facts.
     pub(crate) fn token(&self, facts: &[Recorded]) -> Option<String> {
         let place = Place::of(facts.iter().map(|fact| (fact.lane, fact.position)));
-        (!facts.is_empty()).then(|| self.seal(&place))
+        (!facts.is_empty()).then(|| self.token_of(&place))
     }
 
-    fn seal(&self, place: &Place) -> String {
-        let mut bytes = self.log.as_bytes().to_vec();
-        for (lane, position) in &place.0 {
-            // A lane is one of 64.
-            bytes.push(u8::try_from(lane.number()).unwrap_or_default());
-            bytes.extend(position.0.to_be_bytes());
-        }
-        bytes.extend(self.key.sign(&[&bytes]));
-        BASE64.encode(bytes)
+    fn token_of(&self, place: &Place) -> String {
+        let steps = place.0.iter();
+        // A lane is one of 64.
+        self.seal(steps.map(|(lane, position)| {
+            let lane = u8::try_from(lane.number()).unwrap_or_default();
+            (lane, position.0)
+        }))
     }
 
-    fn open(&self, token: &[u8]) -> Result<Place, Problem> {
-        let bytes = BASE64.decode(token).map_err(|_| Kind::PositionInvalid)?;
-        let (message, tag) = bytes
-            .split_last_chunk::<TAG>()
-            .ok_or(Kind::PositionInvalid)?;
-        if !self.key.verify(&[message], tag) {
-            return Err(Kind::PositionInvalid.into());
-        }
-        let (log, steps) = message
-            .split_first_chunk::<LOG>()
-            .ok_or(Kind::PositionInvalid)?;
-        if log != self.log.as_bytes() {
-            return Err(Kind::PositionGone.into());
-        }
-        let steps = steps.chunks(STEP).map(step).collect::<Option<_>>();
+    fn place(&self, token: &[u8]) -> Result<Place, Problem> {
+        let steps = self.open(token).map_err(|no| match no {
+            NoPlace::Invalid => Kind::PositionInvalid,
+            NoPlace::OfAnotherLog => Kind::PositionGone,
+        })?;
+        let steps = steps
+            .into_iter()
+            .map(|(lane, position)| Some((Lane::new(lane.into())?, Position(position))));
+        let steps = steps.collect::<Option<_>>();
         Ok(Place(steps.ok_or(Kind::PositionInvalid)?))
     }
 
@@ -98,15 +71,9 @@ impl Positions {
     pub(crate) fn wanted(&self, headers: &HeaderMap) -> Result<Option<Place>, Problem> {
         headers
             .get(MIN_POSITION)
-            .map(|token| self.open(token.as_bytes()))
+            .map(|token| self.place(token.as_bytes()))
             .transpose()
     }
-}
-
-fn step(bytes: &[u8]) -> Option<(Lane, Position)> {
-    let (&lane, position) = bytes.split_first()?;
-    let position = i64::from_be_bytes(position.try_into().ok()?);
-    Some((Lane::new(lane.into())?, Position(position)))
 }
 
 impl ApiState {
@@ -174,6 +141,9 @@ impl ApiState {
 
 #[cfg(test)]
 mod tests {
+    use service::mac::MacKey;
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -182,10 +152,10 @@ mod tests {
         let ours = Positions::new(key.clone(), Uuid::from_u128(1));
         let lanes = [(63, 7), (0, 9)].map(|(lane, n)| (Lane::new(lane).unwrap(), Position(n)));
         let place = Place(lanes.into());
-        let token = ours.seal(&place);
-        assert_eq!(ours.open(token.as_bytes()).unwrap(), place);
+        let token = ours.token_of(&place);
+        assert_eq!(ours.place(token.as_bytes()).unwrap(), place);
         let kind = |positions: &Positions, token: &str| {
-            format!("{:?}", positions.open(token.as_bytes()).unwrap_err())
+            format!("{:?}", positions.place(token.as_bytes()).unwrap_err())
         };
         assert!(kind(&Positions::new(key, Uuid::from_u128(2)), &token).contains("PositionGone"));
         let other = Positions::new(MacKey::new(b"other"), Uuid::from_u128(1));

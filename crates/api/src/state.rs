@@ -21,13 +21,13 @@ use crate::auth::{Issuers, Verifier};
 use crate::command::upload::notice::Topic;
 use crate::command::upload::sweep::keep_sweeping;
 use crate::config::{Config, ConfigError};
-use crate::cursor::Cursors;
 use crate::limit::rate::{Rates, keep_tidy};
 use crate::limit::{DRAWING, LIVE, LOOKING, UPLOADS, VERIFICATIONS};
 use crate::live::hub::{Hub, keep_waking};
-use crate::position::Positions;
 use crate::problem::Problem;
 use crate::query::post::{self, Hot};
+use crate::signed::cursor::Cursors;
+use crate::signed::position::Positions;
 use crate::slots::Slots;
 use crate::views::Views;
 

@@ -5,6 +5,8 @@
 //! name, and linked to its name in one step that fails when the name is taken.
 
 mod incoming;
+#[cfg(test)]
+mod law;
 mod sign;
 
 use std::io::SeekFrom;
@@ -12,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
+use reqwest::header::HeaderMap;
 use service::mac::MacKey;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, Take};
@@ -22,9 +26,12 @@ use url::Url;
 pub use incoming::Incoming;
 pub use sign::SignatureError;
 
+use self::sign::Signer;
 use crate::error::Error;
 use crate::key::Key;
 use crate::range::ByteRange;
+use crate::store::expiry;
+use crate::terms::{Presentation, PutTerms, SignedRequest};
 use crate::transfer;
 
 /// Where files are written before they are objects. A key's segment never begins with a dot.
@@ -38,7 +45,7 @@ pub struct Folder {
     root: PathBuf,
     public_url: Url,
     /// Only the process that signs and serves URLs has it.
-    signing: Option<MacKey>,
+    signing: Option<Signer>,
     objects: Arc<dyn ObjectStore>,
 }
 
@@ -78,8 +85,66 @@ impl Folder {
     }
 
     pub(crate) fn with_signing(mut self, key: &MacKey) -> Self {
-        self.signing = Some(key.derive("storage-url"));
+        self.signing = Some(Signer::new(key.derive("storage-url")));
         self
+    }
+
+    pub(crate) fn sign_put(
+        &self,
+        terms: &PutTerms,
+        expires: Duration,
+        now: DateTime<Utc>,
+    ) -> Result<SignedRequest, Error> {
+        let url = self.url_of(&terms.key)?;
+        Ok(self.signer()?.put(url, terms, expiry(expires, now)))
+    }
+
+    pub(crate) fn sign_get(
+        &self,
+        key: &Key,
+        expires: Duration,
+        now: DateTime<Utc>,
+        presentation: &Presentation,
+    ) -> Result<Url, Error> {
+        let (url, until) = (self.url_of(key)?, expiry(expires, now));
+        Ok(self.signer()?.get(url, key, presentation, until))
+    }
+
+    /// What a `PUT /storage/{key}?{query}` was allowed to put and until when, if it still is and the headers announce just
+    /// that.
+    pub fn check_put(
+        &self,
+        key: &str,
+        query: &str,
+        headers: &HeaderMap,
+        now: DateTime<Utc>,
+    ) -> Result<(PutTerms, DateTime<Utc>), SignatureError> {
+        // Without a key of our own, no tag can be ours.
+        let signer = self.signing.as_ref().ok_or(SignatureError::Forged)?;
+        signer.check_put(key, query, headers, now)
+    }
+
+    /// What a `GET` or `HEAD /storage/{key}?{query}` may read, and as what it is to be presented.
+    pub fn check_get(
+        &self,
+        key: &str,
+        query: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(Key, Presentation), SignatureError> {
+        let signer = self.signing.as_ref().ok_or(SignatureError::Forged)?;
+        signer.check_get(key, query, now)
+    }
+
+    fn signer(&self) -> Result<&Signer, Error> {
+        self.signing
+            .as_ref()
+            .ok_or_else(|| Error::Config("this process holds no key to sign URLs with".into()))
+    }
+
+    fn url_of(&self, key: &Key) -> Result<Url, Error> {
+        let base = self.public_url.as_str().trim_end_matches('/');
+        Url::parse(&format!("{base}/storage/{key}"))
+            .map_err(|error| Error::Config(format!("public URL: {error}")))
     }
 
     pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {

@@ -16,6 +16,7 @@ mod parts;
 mod range;
 mod s3;
 mod store;
+mod terms;
 mod transfer;
 
 pub use checksum::{Checksum, ChecksumError, Hashing};
@@ -25,4 +26,5 @@ pub use folder::{Folder, Incoming, OpenObject, SignatureError};
 pub use key::{Key, KeyError};
 pub use parts::{PART_MIN, PARTS_MAX, Parts};
 pub use range::{ByteRange, Unsatisfiable};
-pub use store::{Expected, ObjectFacts, Presentation, PutTerms, SignedRequest, Store};
+pub use store::{Expected, ObjectFacts, Store};
+pub use terms::{Presentation, PutTerms, SignedRequest};

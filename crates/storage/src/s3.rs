@@ -32,7 +32,8 @@ use crate::checksum::{Checksum, Hashing};
 use crate::config::{BucketLocation, Config};
 use crate::error::Error;
 use crate::key::Key;
-use crate::store::{Body, ObjectFacts, Presentation, PutTerms, SignedRequest, expiry};
+use crate::store::{Body, ObjectFacts, expiry};
+use crate::terms::{Presentation, PutTerms, SignedRequest};
 use crate::{metrics, transfer};
 
 /// Larger files go up in parts: a part that fails is sent again, not the whole file.

@@ -20,6 +20,7 @@ use crate::folder::Folder;
 use crate::key::Key;
 use crate::metrics::observed;
 use crate::s3::Bucket;
+use crate::terms::{Presentation, PutTerms, SignedRequest};
 use crate::transfer;
 
 /// Where objects are: put once, never changed, deleted when forgotten.
@@ -31,41 +32,6 @@ pub(crate) enum Kind {
     Folder(Folder),
     // A box: it is five times the size of the other.
     S3(Box<Bucket>),
-}
-
-/// What a client may put: exactly this, once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PutTerms {
-    /// Where.
-    pub key: Key,
-    /// How many bytes.
-    pub bytes: u64,
-    /// The `content-type`, a valid header value.
-    pub media_type: String,
-    /// Their checksum.
-    pub sha256: Checksum,
-}
-
-/// A request that a client may make as it is, until it expires.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignedRequest {
-    /// The HTTP method.
-    pub method: &'static str,
-    /// The URL, a secret as long as it holds.
-    pub url: Url,
-    /// Headers that must be sent just so.
-    pub headers: Vec<(String, String)>,
-    /// When it stops to be good.
-    pub expires_at: DateTime<Utc>,
-}
-
-/// As what a signed GET shows the object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Presentation {
-    /// The answer's `content-type`.
-    pub media_type: Option<String>,
-    /// The answer's `content-disposition`.
-    pub disposition: Option<String>,
 }
 
 /// What is known of an object.

@@ -6,6 +6,7 @@
 pub mod bare;
 pub mod bench;
 pub mod clip;
+pub mod damage;
 pub mod db;
 pub mod debezium;
 pub mod environment;

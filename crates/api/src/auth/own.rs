@@ -4,29 +4,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::id::{TenantId, UserId};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
 use service::secret::Secret;
 use uuid::Uuid;
 
 use super::{By, Principal, Role};
 use crate::problem::{Kind, Problem};
+use crate::signed::jwt::{Claims, Tokens};
 use crate::state::root_key;
 
-/// The issuer of our own tokens; a user is (issuer, account).
-pub const ISSUER: &str = "cinelog";
-
-#[derive(Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    tenant: TenantId,
-    roles: Vec<Role>,
-    exp: i64,
-    /// The session that it ends with; none: it ends by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sid: Option<Uuid>,
-}
+pub use crate::signed::jwt::ISSUER;
 
 /// A token by which `subject` acts in `tenant` until `ttl` after `now`.
 ///
@@ -41,32 +27,23 @@ pub fn issue(
     ttl: Duration,
     now: DateTime<Utc>,
 ) -> String {
-    sign(
-        &signing_key(secret),
-        (tenant, subject, roles),
-        None,
-        (ttl, now),
-    )
+    let claims = claims((tenant, subject, roles), None, (ttl, now));
+    Tokens::new(&signing_key(secret)).sign(&claims)
 }
 
-fn sign(
-    key: &[u8],
+fn claims(
     (tenant, subject, roles): (TenantId, &str, &[Role]),
     sid: Option<Uuid>,
     (ttl, now): (Duration, DateTime<Utc>),
-) -> String {
-    let exp = now.timestamp().saturating_add_unsigned(ttl.as_secs());
-    let claims = Claims {
+) -> Claims<Role> {
+    Claims {
         iss: ISSUER.to_owned(),
         sub: subject.to_owned(),
-        tenant,
+        tenant: tenant.0,
         roles: roles.to_vec(),
-        exp,
+        exp: now.timestamp().saturating_add_unsigned(ttl.as_secs()),
         sid,
-    };
-    let key = EncodingKey::from_secret(key);
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
-        .expect("plain claims serialise and sign")
+    }
 }
 
 fn signing_key(secret: &Secret) -> [u8; 32] {
@@ -74,25 +51,11 @@ fn signing_key(secret: &Secret) -> [u8; 32] {
 }
 
 /// Checks tokens of ours, and makes those of sessions.
-pub(crate) struct Verifier {
-    secret: [u8; 32],
-    key: DecodingKey,
-    rules: Validation,
-}
+pub(crate) struct Verifier(Tokens);
 
 impl Verifier {
     pub(crate) fn new(secret: &Secret) -> Self {
-        let mut rules = Validation::new(Algorithm::HS256);
-        rules.set_issuer(&[ISSUER]);
-        rules.set_required_spec_claims(&["iss", "sub", "exp"]);
-        // Checked below, against our own clock.
-        rules.validate_exp = false;
-        let secret = signing_key(secret);
-        Self {
-            key: DecodingKey::from_secret(&secret),
-            secret,
-            rules,
-        }
+        Self(Tokens::new(&signing_key(secret)))
     }
 
     /// A token by which `subject` acts in `tenant` until `ttl` after `now`, or until the session ends.
@@ -102,20 +65,18 @@ impl Verifier {
         session: Uuid,
         lasts: (Duration, DateTime<Utc>),
     ) -> String {
-        sign(&self.secret, who, Some(session), lasts)
+        self.0.sign(&claims(who, Some(session), lasts))
     }
 
     pub(super) fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Principal, Problem> {
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.rules)
-            .map_err(|_| Kind::TokenInvalid)?
-            .claims;
+        let claims = self.0.read::<Role>(token).ok_or(Kind::TokenInvalid)?;
         let until = DateTime::from_timestamp(claims.exp, 0).ok_or(Kind::TokenInvalid)?;
         if until <= now {
             return Err(Kind::TokenExpired.into());
         }
         let user = UserId::of(&claims.iss, &claims.sub);
         Ok(Principal {
-            tenant: claims.tenant,
+            tenant: TenantId(claims.tenant),
             user,
             issuer: claims.iss,
             account: claims.sub,

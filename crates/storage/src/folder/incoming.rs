@@ -14,7 +14,8 @@ use crate::checksum::Hashing;
 use crate::error::Error;
 use crate::key::Key;
 use crate::metrics;
-use crate::store::{ObjectFacts, PutTerms};
+use crate::store::ObjectFacts;
+use crate::terms::PutTerms;
 use crate::transfer;
 
 /// Takes in the bytes of one object. Dropped before [`Incoming::finish`], it leaves nothing.

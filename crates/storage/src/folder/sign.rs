@@ -1,7 +1,5 @@
 //! Signed URLs of a folder store: every term stands in the query and under the tag, so that changing one, or moving a
-//! tag to another key or method, is a forgery.
-
-use std::time::Duration;
+//! tag to another key or method, is a forgery. Pure, so that a fuzzer can have it: fuzz/src/lib.rs.
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
@@ -9,11 +7,9 @@ use service::mac::MacKey;
 use url::Url;
 use url::form_urlencoded;
 
-use super::Folder;
 use crate::checksum::Checksum;
-use crate::error::Error;
 use crate::key::Key;
-use crate::store::{Presentation, PutTerms, SignedRequest, expiry};
+use crate::terms::{Presentation, PutTerms, SignedRequest};
 
 /// Why a request to the folder store is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,63 +31,63 @@ pub enum SignatureError {
     TypeDiffers,
 }
 
-impl Folder {
-    pub(crate) fn sign_put(
+/// Signs and checks the URLs of a store. It never looks at what is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Signer(MacKey);
+
+impl Signer {
+    pub(crate) fn new(key: MacKey) -> Self {
+        Self(key)
+    }
+
+    /// A put of what `terms` say, at the object's `url`.
+    pub(crate) fn put(
         &self,
+        mut url: Url,
         terms: &PutTerms,
-        expires: Duration,
-        now: DateTime<Utc>,
-    ) -> Result<SignedRequest, Error> {
-        let expires_at = expiry(expires, now);
-        let signing = self.signing_key()?;
-        let tag = put_parts(terms, expires_at.timestamp(), |parts| signing.sign(parts));
-        let mut url = self.url_of(&terms.key)?;
+        expires_at: DateTime<Utc>,
+    ) -> SignedRequest {
+        let expires = expires_at.timestamp();
+        let tag = put_parts(terms, expires, |parts| self.0.sign(parts));
         url.query_pairs_mut()
             .append_pair("bytes", &terms.bytes.to_string())
             .append_pair("type", &terms.media_type)
             .append_pair("sha256", &terms.sha256.to_string())
-            .append_pair("expires", &expires_at.timestamp().to_string())
+            .append_pair("expires", &expires.to_string())
             .append_pair("signature", &hex::encode(tag));
         let headers = vec![
             ("content-length".to_owned(), terms.bytes.to_string()),
             ("content-type".to_owned(), terms.media_type.clone()),
         ];
-        Ok(SignedRequest {
+        SignedRequest {
             method: "PUT",
             url,
             headers,
             expires_at,
-        })
+        }
     }
 
-    pub(crate) fn sign_get(
+    /// A get of the object of `key`, at its `url`.
+    pub(crate) fn get(
         &self,
+        mut url: Url,
         key: &Key,
-        expires: Duration,
-        now: DateTime<Utc>,
         presentation: &Presentation,
-    ) -> Result<Url, Error> {
-        let expires_at = expiry(expires, now).timestamp();
-        let signing = self.signing_key()?;
-        let tag = get_parts(key, presentation, expires_at, |parts| signing.sign(parts));
-        let mut url = self.url_of(key)?;
+        expires_at: DateTime<Utc>,
+    ) -> Url {
+        let expires = expires_at.timestamp();
+        let tag = get_parts(key, presentation, expires, |parts| self.0.sign(parts));
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
         url.query_pairs_mut()
-            .append_pair(
-                "type",
-                presentation.media_type.as_deref().unwrap_or_default(),
-            )
-            .append_pair(
-                "disposition",
-                presentation.disposition.as_deref().unwrap_or_default(),
-            )
-            .append_pair("expires", &expires_at.to_string())
+            .append_pair("type", &text(&presentation.media_type))
+            .append_pair("disposition", &text(&presentation.disposition))
+            .append_pair("expires", &expires.to_string())
             .append_pair("signature", &hex::encode(tag));
-        Ok(url)
+        url
     }
 
-    /// What a `PUT /storage/{key}?{query}` was allowed to put and until when, if it still is and the headers announce just
-    /// that.
-    pub fn check_put(
+    /// What a put of `key` was allowed to put and until when, if it still is and the headers announce just that.
+    pub(crate) fn check_put(
         &self,
         key: &str,
         query: &str,
@@ -104,10 +100,9 @@ impl Folder {
             media_type: field(query, "type")?,
             sha256: parsed::<Checksum>(query, "sha256")?,
         };
-        let expires = parsed(query, "expires")?;
-        let (signing, tag) = self.signing_and_tag(query)?;
+        let (expires, tag) = (parsed(query, "expires")?, tag(query)?);
         check_tag(put_parts(&terms, expires, |parts| {
-            signing.verify(parts, &tag)
+            self.0.verify(parts, &tag)
         }))?;
         check_time(expires, now)?;
         if header(headers, &CONTENT_LENGTH).and_then(|text| text.parse().ok()) != Some(terms.bytes)
@@ -121,8 +116,8 @@ impl Folder {
         Ok((terms, until))
     }
 
-    /// What a `GET` or `HEAD /storage/{key}?{query}` may read, and as what it is to be presented.
-    pub fn check_get(
+    /// What a get of `key` may read, and as what it is to be presented.
+    pub(crate) fn check_get(
         &self,
         key: &str,
         query: &str,
@@ -133,31 +128,12 @@ impl Folder {
             media_type: Some(field(query, "type")?).filter(|text| !text.is_empty()),
             disposition: Some(field(query, "disposition")?).filter(|text| !text.is_empty()),
         };
-        let expires = parsed(query, "expires")?;
-        let (signing, tag) = self.signing_and_tag(query)?;
+        let (expires, tag) = (parsed(query, "expires")?, tag(query)?);
         check_tag(get_parts(&key, &presentation, expires, |parts| {
-            signing.verify(parts, &tag)
+            self.0.verify(parts, &tag)
         }))?;
         check_time(expires, now)?;
         Ok((key, presentation))
-    }
-
-    fn signing_key(&self) -> Result<&MacKey, Error> {
-        self.signing
-            .as_ref()
-            .ok_or_else(|| Error::Config("this process holds no key to sign URLs with".into()))
-    }
-
-    fn url_of(&self, key: &Key) -> Result<Url, Error> {
-        let base = self.public_url.as_str().trim_end_matches('/');
-        Url::parse(&format!("{base}/storage/{key}"))
-            .map_err(|error| Error::Config(format!("public URL: {error}")))
-    }
-
-    /// Without a key of our own, no tag can be ours.
-    fn signing_and_tag(&self, query: &str) -> Result<(&MacKey, Vec<u8>), SignatureError> {
-        let tag = hex::decode(field(query, "signature")?).map_err(|_| SignatureError::Malformed)?;
-        Ok((self.signing.as_ref().ok_or(SignatureError::Forged)?, tag))
     }
 }
 
@@ -220,6 +196,10 @@ fn check_time(expires: i64, now: DateTime<Utc>) -> Result<(), SignatureError> {
     } else {
         Err(SignatureError::Expired)
     }
+}
+
+fn tag(query: &str) -> Result<Vec<u8>, SignatureError> {
+    hex::decode(field(query, "signature")?).map_err(|_| SignatureError::Malformed)
 }
 
 /// The one value of `name`; given twice, it is unclear which was signed.
