@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 
 use crate::error::Error;
 use crate::key::Key;
-use crate::store::{Kind, SignedRequest, Store};
+use crate::store::{Kind, Store};
+use crate::terms::SignedRequest;
 
 /// S3 takes at most so many parts of one object.
 pub const PARTS_MAX: u32 = 10_000;

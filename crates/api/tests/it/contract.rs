@@ -176,7 +176,7 @@ fn held(told: &Finished) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_may_do_everything_is_answered_as_the_document_says() {
-    let app = App::start().await;
+    let app = App::start_with(&["--storage-notice-secret", "nobody else knows it"]).await;
     let mut ana = app.bearer(app.tenant, "ana", &ROLES, Duration::from_hours(2));
     let things = Things::of(&app, &mut ana).await;
     let token = format!("Authorization: Bearer {}", ana.token);
@@ -188,7 +188,7 @@ async fn whoever_may_do_everything_is_answered_as_the_document_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_says_nothing_of_themselves_is_answered_as_the_document_says() {
-    let app = App::start().await;
+    let app = App::start_with(&["--storage-notice-secret", "nobody else knows it"]).await;
     let mut ana = app.user("ana");
     let things = Things::of(&app, &mut ana).await;
     let told = ask(

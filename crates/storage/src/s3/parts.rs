@@ -13,7 +13,8 @@ use super::{Attempts, Bucket, OWN, accepted, timestamp, unavailable};
 use crate::error::Error;
 use crate::key::Key;
 use crate::parts::{Part, Parts};
-use crate::store::{SignedRequest, expiry};
+use crate::store::expiry;
+use crate::terms::SignedRequest;
 
 /// How long the store may take to answer; and to put parts together.
 const ANSWER: Duration = Duration::from_secs(30);
