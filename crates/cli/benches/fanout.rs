@@ -11,6 +11,8 @@
 
 #[path = "support/filling.rs"]
 mod filling;
+#[path = "support/percentile.rs"]
+mod percentile;
 #[path = "support/running.rs"]
 mod running;
 mod support;
@@ -34,8 +36,9 @@ use testing::db::Database;
 use uuid::Uuid;
 
 use filling::fill;
+use percentile::percentile;
 use support::{World, keys, number};
-use watch::{Watch, percentile, user};
+use watch::{Watch, user};
 
 const ROUNDS: u32 = 5;
 /// While the others post, the star does so often, and so far apart.

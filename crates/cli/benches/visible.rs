@@ -10,6 +10,8 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
 
+#[path = "support/percentile.rs"]
+mod percentile;
 #[path = "support/running.rs"]
 mod running;
 mod support;
@@ -34,8 +36,9 @@ use testing::kafka;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use percentile::percentile;
 use support::{World, keys, number};
-use watch::{Watch, percentile};
+use watch::Watch;
 
 const APART: Duration = Duration::from_millis(2);
 const ROUNDS: usize = 3;

@@ -147,11 +147,3 @@ pub(crate) fn user(sort: &str, n: u32) -> UserId {
 fn reader() -> UserId {
     user("reader", 0)
 }
-
-/// So many hundredths of waits are shorter, in ms.
-pub(crate) fn percentile(waits: &[Duration], hundredths: usize) -> f64 {
-    let mut waits = waits.to_vec();
-    waits.sort_unstable();
-    let place = (waits.len() * hundredths / 100).min(waits.len() - 1);
-    waits[place].as_secs_f64() * 1_000.0
-}
