@@ -12,6 +12,7 @@ mod erase;
 mod feed;
 mod large;
 mod life;
+mod once;
 mod outage;
 mod outputs;
 mod parked;
