@@ -115,6 +115,14 @@ impl Accounts {
             .await?)
     }
 
+    /// How many uploads of all tenants are not over, and how many bytes they reserve.
+    pub async fn open_uploads(&self) -> Result<(i64, i64), Error> {
+        let open = sqlx::query_as(
+            "SELECT count(*), COALESCE(sum(bytes), 0)::bigint FROM accounts.uploads",
+        );
+        Ok(open.fetch_one(&self.0.pool).await?)
+    }
+
     /// An upload was given up: it reserves nothing any more, and what came of it is to be looked for.
     pub async fn give_up_upload(
         &self,

@@ -185,6 +185,13 @@ fn queries() -> OpenApiRouter<ApiState> {
         .routes(routes!(query::moderation::queue))
         .routes(routes!(query::notification::list))
         .routes(routes!(query::facts::read))
+        .routes(routes!(query::admin::status::status))
+        .routes(routes!(query::admin::lag::lag))
+        .routes(routes!(query::admin::lag::scaling))
+        .routes(routes!(query::admin::lag::parked))
+        .routes(routes!(query::admin::work::rebuilds))
+        .routes(routes!(query::admin::work::jobs))
+        .routes(routes!(query::admin::work::storage))
 }
 
 /// A bug in one request must not take the others' connection down.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod erase;
 pub mod generation;
 pub mod live;
+pub mod operator;
 pub mod page;
 pub mod rebuild;
 pub mod registry;

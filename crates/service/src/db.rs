@@ -112,6 +112,14 @@ impl TenantTx {
         Ok(())
     }
 
+    /// Lets the transaction see what is for those alone who run the platform. Whether the user is one must be known.
+    pub async fn as_operator(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT set_config('app.operator', 'true', true)")
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
     /// Ends the transaction, keeping its effects.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.0.commit().await

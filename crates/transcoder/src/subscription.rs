@@ -95,11 +95,14 @@ impl Asked {
     }
 }
 
+/// How a job ended, why, and when that was recorded.
+type Ended = (End, Option<MediaError>, DateTime<Utc>);
+
 /// What a batch changes, each in the order in which rows are locked.
 #[derive(Debug, Default)]
 struct Changes {
     asked: BTreeMap<JobId, Asked>,
-    ended: BTreeMap<JobId, (End, Option<MediaError>)>,
+    ended: BTreeMap<JobId, Ended>,
     deleted: Vec<(TenantId, AssetId)>,
 }
 
@@ -131,14 +134,20 @@ impl Changes {
                     }
                 }
                 Fact::RenditionCompleted(completed) => {
-                    changes.ended.insert(completed.job, (End::Done, None));
+                    changes
+                        .ended
+                        .insert(completed.job, (End::Done, None, recorded.recorded_at));
                 }
                 Fact::RenditionFailed(failed) if failed.name.is_none() => {
                     let error = Some(failed.error.clone());
-                    changes.ended.insert(failed.job, (End::Failed, error));
+                    changes
+                        .ended
+                        .insert(failed.job, (End::Failed, error, recorded.recorded_at));
                 }
                 Fact::RenditionCancelled(cancelled) => {
-                    changes.ended.insert(cancelled.job, (End::Cancelled, None));
+                    changes
+                        .ended
+                        .insert(cancelled.job, (End::Cancelled, None, recorded.recorded_at));
                 }
                 Fact::AssetDeleted(deleted) => {
                     changes.deleted.push((recorded.tenant, deleted.asset));
@@ -266,32 +275,30 @@ async fn line_up(tx: &mut PgConnection, asked: &BTreeMap<JobId, Asked>) -> sqlx:
 }
 
 /// Whatever the table believed: the log has the last word.
-async fn end(
-    tx: &mut PgConnection,
-    ended: &BTreeMap<JobId, (End, Option<MediaError>)>,
-) -> sqlx::Result<()> {
+async fn end(tx: &mut PgConnection, ended: &BTreeMap<JobId, Ended>) -> sqlx::Result<()> {
     if ended.is_empty() {
         return Ok(());
     }
     let jobs: Vec<JobId> = ended.keys().copied().collect();
     sqlx::query(
-        "UPDATE jobs.jobs j SET state = u.state, error = u.error, token = NULL, lease_until = NULL
-         FROM unnest($1::uuid[], $2::text[], $3::jsonb[]) AS u(job_id, state, error)
+        "UPDATE jobs.jobs j SET state = u.state, error = u.error, ended_on = u.ended_on, token = NULL, lease_until = NULL
+         FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::timestamptz[]) AS u(job_id, state, error, ended_on)
          WHERE j.job_id = u.job_id",
     )
     .bind(&jobs)
     .bind(
         ended
             .values()
-            .map(|(end, _)| end.name())
+            .map(|(end, ..)| end.name())
             .collect::<Vec<_>>(),
     )
     .bind(
         ended
             .values()
-            .map(|(_, error)| error.as_ref().map(Json))
+            .map(|(_, error, _)| error.as_ref().map(Json))
             .collect::<Vec<_>>(),
     )
+    .bind(ended.values().map(|(.., on)| *on).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await?;
     sqlx::query("DELETE FROM jobs.progress WHERE job_id = ANY ($1)")

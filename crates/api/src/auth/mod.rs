@@ -110,6 +110,14 @@ impl Principal {
         Err(Problem::from(Kind::Forbidden).detail("this is for the role moderator"))
     }
 
+    /// Refuses those who do not run the platform.
+    pub(crate) fn must_operate(&self) -> Result<(), Problem> {
+        if self.roles.contains(&Role::Operator) {
+            return Ok(());
+        }
+        Err(Problem::from(Kind::Forbidden).detail("this is for the role operator"))
+    }
+
     /// Refuses machines: what is asked for is for their owners.
     pub(crate) fn must_be_a_person(&self) -> Result<(), Problem> {
         if self.by == By::Token {

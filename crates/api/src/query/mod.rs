@@ -1,6 +1,7 @@
 //! Queries: routes that read. They hold no SQL; `projectors` owns both sides of a read model, and `events` the log. One
 //! file per noun; what they share is here.
 
+pub(crate) mod admin;
 pub(crate) mod api_key;
 pub(crate) mod asset;
 pub(crate) mod comment;

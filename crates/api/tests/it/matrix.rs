@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::app::{App, assert_problem};
 
 /// What only some roles may: the operation, and the roles.
-const GUARDED: [(&str, &[Role]); 7] = [
+const GUARDED: [(&str, &[Role]); 14] = [
     ("POST /v1/auth/invites", &[Role::Moderator]),
     ("GET /v1/facts", &[Role::Data, Role::DataGlobal]),
     ("GET /v1/moderation/queue", &[Role::Moderator]),
@@ -18,6 +18,13 @@ const GUARDED: [(&str, &[Role]); 7] = [
     ("POST /v1/moderation/restore", &[Role::Moderator]),
     ("POST /v1/moderation/suspend", &[Role::Moderator]),
     ("PUT /v1/search/synonyms", &[Role::Moderator]),
+    ("GET /v1/admin/status", &[Role::Operator]),
+    ("GET /v1/admin/lag", &[Role::Operator]),
+    ("GET /v1/admin/scaling", &[Role::Operator]),
+    ("GET /v1/admin/parked", &[Role::Operator]),
+    ("GET /v1/admin/rebuilds", &[Role::Operator]),
+    ("GET /v1/admin/jobs", &[Role::Operator]),
+    ("GET /v1/admin/storage", &[Role::Operator]),
 ];
 
 pub(crate) const ROLES: [Role; 5] = [

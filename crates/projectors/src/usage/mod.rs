@@ -22,11 +22,11 @@ impl Projection for Usage {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn ddl(&self) -> &'static str {
-        include_str!("../../../../schemas/postgres/views/usage.v1.sql")
+        include_str!("../../../../schemas/postgres/views/usage.v2.sql")
     }
 
     fn handles(&self, fact: &Fact) -> bool {

@@ -103,6 +103,11 @@ async fn what_is_not_media_fails_once_per_job_and_is_not_tried_again() {
             .iter()
             .all(|(_, state, attempts)| state == "failed" && *attempts == 1)
     );
+    let dated: bool = sqlx::query_scalar("SELECT bool_and(ended_on IS NOT NULL) FROM jobs.jobs")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    assert!(dated, "each tells when it ended");
     assert!(worker.finish(LIMIT).await);
 }
 

@@ -22,3 +22,7 @@ CREATE TABLE total (
 ) WITH (fillfactor = 70);
 
 SELECT projection.guard('asset', 'private'), projection.guard('total', 'private');
+
+-- Who runs the platform sees all sums, and nobody's assets.
+CREATE POLICY operators ON total FOR SELECT TO cinelog_api
+    USING ((SELECT current_setting('app.operator', true)) = 'true');
