@@ -23,6 +23,23 @@ pub async fn run(pool: &PgPool) -> Result<(), MigrateError> {
     Ok(())
 }
 
+/// How many migrations the database of `pool` lacks.
+pub async fn lacking(pool: &PgPool) -> Result<usize, sqlx::Error> {
+    let ledger: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(pool)
+        .await?;
+    let mut done: Vec<i64> = vec![];
+    if ledger {
+        let versions = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success");
+        done = versions.fetch_all(pool).await?;
+    }
+    let all = [&LOG, &JOBS, &VIEWS, &ACCOUNTS].into_iter();
+    let lacking = all
+        .flat_map(|m| m.iter())
+        .filter(|one| !done.contains(&one.version));
+    Ok(lacking.count())
+}
+
 /// A number that changes whenever any migration does; tests key their template database by it.
 pub fn fingerprint() -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};

@@ -4,6 +4,7 @@
 //! with rusty-s3, because `object_store` refuses to sign `content-length`; reading, deleting and multipart go through
 //! `object_store`, which resumes and retries.
 
+mod cors;
 mod parts;
 
 use std::path::Path;

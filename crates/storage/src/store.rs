@@ -139,6 +139,20 @@ impl Store {
         }
     }
 
+    /// What a bucket's CORS rules would have to allow so that pages of `origin` can put what we sign; nothing when they do. A folder has
+    /// none: the API answers for it.
+    pub async fn cors_lacks(
+        &self,
+        origin: &str,
+        terms: &PutTerms,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<String>, Error> {
+        match &self.0 {
+            Kind::Folder(_) => Ok(vec![]),
+            Kind::S3(bucket) => bucket.cors_lacks(origin, terms, now).await,
+        }
+    }
+
     /// What the store knows of the object, none when there is no such object.
     pub async fn head(&self, key: &Key) -> Result<Option<ObjectFacts>, Error> {
         self.observed("head", async {

@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod demo;
+mod doctor;
 mod erase;
 mod export;
 mod grant;
@@ -76,6 +77,8 @@ pub enum Command {
     Grant(grant::Grant),
     /// Tell, make and give plans: how much of storage who may take up.
     Plan(plan::Plan),
+    /// Look whether what is configured is there and does what it should, and say what to do where not.
+    Doctor(doctor::Doctor),
     /// Make what is needed to measure: a made-up history.
     Bench(bench::Bench),
     /// Run three users through the whole chain, report, and stop.
@@ -102,6 +105,7 @@ impl Command {
             Self::Token(token) => Box::pin(token.run()).await,
             Self::Grant(grant) => Box::pin(grant.run()).await,
             Self::Plan(plan) => Box::pin(plan.run()).await,
+            Self::Doctor(doctor) => Box::pin(doctor.run(shutdown)).await,
             Self::Bench(bench) => Box::pin(bench.run(shutdown)).await,
             Self::Demo(demo) => Box::pin(demo.run(shutdown)).await,
         }

@@ -397,3 +397,47 @@ async fn a_folders_objects_go_together() {
     let cloud = Cloud::new().await;
     deletes_under(&cloud.store).await;
 }
+
+/// What a bucket with these rules answers to a preflight.
+async fn with_rules(rules: &'static str) -> Store {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut asked = vec![0; 16 * 1024];
+        let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut asked).await;
+        let answer = format!("HTTP/1.1 200 OK\r\n{rules}content-length: 0\r\n\r\n");
+        tokio::io::AsyncWriteExt::write_all(&mut socket, answer.as_bytes())
+            .await
+            .unwrap();
+    });
+    let config = Config {
+        aws_access_key_id: Some("key".to_owned()),
+        aws_secret_access_key: Some(service::secret::Secret::new("secret".to_owned())),
+        ..config(&format!("s3://media?endpoint=http://{address}"))
+    };
+    Store::open(&config).unwrap()
+}
+
+#[tokio::test]
+async fn what_a_bucket_does_not_let_pages_do_is_told() {
+    let page = "https://app.example.org";
+    let lacks = async |store: &Store| {
+        let terms = terms("incoming/a/b", b"hello");
+        store.cors_lacks(page, &terms, now()).await.unwrap()
+    };
+    let all = "access-control-allow-origin: https://app.example.org\r\naccess-control-allow-methods: GET, PUT\r\n\
+        access-control-allow-headers: Content-Type, If-None-Match, X-Amz-Checksum-Sha256\r\n";
+    assert_eq!(lacks(&with_rules(all).await).await, [""; 0]);
+    let some = "access-control-allow-origin: https://other.example\r\naccess-control-allow-methods: PUT\r\n\
+        access-control-allow-headers: content-type\r\n";
+    let missing = [
+        "origin https://app.example.org",
+        "header if-none-match",
+        "header x-amz-checksum-sha256",
+    ];
+    assert_eq!(lacks(&with_rules(some).await).await, missing);
+    // A server without rules.
+    let none = lacks(&Cloud::new().await.store).await;
+    assert!(none.len() >= 4, "{none:?}");
+}
