@@ -9,6 +9,7 @@ mod account;
 mod api_key;
 mod bucket;
 mod config;
+mod erasure;
 #[cfg(test)]
 mod law;
 mod mail;
@@ -25,7 +26,7 @@ use chrono::{DateTime, Utc};
 use moka::future::Cache;
 use service::mac::MacKey;
 use service::shutdown::Shutdown;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
@@ -33,6 +34,7 @@ pub use account::{Account, NewAccount, Proof, grant, owner};
 pub use api_key::{ApiKey, Machine, NewApiKey, Scope};
 pub use bucket::{Bucket, Taken};
 pub use config::{Config, ConfigError, Signup};
+pub use erasure::{Ended, Erasure, erased, to_erase};
 pub use mail::is_address;
 pub use permit::Purpose;
 pub use session::{SESSION_TTL, Session};
@@ -204,6 +206,11 @@ async fn begin(pool: &PgPool, tenant: Uuid) -> sqlx::Result<Transaction<'static,
 /// Forgets all that is kept of a user. `pool` has the rights of `Role::Accounts`.
 pub async fn forget(pool: &PgPool, tenant: Uuid, user: Uuid) -> sqlx::Result<()> {
     let mut tx = begin(pool, tenant).await?;
+    forget_in(&mut tx, tenant, user).await?;
+    tx.commit().await
+}
+
+async fn forget_in(connection: &mut PgConnection, tenant: Uuid, user: Uuid) -> sqlx::Result<()> {
     for forget in [
         "DELETE FROM accounts.logins WHERE tenant = $1 AND owner = $2",
         "DELETE FROM accounts.api_keys WHERE tenant = $1 AND owner = $2",
@@ -213,8 +220,8 @@ pub async fn forget(pool: &PgPool, tenant: Uuid, user: Uuid) -> sqlx::Result<()>
         sqlx::query(forget)
             .bind(tenant)
             .bind(user)
-            .execute(&mut *tx)
+            .execute(&mut *connection)
             .await?;
     }
-    tx.commit().await
+    Ok(())
 }

@@ -47,14 +47,12 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
             ..
         } = item;
         if let Some(read) = get {
-            share(
-                read,
-                header(
-                    "Cinelog-Min-Position",
-                    "Wait until the read models have come so far.",
-                    text(),
-                ),
-            );
+            if is_open(read) {
+                fails(read);
+            } else {
+                let wait = "Wait until the read models have come so far.";
+                share(read, header("Cinelog-Min-Position", wait, text()));
+            }
         }
         for command in [put, post, delete, patch].into_iter().flatten() {
             if is_open(command) {

@@ -130,7 +130,12 @@ fn commands() -> OpenApiRouter<ApiState> {
         .routes(routes!(command::account::invite))
         .routes(routes!(query::api_key::list, command::api_key::make))
         .routes(routes!(command::api_key::delete))
-        .routes(routes!(query::graph::me, command::profile::update))
+        .routes(routes!(
+            query::graph::me,
+            command::profile::update,
+            command::erasure::erase_me
+        ))
+        .routes(routes!(command::erasure::erasure))
         .routes(routes!(command::follow::follow, command::follow::unfollow))
         .routes(routes!(command::follow::accept, command::follow::decline))
         .routes(routes!(command::block::block, command::block::unblock))

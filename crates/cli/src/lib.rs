@@ -4,6 +4,7 @@ pub mod bench;
 pub mod command;
 pub mod data;
 pub mod demo;
+mod erasure;
 mod kept;
 pub mod out;
 pub mod postgres;

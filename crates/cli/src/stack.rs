@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::data::DataFolder;
+use crate::erasure;
 use crate::kept::Kept;
 use crate::postgres::Cluster;
 
@@ -267,6 +268,8 @@ pub async fn projectors(
     let pool = database.pool(Role::Projector).await?;
     facts.keys.check(&pool).await?;
     projectors::erase::keep(pool.clone(), config.clone(), shutdown);
+    let keys = facts.keys.clone();
+    erasure::keep(database, keys, pool.clone(), config.clone(), shutdown).await?;
     let mut kept = Kept {
         wake: Wake::start(pool.clone(), shutdown),
         log_id: events::store::bounds(&pool).await?.log_id,

@@ -178,6 +178,19 @@ async fn it_stops_though_nobody_reads_its_log_any_more() {
     nothing_runs(data.path(), group).await;
 }
 
+/// Whoever asks to be forgotten is, without anybody else's doing.
+async fn is_forgotten_on_request(base: &str, token: &str) {
+    let asked = client().delete(format!("{base}/v1/users/me"));
+    let asked = asked.bearer_auth(token).send().await.unwrap();
+    assert_eq!(asked.status(), StatusCode::ACCEPTED);
+    let state = asked.headers()["location"].to_str().unwrap().to_owned();
+    wait::until_true(LIMIT, "it is done", async || {
+        let told = client().get(format!("{base}{state}")).send().await.unwrap();
+        told.json::<Value>().await.unwrap()["state"] == "done"
+    })
+    .await;
+}
+
 /// What a route of accounts answers.
 async fn auth(base: &str, route: &str, body: Value) -> (StatusCode, Value) {
     let request = client().post(format!("{base}/v1/auth/{route}")).json(&body);
@@ -225,6 +238,9 @@ async fn an_account_is_granted_roles_and_ends_with_its_user() {
         .unwrap();
     assert_eq!(queue.status(), StatusCode::OK);
 
+    let new = json!({"handle": "bo", "password": "correct horse battery"});
+    let (_, bo) = auth(&base, "register", new).await;
+    is_forgotten_on_request(&base, bo["access_token"].as_str().unwrap()).await;
     let erased = cinelog(&["erase", registered["user"].as_str().unwrap(), "--yes"]).await;
     assert!(erased.stdout.contains("account      gone"), "{erased:?}");
     let (status, _) = auth(&base, "login", known).await;

@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod api_key;
 pub(crate) mod block;
 pub(crate) mod comment;
+pub(crate) mod erasure;
 pub(crate) mod follow;
 pub(crate) mod job;
 pub(crate) mod moderation;

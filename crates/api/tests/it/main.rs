@@ -10,6 +10,7 @@ mod bad_input;
 mod commands;
 mod contract;
 mod facts;
+mod forgotten;
 mod hot;
 mod isolation;
 mod issuers;

@@ -169,7 +169,10 @@ async fn examples_are_answered_as_the_document_says() {
     let app = App::start().await;
     let ana = app.bearer(app.tenant, "ana", &ROLES, Duration::from_mins(10));
     let document = serde_json::to_value(api::document()).unwrap();
-    for operation in operations() {
+    let mut operations = operations();
+    // Whoever was erased may do nothing any more.
+    operations.sort_by_key(|operation| operation.name == "DELETE /v1/users/me");
+    for operation in operations {
         // A stream does not end.
         if operation.path.ends_with("/live") {
             continue;

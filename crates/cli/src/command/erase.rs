@@ -3,20 +3,19 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use events::decide::Refusal;
-use events::decide::asset::{self, AssetState};
-use events::decide::user::{self, UserState};
-use events::failpoint;
-use events::id::{AssetId, CommandId, StreamKey, TenantId, UserId};
-use events::store::{Command, Emit, ExecuteError, KeysConfig, Log};
+use events::decide::user::UserState;
+use events::id::{StreamKey, TenantId, UserId};
+use events::store::{KeysConfig, Log};
 use projectors::erase::{self, Purged};
+use service::clock::Clock;
 use service::db::Role;
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
-use storage::{Key, Store};
+use storage::Store;
 
 use super::token::default_tenant;
 use crate::data::DataFolder;
+use crate::erasure::Person;
 use crate::out::say;
 use crate::stack::{self, Database};
 
@@ -53,9 +52,6 @@ const EXAMPLES: &str = "Examples:
   cinelog erase ana --data ./data
   cinelog erase 0193b6a4-6d0e-5f3e-9f0a-1f2e3d4c5b6a --tenant 7c9e6679-7425-40de-944b-e07fc1f90ae7 --yes";
 
-/// Under what its commands are in the log.
-const ROUTE: &str = "cinelog erase";
-
 impl Erase {
     pub(super) async fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         self.fill_in()?;
@@ -87,7 +83,7 @@ impl Erase {
             user,
         };
         tokio::select! {
-            done = person.erase((&projector, &credentials), &self.projectors, &store) => done,
+            done = self.erase(&person, (&projector, &credentials), &store) => done,
             () = shutdown.cancelled() => bail!("stopped before it was done: run it again, it goes on"),
         }
     }
@@ -121,45 +117,24 @@ fn confirmed(question: &str) -> anyhow::Result<bool> {
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
-struct Person {
-    log: Log,
-    owner: PgPool,
-    tenant: TenantId,
-    user: UserId,
-}
-
-impl Person {
-    /// The key first: from then on nothing more becomes readable, whatever happens to this process.
+impl Erase {
+    /// Does it, and says what was done.
     async fn erase(
         &self,
+        person: &Person,
         (projector, credentials): (&PgPool, &PgPool),
-        config: &projectors::config::Config,
         store: &Store,
     ) -> anyhow::Result<()> {
-        sqlx::query("SELECT log.erase_person($1, $2)")
-            .bind(self.tenant)
-            .bind(self.user)
-            .execute(&self.owner)
-            .await?;
-        failpoint::hit("erase.key_destroyed");
-        // The key's old row would stay readable in the table's file until Postgres gets round to it.
-        let vacuumed = sqlx::query("VACUUM log.person_keys")
-            .execute(&self.owner)
-            .await;
+        let vacuumed = person.destroy_key().await?;
         say("key          destroyed, in Postgres");
-        accounts::forget(credentials, self.tenant.0, self.user.0).await?;
+        accounts::forget(credentials, person.tenant.0, person.user.0).await?;
         say("account      gone, with its sessions and API keys");
-        let key = StreamKey::user(self.user);
-        let accepted = self
-            .execute("user", &key, |state: &UserState| {
-                user::erase(state, self.user)
-            })
-            .await?;
-        failpoint::hit("erase.appended");
+        let accepted = person.append().await?;
         say(format_args!("log          {}", told(accepted)));
-        let purged = erase::purge(projector, config, (self.tenant, self.user)).await?;
+        let who = (person.tenant, person.user);
+        let purged = erase::purge(projector, &self.projectors, who).await?;
         purged.iter().for_each(tell);
-        let (assets, objects) = self.media(store).await?;
+        let (assets, objects) = person.delete_media(Some(store)).await?;
         say(format_args!(
             "media        {assets} assets deleted, {objects} objects removed"
         ));
@@ -188,68 +163,8 @@ impl Person {
                  `cinelog migrate --drop-replaced` and repeat this"
             );
         }
+        accounts::erased(credentials, who.0.0, who.1.0, Clock::System.now()).await?;
         Ok(())
-    }
-
-    /// Deletes every asset of the person, and its objects; returns how many of each.
-    async fn media(&self, store: &Store) -> anyhow::Result<(u64, u64)> {
-        // States hold owners; no read model needs to have come this far.
-        let assets: Vec<String> = sqlx::query_scalar(
-            "SELECT substr(stream_id, 7) FROM log.streams
-             WHERE tenant = $1 AND stream_id LIKE 'asset-%' AND state->>'owner' = $2",
-        )
-        .bind(self.tenant)
-        .bind(self.user.to_string())
-        .fetch_all(&self.owner)
-        .await?;
-        let (mut deleted, mut removed) = (0, 0);
-        for asset in assets {
-            let asset: AssetId = asset.parse()?;
-            let stream = StreamKey::asset(asset);
-            let accepted = self
-                .execute(&stream.stream, &stream, |state: &AssetState| {
-                    asset::delete(state, asset, self.user)
-                })
-                .await?;
-            deleted += u64::from(accepted.is_some());
-            failpoint::hit("erase.asset_deleted");
-            let original = Key::original(self.tenant.0, asset.0);
-            removed += u64::from(store.head(&original).await?.is_some());
-            store.delete(&original).await?;
-            let renditions = format!("{}/{asset}", self.tenant).parse()?;
-            removed += store.delete_under(&renditions).await?;
-        }
-        Ok((deleted, removed))
-    }
-
-    /// Decides over one stream in the person's name and appends; returns the position of what was appended now.
-    async fn execute<S: events::decide::State>(
-        &self,
-        what: &str,
-        stream: &StreamKey,
-        decide: impl Fn(&S) -> events::decide::Decision + Send + Sync,
-    ) -> anyhow::Result<Option<i64>> {
-        let command = Command {
-            id: CommandId {
-                tenant: self.tenant,
-                actor: self.user,
-                route: ROUTE.to_owned(),
-                key: what.to_owned(),
-            },
-            body_hash: [0; 32],
-            correlation: None,
-            cause: None,
-        };
-        let decide = |streams: &events::store::Streams| -> Result<Vec<Emit>, Refusal> {
-            Ok(Emit::all(stream, decide(&streams.get(stream))?))
-        };
-        let accepted: Result<_, ExecuteError> = self
-            .log
-            .execute(&command, std::slice::from_ref(stream), decide)
-            .await;
-        let accepted = accepted?;
-        let now = accepted.last().filter(|_| !accepted.repeated);
-        Ok(now.map(|fact| fact.position.0))
     }
 }
 
