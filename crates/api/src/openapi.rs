@@ -51,7 +51,7 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
                 fails(read);
             } else {
                 let wait = "Wait until the read models have come so far.";
-                share(read, header("Cinelog-Min-Position", wait, text()));
+                share(read, Some(header("Cinelog-Min-Position", wait, text())));
             }
         }
         for command in [put, post, delete, patch].into_iter().flatten() {
@@ -59,17 +59,13 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
                 fails(command);
                 continue;
             }
-            share(
-                command,
-                header(
-                    "Idempotency-Key",
-                    "Asking again with the same key changes nothing.",
-                    text()
-                        .min_length(Some(1))
-                        .max_length(Some(255))
-                        .pattern(Some("^[!-~]*$")),
-                ),
-            );
+            // State that is no history is asked for without a key.
+            let key = (!path.starts_with("/v1/auth/")).then(|| {
+                let same = "Asking again with the same key changes nothing.";
+                let form = text().min_length(Some(1)).max_length(Some(255));
+                header("Idempotency-Key", same, form.pattern(Some("^[!-~]*$")))
+            });
+            share(command, key);
         }
     }
     api
@@ -105,11 +101,9 @@ fn is_open(operation: &Operation) -> bool {
     operation.security.is_some()
 }
 
-fn share(operation: &mut Operation, parameter: Parameter) {
-    operation
-        .parameters
-        .get_or_insert_default()
-        .push(parameter.into());
+fn share(operation: &mut Operation, parameter: Option<Parameter>) {
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.extend(parameter.map(RefOr::T));
     operation.security = Some(vec![SecurityRequirement::new(
         "bearer",
         Vec::<String>::new(),
