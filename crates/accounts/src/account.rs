@@ -1,6 +1,7 @@
 //! Accounts: registering and proving who one is.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use service::secret::Secret;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
@@ -41,6 +42,34 @@ pub struct NewAccount {
     pub invite: Option<String>,
     /// In which language to write to the user.
     pub language: String,
+}
+
+/// What is kept of an account, for its user. Neither the address nor the password are kept so that they could be told.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct Kept {
+    /// What we, the issuer, call the user.
+    pub account: Uuid,
+    /// What the user calls themselves.
+    pub handle: String,
+    /// Whether there is a mail address.
+    pub has_email: bool,
+    /// Whether it is proven.
+    pub verified: bool,
+    /// What the user may do beyond what every user may.
+    pub roles: Vec<String>,
+    /// Since when.
+    pub made_at: DateTime<Utc>,
+}
+
+/// Where a user is logged in.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct KeptSession {
+    /// Which session.
+    pub session: Uuid,
+    /// When it was last gone on with.
+    pub rotated_at: DateTime<Utc>,
+    /// Until when it can be.
+    pub expires_at: DateTime<Utc>,
 }
 
 /// Somebody knew an account's password. It lasts until that is another one.
@@ -122,6 +151,36 @@ impl Accounts {
         if let Some(to_send) = &self.0.to_send {
             to_send.notify_one();
         }
+    }
+
+    /// What is kept of a user's account, and of their sessions; none: another issuer vouches for them.
+    pub async fn kept(
+        &self,
+        tenant: Uuid,
+        owner: Uuid,
+    ) -> Result<Option<(Kept, Vec<KeptSession>)>, Error> {
+        let mut tx = self.begin(tenant).await?;
+        let account: Option<Kept> = sqlx::query_as(
+            "SELECT account, handle, email IS NOT NULL AS has_email, verified, roles, made_at
+            FROM accounts.logins WHERE tenant = $1 AND owner = $2",
+        )
+        .bind(tenant)
+        .bind(owner)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(account) = account else {
+            return Ok(None);
+        };
+        let sessions = sqlx::query_as(
+            "SELECT session, rotated_at, expires_at FROM accounts.sessions
+            WHERE tenant = $1 AND account = $2 ORDER BY rotated_at, session",
+        )
+        .bind(tenant)
+        .bind(account.account)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(Some((account, sessions)))
     }
 
     /// Proves that the password is that of the account with this handle or address.

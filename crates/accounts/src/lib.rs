@@ -30,7 +30,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-pub use account::{Account, NewAccount, Proof, grant, owner};
+pub use account::{Account, Kept, KeptSession, NewAccount, Proof, grant, owner};
 pub use api_key::{ApiKey, Machine, NewApiKey, Scope};
 pub use bucket::{Bucket, Taken};
 pub use config::{Config, ConfigError, Signup};

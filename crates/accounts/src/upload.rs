@@ -4,6 +4,7 @@
 //! until the read model of usage counts them.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -35,7 +36,7 @@ pub struct Upload {
 }
 
 /// How much somebody may take up.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, FromRow)]
 pub struct Plan {
     /// Its name.
     pub plan: String,

@@ -190,6 +190,7 @@ fn queries() -> OpenApiRouter<ApiState> {
         .routes(routes!(query::moderation::queue))
         .routes(routes!(query::notification::list))
         .routes(routes!(query::facts::read))
+        .routes(routes!(query::export::export))
         .routes(routes!(query::admin::status::status))
         .routes(routes!(query::admin::lag::lag))
         .routes(routes!(query::admin::lag::scaling))

@@ -22,7 +22,7 @@ use crate::command::upload::notice::Topic;
 use crate::command::upload::sweep::keep_sweeping;
 use crate::config::{Config, ConfigError};
 use crate::limit::rate::{Rates, keep_tidy};
-use crate::limit::{DRAWING, LIVE, LOOKING, UPLOADS, VERIFICATIONS};
+use crate::limit::{DRAWING, EXPORTS, LIVE, LOOKING, UPLOADS, VERIFICATIONS};
 use crate::live::hub::{Hub, keep_waking};
 use crate::problem::Problem;
 use crate::query::post::{self, Hot};
@@ -63,6 +63,8 @@ pub struct Shared {
     pub(crate) verifying: Slots<AssetId>,
     /// Live streams, by who follows.
     pub(crate) following: Slots<(TenantId, UserId)>,
+    /// Exports under way, by whose they are: each reads the whole log.
+    pub(crate) exporting: Slots<(TenantId, UserId)>,
     /// Streams that wait for news, by whose they are.
     pub(crate) waiting: Slots<(TenantId, UserId)>,
     /// Of those that were woken, so many look at a time.
@@ -122,6 +124,7 @@ impl ApiState {
             uploading: Slots::new(UPLOADS, 1),
             verifying: Slots::new(VERIFICATIONS, 1),
             following: Slots::new(LIVE.0, LIVE.1),
+            exporting: Slots::new(EXPORTS, 1),
             waiting: Slots::new(config.max_live, LIVE.1),
             looking: Semaphore::new(LOOKING),
             drawing: Semaphore::new(DRAWING),

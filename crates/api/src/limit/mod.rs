@@ -33,6 +33,8 @@ pub(crate) const UPLOADS: usize = 128;
 pub(crate) const LIVE: (usize, usize) = (256, 8);
 /// Streams that look into the read models at a time, of those that wait for news.
 pub(crate) const LOOKING: usize = 4;
+/// Exports of what is kept about somebody at once; of one person, one.
+pub(crate) const EXPORTS: usize = 4;
 /// Waveforms that are read and drawn at a time.
 pub(crate) const DRAWING: usize = 4;
 /// Stored objects read through at once; of one asset, one.

@@ -5,6 +5,7 @@ pub(crate) mod admin;
 pub(crate) mod api_key;
 pub(crate) mod asset;
 pub(crate) mod comment;
+pub(crate) mod export;
 pub(crate) mod facts;
 pub(crate) mod feed;
 pub(crate) mod graph;

@@ -9,6 +9,7 @@ mod app;
 mod bad_input;
 mod commands;
 mod contract;
+mod export;
 mod facts;
 mod forgotten;
 mod hot;

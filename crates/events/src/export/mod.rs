@@ -6,6 +6,7 @@
 
 pub mod manifest;
 pub mod ndjson;
+pub mod own;
 mod parquet;
 pub mod plan;
 mod run;

@@ -26,7 +26,7 @@ pub use append::{Expected, MAX_ENVELOPE_BYTES};
 pub use execute::{Accepted, Append, Command, Emit, Streams, Undecided};
 pub use keys::{Config as KeysConfig, Keys, MasterKeys, Rotated, rotate};
 pub use queue::MAX_BATCH;
-pub use read::{Bounds, Filter, Limits, Page, Reader, Tail, bounds, page, page_back};
+pub use read::{About, Bounds, Filter, Limits, Page, Reader, Tail, bounds, page, page_back};
 pub use wake::Wake;
 
 pub(crate) use read::{COLUMNS, open as read_open, sealed_from};

@@ -22,7 +22,7 @@ use crate::metrics::FACTS_SKIPPED;
 use crate::seal;
 use crate::upcast::{self, ReadError};
 
-pub use page::{Bounds, Filter, Limits, Page, bounds, page, page_back};
+pub use page::{About, Bounds, Filter, Limits, Page, bounds, page, page_back};
 pub use reader::Reader;
 pub use tail::Tail;
 

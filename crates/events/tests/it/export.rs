@@ -7,7 +7,7 @@ use std::path::Path;
 use events::envelope::Sealed;
 use events::export::{Format, Manifest, Request, Step, ndjson, run};
 use events::id::{Position, TenantId};
-use events::store::{Filter, Limits, LogError};
+use events::store::{About, Filter, Limits, LogError};
 use service::db::Role;
 use service::secret::Secret;
 use service::shutdown::Shutdown;
@@ -391,7 +391,7 @@ async fn pages_of_any_size_hold_every_fact_that_passes_once() {
             ..Filter::default()
         },
         Filter {
-            subject: Some(subject),
+            about: About::Subject(subject),
             ..Filter::default()
         },
         Filter {

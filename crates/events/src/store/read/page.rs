@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{COLUMNS, Log, LogError, Reader, Tail, sealed_from};
 use crate::envelope::Sealed;
-use crate::id::{Lane, Position, TenantId};
+use crate::id::{Lane, Position, TenantId, UserId};
 use crate::store::Wake;
 
 /// Which facts a reader wants. By default all of them.
@@ -19,9 +19,48 @@ pub struct Filter {
     /// Only in these lanes; none named: in all.
     pub lanes: Vec<Lane>,
     /// Only about this.
-    pub subject: Option<String>,
+    pub about: About,
     /// Only of this tenant.
     pub tenant: Option<TenantId>,
+}
+
+/// What facts may be about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum About {
+    /// Whatever.
+    #[default]
+    Anything,
+    /// This subject.
+    Subject(String),
+    /// This person: what they did, and what is about them alone or about them and another.
+    Person(UserId),
+}
+
+impl About {
+    fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Subject(subject) => Some(subject),
+            _ => None,
+        }
+    }
+
+    fn person(&self) -> Option<UserId> {
+        match self {
+            Self::Person(person) => Some(*person),
+            _ => None,
+        }
+    }
+
+    fn fits(&self, fact: &Sealed) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Subject(subject) => *subject == fact.subject,
+            Self::Person(person) => {
+                let about = || fact.subject.contains(&person.to_string());
+                fact.meta.actor == *person || !fact.subject.starts_with("post-") && about()
+            }
+        }
+    }
 }
 
 impl Filter {
@@ -34,10 +73,7 @@ impl Filter {
     pub fn passes(&self, fact: &Sealed) -> bool {
         (self.types.is_empty() || self.types.contains(&fact.fact_type))
             && (self.lanes.is_empty() || self.lanes.contains(&fact.lane))
-            && self
-                .subject
-                .as_ref()
-                .is_none_or(|subject| *subject == fact.subject)
+            && self.about.fits(fact)
             && self.tenant.is_none_or(|tenant| tenant == fact.tenant)
     }
 }
@@ -144,6 +180,8 @@ impl Order {
                        AND ($6::smallint[] IS NULL OR e.lane = ANY ($6))
                        AND ($7::text IS NULL OR e.subject = $7)
                        AND ($8::uuid IS NULL OR e.tenant = $8)
+                       AND ($9::uuid IS NULL OR e.meta->>'actor' = $9::text
+                            OR e.subject NOT LIKE 'post-%' AND strpos(e.subject, $9::text) > 0)
                      ORDER BY e.position {order}
                      LIMIT $3
                  ) e
@@ -194,8 +232,9 @@ async fn look(
         .bind(limits.bytes)
         .bind(Some(&filter.types).filter(|types| !types.is_empty()))
         .bind(Some(lanes).filter(|lanes| !lanes.is_empty()))
-        .bind(&filter.subject)
+        .bind(filter.about.subject())
         .bind(filter.tenant)
+        .bind(filter.about.person())
         .fetch(executor);
     let first = rows.try_next().await?.ok_or(sqlx::Error::RowNotFound)?;
     let (floor, head): (i64, Position) = (first.try_get("floor")?, first.try_get("head")?);
