@@ -11,7 +11,14 @@ pub(crate) struct Slots<K> {
     taken: Arc<Taken<K>>,
 }
 
-type Taken<K> = Mutex<BTreeMap<K, usize>>;
+type Taken<K> = Mutex<Counts<K>>;
+
+struct Counts<K> {
+    /// Of each key that has any.
+    each: BTreeMap<K, usize>,
+    /// Of all.
+    all: usize,
+}
 
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +41,28 @@ impl<K: Ord + Clone> Slots<K> {
         Self {
             all,
             each,
-            taken: Arc::default(),
+            taken: Arc::new(Mutex::new(Counts {
+                each: BTreeMap::new(),
+                all: 0,
+            })),
         }
     }
 
     /// A place for work under `key`.
     pub(crate) fn take(&self, key: K) -> Result<Slot<K>, Full> {
         let mut taken = lock(&self.taken);
-        if taken.get(&key).is_some_and(|&count| count >= self.each) {
+        if taken
+            .each
+            .get(&key)
+            .is_some_and(|&count| count >= self.each)
+        {
             return Err(Full::Key);
         }
-        if taken.values().sum::<usize>() >= self.all {
+        if taken.all >= self.all {
             return Err(Full::All);
         }
-        *taken.entry(key.clone()).or_default() += 1;
+        *taken.each.entry(key.clone()).or_default() += 1;
+        taken.all += 1;
         Ok(Slot {
             key,
             taken: Arc::clone(&self.taken),
@@ -58,17 +73,18 @@ impl<K: Ord + Clone> Slots<K> {
 impl<K: Ord> Drop for Slot<K> {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
-        if let Some(count) = taken.get_mut(&self.key) {
+        if let Some(count) = taken.each.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.key);
+                taken.each.remove(&self.key);
             }
+            taken.all -= 1;
         }
     }
 }
 
 /// A count is whole after each step, whatever panicked.
-fn lock<K>(taken: &Taken<K>) -> MutexGuard<'_, BTreeMap<K, usize>> {
+fn lock<K>(taken: &Taken<K>) -> MutexGuard<'_, Counts<K>> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -323,6 +323,8 @@ impl Store {
         operation: &'static str,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
+        // In a box: it would be in each future of those who call, and theirs.
+        let work = Box::pin(work);
         let Kind::S3(bucket) = &self.0 else {
             return observed(operation, work).await;
         };

@@ -93,6 +93,19 @@ impl Uploader<'_> {
         piece
     }
 
+    /// Says that all is there, and waits until it is rendered.
+    async fn is_rendered(&self, id: &str) {
+        let complete = format!("/uploads/{id}/complete");
+        let (status, done) = self.asks(Method::POST, &complete, None).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{done}");
+        wait::until_true(LIMIT, "the asset is ready", async || {
+            let (_, asset) = self.asks(Method::GET, &format!("/assets/{id}"), None).await;
+            assert!(asset["state"] != "failed", "{asset}");
+            asset["state"] == "ready"
+        })
+        .await;
+    }
+
     /// Goes away in the middle of a part.
     async fn goes_away(&self, id: &str) {
         let wanted = Some(json!({"numbers": [1]}));
@@ -178,16 +191,7 @@ async fn a_large_file_is_interrupted_twice_and_ends_ready() {
         (1..=count as u64).collect::<Vec<_>>(),
         "each part came once"
     );
-    let (status, done) = last
-        .asks(Method::POST, &format!("/uploads/{id}/complete"), None)
-        .await;
-    assert_eq!(status, StatusCode::ACCEPTED, "{done}");
-    wait::until_true(LIMIT, "the asset is ready", async || {
-        let (_, asset) = last.asks(Method::GET, &format!("/assets/{id}"), None).await;
-        assert!(asset["state"] != "failed", "{asset}");
-        asset["state"] == "ready"
-    })
-    .await;
+    last.is_rendered(id).await;
     println!("{bytes} bytes in {count} parts, interrupted twice: ready");
     for program in [api, projectors, worker] {
         end(program).await;

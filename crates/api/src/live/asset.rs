@@ -56,19 +56,20 @@ struct Watch {
     settled: bool,
 }
 
+impl Watch {
+    async fn look(&self) -> Result<Asset, Problem> {
+        let mut view = self.reader.view(&self.state, &[]).await?;
+        view.asset(self.asset).await
+    }
+}
+
 impl live::Watch for Watch {
     /// The next change; none at the end of the asset's way, of the token, of the process, or of the read model's
     /// patience: clients come again by themselves.
     async fn next(&mut self) -> Option<Event> {
         while !self.settled && self.state.clock.now() < self.reader.until() {
-            let asset = self
-                .reader
-                .view(&self.state, &[])
-                .await
-                .ok()?
-                .asset(self.asset)
-                .await
-                .ok()?;
+            // In a box of its own: looking takes much room, and most of the time it only waits.
+            let asset = Box::pin(self.look()).await.ok()?;
             let now = serde_json::to_string(&asset).ok()?;
             self.settled = asset.settled();
             if now != self.last {

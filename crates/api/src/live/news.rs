@@ -195,7 +195,8 @@ impl super::Watch for Watch {
                 () = tokio::time::sleep(left) => return None,
                 () = self.state.shutdown.cancelled() => return None,
             }
-            if let Some(event) = self.look().await.ok()? {
+            // In a box of its own: looking takes much room, and all others only wait.
+            if let Some(event) = Box::pin(self.look()).await.ok()? {
                 self.told = Instant::now();
                 return Some(event);
             }

@@ -1,5 +1,6 @@
 //! A bucket, on a real S3 server.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use reqwest::{Client, Response, StatusCode};
@@ -398,18 +399,15 @@ async fn a_folders_objects_go_together() {
     deletes_under(&cloud.store).await;
 }
 
-/// What a bucket with these rules answers to a preflight.
-async fn with_rules(rules: &'static str) -> Store {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// A bucket that answers so to one preflight.
+fn with_rules(rules: &'static str) -> Store {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let mut asked = vec![0; 16 * 1024];
-        let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut asked).await;
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let _ = socket.read(&mut vec![0; 16 * 1024]);
         let answer = format!("HTTP/1.1 200 OK\r\n{rules}content-length: 0\r\n\r\n");
-        tokio::io::AsyncWriteExt::write_all(&mut socket, answer.as_bytes())
-            .await
-            .unwrap();
+        socket.write_all(answer.as_bytes()).unwrap();
     });
     let config = Config {
         aws_access_key_id: Some("key".to_owned()),
@@ -428,7 +426,7 @@ async fn what_a_bucket_does_not_let_pages_do_is_told() {
     };
     let all = "access-control-allow-origin: https://app.example.org\r\naccess-control-allow-methods: GET, PUT\r\n\
         access-control-allow-headers: Content-Type, If-None-Match, X-Amz-Checksum-Sha256\r\n";
-    assert_eq!(lacks(&with_rules(all).await).await, [""; 0]);
+    assert_eq!(lacks(&with_rules(all)).await, [""; 0]);
     let some = "access-control-allow-origin: https://other.example\r\naccess-control-allow-methods: PUT\r\n\
         access-control-allow-headers: content-type\r\n";
     let missing = [
@@ -436,7 +434,7 @@ async fn what_a_bucket_does_not_let_pages_do_is_told() {
         "header if-none-match",
         "header x-amz-checksum-sha256",
     ];
-    assert_eq!(lacks(&with_rules(some).await).await, missing);
+    assert_eq!(lacks(&with_rules(some)).await, missing);
     // A server without rules.
     let none = lacks(&Cloud::new().await.store).await;
     assert!(none.len() >= 4, "{none:?}");
