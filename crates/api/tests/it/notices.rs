@@ -114,7 +114,7 @@ async fn left(app: &App) -> i64 {
 
 #[tokio::test]
 async fn who_does_not_come_back_is_swept() {
-    let app = App::start_with(&["--upload-seconds", "2"]).await;
+    let app = App::start_with(&["--upload-seconds", "12"]).await;
     let mut ana = app.user("ana");
     let (comes, never) = (
         ana.posts("/v1/uploads", file(CLIP)).await,
@@ -122,7 +122,7 @@ async fn who_does_not_come_back_is_swept() {
     );
     put(&app, &comes, CLIP).await;
     // What came in time is taken in, however late that is seen; what did not has expired.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(13)).await;
     sweep(&app).await;
     becomes(&ana, &comes, "complete").await;
     wait::until_true(SOON, "the other one expires", async || {
