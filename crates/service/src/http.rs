@@ -26,6 +26,9 @@ const HEAD_MAX: usize = 64 * 1024;
 const STREAMS: u32 = 128;
 /// How often a connection of HTTP/2 is asked whether it is still there, and how long it has to answer.
 const ASKED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
+/// How HTTP/2 begins (RFC 9113, 3.4), and how often to see whether more of it has come.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PEEK: Duration = Duration::from_millis(20);
 /// Connections at once; others wait to be taken in.
 const CONNECTIONS: usize = 50_000;
 /// How long to wait when no connection can be taken in: this process has too many files open.
@@ -45,14 +48,16 @@ pub fn serve(listener: TcpListener, routes: Router, shutdown: &Shutdown) {
             let Some((socket, peer, place)) = taken else {
                 continue;
             };
-            let serving = one(
-                builder.clone(),
-                socket,
-                routes_for(&routes, peer),
-                open.watcher(),
-            );
+            let (builder, open, ends) = (builder.clone(), open.watcher(), ending.clone());
+            let routes = routes_for(&routes, peer);
             ending.spawn(async move {
-                serving.await;
+                let spoke = tokio::select! {
+                    spoke = tokio::time::timeout(HEADERS, speaks(&socket)) => spoke.unwrap_or(false),
+                    () = ends.cancelled() => false,
+                };
+                if spoke {
+                    one(builder, socket, routes, open).await;
+                }
                 drop(place);
             });
         }
@@ -91,6 +96,20 @@ async fn take(
             tracing::warn!(%error, "a connection was not taken in");
             tokio::time::sleep(FULL).await;
             None
+        }
+    }
+}
+
+/// Waits until the client shows which HTTP it speaks: what serves it would wait for ever. False: it has gone.
+async fn speaks(socket: &TcpStream) -> bool {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        match socket.peek(&mut first).await {
+            Ok(0) | Err(_) => return false,
+            Ok(read) if read < PREFACE.len() && PREFACE.starts_with(&first[..read]) => {
+                tokio::time::sleep(PEEK).await;
+            }
+            Ok(_) => return true,
         }
     }
 }

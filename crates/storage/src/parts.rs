@@ -140,11 +140,16 @@ impl Store {
         .await
     }
 
-    /// Gives an object in parts up: what has come of it goes. Of one that is not there any more nothing is left to go.
+    /// Gives an object in parts up: what has come of it goes. Of one that is not there any more nothing is left to go, and a folder has
+    /// none.
     pub async fn give_up_parts(&self, key: &Key, upload: &str) -> Result<(), Error> {
-        let bucket = self.parted()?;
-        self.observed("give_up_parts", bucket.give_up_parts(key, upload))
-            .await
+        match &self.0 {
+            Kind::Folder(_) => Ok(()),
+            Kind::S3(bucket) => {
+                let given_up = bucket.give_up_parts(key, upload);
+                self.observed("give_up_parts", given_up).await
+            }
+        }
     }
 
     fn parted(&self) -> Result<&crate::s3::Bucket, Error> {

@@ -99,6 +99,31 @@ async fn without_a_secret_nobody_is_believed() {
     }
 }
 
+#[tokio::test]
+async fn what_is_deleted_before_it_came_reserves_nothing_and_is_not_looked_at_for_ever() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    ana.deletes(&format!("/v1/assets/{}", ticket["id"].as_str().unwrap()))
+        .await;
+    let reserved: i64 = sqlx::query_scalar("SELECT sum(bytes)::bigint FROM accounts.uploads")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
+    assert_eq!(reserved, 0);
+    app.plant(&key(&app, &ticket), b"late");
+    sqlx::query("UPDATE accounts.uploads SET expires_at = expires_at - interval '3 hours'")
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    wait::until_true(SOON, "nothing is left", async || {
+        sweep(&app).await;
+        left(&app).await == 0
+    })
+    .await;
+    assert!(!app.has(&key(&app, &ticket)));
+}
+
 /// What is to be swept next.
 async fn sweep(app: &App) {
     sqlx::query("UPDATE accounts.uploads SET next_at = now() - interval '1 second'")
@@ -175,10 +200,17 @@ async fn signer(folder: &Path, shutdown: &Shutdown) -> (String, std::path::PathB
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let pem = String::from_utf8(pem).unwrap();
     let routes = axum::Router::new()
-        .route("/cert.pem", get(async move || pem.clone()))
-        .route("/confirm", get(async || "confirmed"));
+        .route(
+            "/SimpleNotificationService-0.pem",
+            get(async move || pem.clone()),
+        )
+        .route("/", get(async || "confirmed"));
     service::http::serve(listener, routes, shutdown);
     (origin, private)
+}
+
+fn confirm_at(origin: &str) -> String {
+    format!("{origin}/?Action=ConfirmSubscription&TopicArn={TOPIC}&Token=t")
 }
 
 fn sign(folder: &Path, private: &Path, signed: &str) -> String {
@@ -209,8 +241,8 @@ fn signed_message(
         "Message\n{message}\nMessageId\n1\n{fields}Timestamp\n{at}\n{token}TopicArn\n{TOPIC}\nType\n{kind}\n"
     );
     json!({"Type": kind, "MessageId": "1", "TopicArn": TOPIC, "Message": message, "Timestamp": at, "SignatureVersion": "2",
-        "Signature": sign(folder, private, &signed), "SigningCertURL": format!("{origin}/cert.pem"),
-        "SubscribeURL": format!("{origin}/confirm"), "Token": "t"})
+        "Signature": sign(folder, private, &signed), "SigningCertURL": format!("{origin}/SimpleNotificationService-0.pem"),
+        "SubscribeURL": confirm_at(origin), "Token": "t"})
 }
 
 #[tokio::test]
@@ -260,7 +292,7 @@ async fn a_topic_is_believed_when_its_region_vouches_for_it() {
     let confirmed = message(
         "SubscriptionConfirmation",
         &at,
-        &format!("SubscribeURL\n{origin}/confirm\n"),
+        &format!("SubscribeURL\n{}\n", confirm_at(&origin)),
     );
     assert_eq!(
         tell(confirmed).await.unwrap().status(),

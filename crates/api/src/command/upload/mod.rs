@@ -216,6 +216,14 @@ fn check(state: &ApiState, new: &NewUpload) -> Result<Checksum, Problem> {
 }
 
 impl ApiState {
+    /// What an upload reserved is free at once; if not now, then when it is swept.
+    async fn give_up(&self, asked: &Asked, asset: AssetId) {
+        let (tenant, now) = (asked.who.tenant.0, self.clock.now());
+        if let Err(error) = self.accounts.give_up_upload(tenant, asset.0, now).await {
+            tracing::warn!(%error, "an upload that was given up still reserves its bytes");
+        }
+    }
+
     /// Takes the bytes of a new upload off its owner's plan and appends that it was asked for, both or neither.
     async fn reserve(
         &self,
@@ -225,8 +233,12 @@ impl ApiState {
     ) -> Result<(), Problem> {
         let key: Key = stored_at(asked.who.tenant, requested.asset);
         let reserved = self.try_reserve(asked, requested, parts.as_ref()).await;
-        // Not this one's parts: none come.
-        if !matches!(reserved, Ok(true))
+        // Not this one's parts: none come. After another error it may have been accepted all the same.
+        let refused = match &reserved {
+            Ok(fresh) => !fresh,
+            Err(problem) => problem.is(Kind::QuotaReached),
+        };
+        if refused
             && let Some((upload, _)) = &parts
             && let Err(error) = self.store.give_up_parts(&key, upload).await
         {
@@ -243,7 +255,10 @@ impl ApiState {
         parts: Option<&(String, u64)>,
     ) -> Result<bool, Problem> {
         let (tenant, owner) = (asked.who.tenant.0, asked.who.user.0);
-        let reserving = self.accounts.reserving(tenant, owner).await?;
+        let mut reserving = self.accounts.reserving(tenant, owner).await?;
+        // Asked for twice at once, it is still one.
+        let this = requested.asset.0;
+        reserving.open.retain(|(asset, _)| *asset != this);
         let mut view = TenantTx::begin(&self.pool, tenant, owner).await?;
         let viewer = Viewer {
             tenant: asked.who.tenant,
@@ -364,13 +379,7 @@ pub(crate) async fn abort(
         .decide_asset(&asked, asset, decide)
         .await
         .map_err(|problem| problem.renamed("asset", "upload"))?;
-    // What it reserved is free at once; if not now, then when it is swept.
-    let freed = state
-        .accounts
-        .give_up_upload(asked.who.tenant.0, id, state.clock.now());
-    if let Err(error) = freed.await {
-        tracing::warn!(%error, "an upload that was given up still reserves its bytes");
-    }
+    state.give_up(&asked, asset).await;
     Ok(done.no_content())
 }
 
@@ -385,6 +394,7 @@ pub(crate) async fn delete_asset(
     let (asset, me) = (AssetId(id), asked.who.user);
     let decide = |state: &AssetState| decide::asset::delete(state, asset, me);
     let done = state.decide_asset(&asked, asset, decide).await?;
+    state.give_up(&asked, asset).await;
     Ok(done.no_content())
 }
 

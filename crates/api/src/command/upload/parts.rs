@@ -95,6 +95,7 @@ pub(crate) async fn sign(
     AskedWith(asked, wanted): AskedWith<PartsWanted>,
 ) -> Result<Response, Problem> {
     let who = &asked.who;
+    state.may_act(who).await?;
     let upload: AssetState = state.peek(who, &StreamKey::asset(AssetId(id))).await?;
     let promise = mine(&upload, who)?;
     if upload.phase != Phase::Requested {

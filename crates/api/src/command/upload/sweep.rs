@@ -40,11 +40,15 @@ pub(crate) async fn keep_sweeping(state: ApiState) {
         let now = state.clock.now();
         match state.accounts.to_look_at(AT_ONCE, now).await {
             Ok(due) => {
+                let all = i64::try_from(due.len()).is_ok_and(|due| due < AT_ONCE);
                 for open in due {
                     if state.shutdown.is_cancelled() {
                         return;
                     }
                     sweep(&state, &open, now).await;
+                }
+                if !all {
+                    continue;
                 }
             }
             Err(error) => tracing::warn!(%error, "uploads could not be looked at"),
@@ -82,7 +86,15 @@ async fn look(state: &ApiState, open: &Open, now: DateTime<Utc>) -> Result<Fate,
     let upload: AssetState = row.map(|row| row.state()).unwrap_or_default();
     match (upload.phase, &upload.promise) {
         (Phase::Requested, Some(promise)) => {
-            if let Some(etag) = come(state, (tenant, asset), promise).await? {
+            let etag = match come(state, (tenant, asset), promise).await {
+                // Storage that does not answer must not hold what is long over.
+                Err(problem) if promise.expires_at + LATE < now => {
+                    tracing::warn!(%asset, ?problem, "whether an upload has come is not known");
+                    None
+                }
+                etag => etag?,
+            };
+            if let Some(etag) = etag {
                 let mut completed = completion(asset, UserId(open.owner), promise);
                 completed.etag = etag;
                 // Late is late only for who does not come at all.
@@ -94,32 +106,33 @@ async fn look(state: &ApiState, open: &Open, now: DateTime<Utc>) -> Result<Fate,
             } else if promise.expires_at < now {
                 let decide = |upload: &AssetState| decide::asset::expire_upload(upload, asset, now);
                 state.record(open, "expire", decide).await?;
-                state
-                    .accounts
-                    .give_up_upload(open.tenant, open.asset, now)
-                    .await?;
+                let freed = state.accounts.give_up_upload(open.tenant, open.asset, now);
+                freed.await?;
             }
             Ok(Fate::Open)
         }
-        (Phase::Gone, _) => {
-            take_away(state, open).await?;
-            Ok(if open.expires_at + LATE < now {
-                Fate::Over
-            } else {
-                Fate::Open
-            })
-        }
-        (Phase::Uploaded | Phase::Deleted, _) => {
-            let viewer = Viewer {
-                tenant,
-                user: UserId(open.owner),
-            };
-            let mut tx = TenantTx::begin(&state.pool, open.tenant, open.owner).await?;
-            let counted = usage::knows(&mut tx, viewer, open.asset).await?;
+        (Phase::Uploaded, _) => {
+            let counted = is_counted(state, open).await?;
             Ok(if counted { Fate::Over } else { Fate::Open })
+        }
+        // Of an asset that was deleted before it had come, nothing is ever counted.
+        (Phase::Gone | Phase::Deleted, _) => {
+            take_away(state, open).await?;
+            let over = open.expires_at + LATE < now;
+            Ok(if over { Fate::Over } else { Fate::Open })
         }
         _ => Ok(Fate::Over),
     }
+}
+
+/// Whether the read model of usage knows the asset.
+async fn is_counted(state: &ApiState, open: &Open) -> Result<bool, Problem> {
+    let viewer = Viewer {
+        tenant: TenantId(open.tenant),
+        user: UserId(open.owner),
+    };
+    let mut tx = TenantTx::begin(&state.pool, open.tenant, open.owner).await?;
+    Ok(usage::knows(&mut tx, viewer, open.asset).await?)
 }
 
 /// The entity tag of what has come, if all of it has and is what was promised.

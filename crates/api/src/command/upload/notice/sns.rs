@@ -1,6 +1,7 @@
 //! Who speaks for a topic of Amazon SNS: its region's own host says under which certificate, by HTTPS
 //! (docs.aws.amazon.com/sns, "Verifying the signatures of Amazon SNS messages").
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ impl Topic {
             .map_err(|_| forged("it has no time"))?;
         must_be_fresh(at.to_utc(), now, FRESH)?;
         let certificate = self
-            .ours(&notice.signing_cert_url)
+            .certificate(&notice.signing_cert_url)
             .ok_or_else(|| forged("its certificate is elsewhere"))?;
         let signed = notice
             .signed()
@@ -101,10 +102,14 @@ impl Topic {
 
     /// Tells SNS that the topic may send here.
     pub(super) async fn confirm(&self, notice: &SnsNotice) -> Result<(), Problem> {
-        let url = notice
-            .subscribe_url
-            .as_deref()
-            .and_then(|url| self.ours(url));
+        let url = notice.subscribe_url.as_deref();
+        let url = url.and_then(|url| self.ours(url)).filter(|url| {
+            let says = |name, value| {
+                url.query_pairs()
+                    .any(|pair| pair == (Cow::Borrowed(name), Cow::Borrowed(value)))
+            };
+            says("Action", "ConfirmSubscription") && says("TopicArn", &self.arn)
+        });
         let url = url.ok_or(Kind::NoticeForged)?;
         let answer = self.http.get(url).send().await;
         answer
@@ -115,6 +120,17 @@ impl Topic {
             "a subscription to notices of storage is confirmed"
         );
         Ok(())
+    }
+
+    /// The URL, if a certificate of SNS is there: whatever else that host answers, others may have had it say.
+    fn certificate(&self, url: &str) -> Option<Url> {
+        let url = self.ours(url)?;
+        let name = url.path().strip_prefix("/SimpleNotificationService-")?;
+        let named = name
+            .strip_suffix(".pem")?
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit());
+        (named && url.query().is_none() && url.fragment().is_none()).then_some(url)
     }
 
     /// The URL, if it is one of the topic's region.
@@ -141,6 +157,12 @@ impl Topic {
             if pem.len() > CERTIFICATE_MAX {
                 return Err(std::io::Error::other("a certificate of SNS is too large"));
             }
+        }
+        if !pem
+            .trim_ascii_start()
+            .starts_with(b"-----BEGIN CERTIFICATE-----")
+        {
+            return Err(std::io::Error::other("what SNS gives is no certificate"));
         }
         DecodingKey::from_rsa_pem(&pem)
             .map(Arc::new)
@@ -186,6 +208,23 @@ mod tests {
     #[test]
     fn only_the_region_s_own_host_is_asked() {
         let topic = topic();
+        let host = "https://sns.eu-west-1.amazonaws.com";
+        assert!(
+            topic
+                .certificate(&format!("{host}/SimpleNotificationService-0af.pem"))
+                .is_some()
+        );
+        for other in [
+            "/",
+            "/x.pem",
+            "/SimpleNotificationService-0af.pem?Action=x",
+            "/SimpleNotificationService-../x.pem",
+        ] {
+            assert!(
+                topic.certificate(&format!("{host}{other}")).is_none(),
+                "{other}"
+            );
+        }
         assert!(
             topic
                 .ours("https://sns.eu-west-1.amazonaws.com/x.pem")
