@@ -43,12 +43,12 @@ impl Database {
         }
     }
 
-    /// What is configured, else the private Postgres in `folder`.
+    /// What is configured, else the private Postgres in `folder`, if there is one.
     #[must_use]
-    pub(crate) fn or_in(self, folder: &DataFolder) -> Self {
-        match self.url() {
-            Some(_) => self,
-            None => self.at(Cluster::url_in(&folder.postgres())),
+    pub(crate) fn or_in(self, folder: Option<&DataFolder>) -> Self {
+        match (self.url(), folder) {
+            (None, Some(folder)) => self.at(Cluster::url_in(&folder.postgres())),
+            _ => self,
         }
     }
 

@@ -112,15 +112,7 @@ async fn what_is_deleted_before_it_came_reserves_nothing_and_is_not_looked_at_fo
         .unwrap();
     assert_eq!(reserved, 0);
     app.plant(&key(&app, &ticket), b"late");
-    sqlx::query("UPDATE accounts.uploads SET expires_at = expires_at - interval '3 hours'")
-        .execute(&app.owner)
-        .await
-        .unwrap();
-    wait::until_true(SOON, "nothing is left", async || {
-        sweep(&app).await;
-        left(&app).await == 0
-    })
-    .await;
+    all_are_over(&app, 3).await;
     assert!(!app.has(&key(&app, &ticket)));
 }
 
@@ -130,6 +122,20 @@ async fn sweep(app: &App) {
         .execute(&app.owner)
         .await
         .unwrap();
+}
+
+/// All uploads end so many hours earlier, and then nothing is left of them.
+async fn all_are_over(app: &App, hours: i32) {
+    sqlx::query("UPDATE accounts.uploads SET expires_at = expires_at - make_interval(hours => $1)")
+        .bind(hours)
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    wait::until_true(SOON, "nothing is left", async || {
+        sweep(app).await;
+        left(app).await == 0
+    })
+    .await;
 }
 
 async fn left(app: &App) -> i64 {
@@ -157,15 +163,7 @@ async fn who_does_not_come_back_is_swept() {
     assert_problem(complete(&ana, &never).await, 409, "wrong-state").await;
     // Something that comes afterwards goes again, and then nobody looks any more.
     app.plant(&key(&app, &never), b"late");
-    sqlx::query("UPDATE accounts.uploads SET expires_at = expires_at - interval '2 hours'")
-        .execute(&app.owner)
-        .await
-        .unwrap();
-    wait::until_true(SOON, "nothing is left", async || {
-        sweep(&app).await;
-        left(&app).await == 0
-    })
-    .await;
+    all_are_over(&app, 2).await;
     assert!(!app.has(&key(&app, &never)));
     assert!(app.has(&key(&app, &comes)));
 }

@@ -86,7 +86,7 @@ impl Seed {
     async fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         if let Some(data) = &self.data {
             let folder = DataFolder::look(data)?;
-            self.database = self.database.clone().or_in(&folder);
+            self.database = self.database.clone().or_in(Some(&folder));
             if !self.keys.is_set() {
                 self.keys.master_key = Some(folder.master_key()?);
             }

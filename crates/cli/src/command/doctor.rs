@@ -45,10 +45,7 @@ const EXAMPLES: &str = "Examples:
 impl Doctor {
     pub(super) async fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let folder = self.data.as_deref().map(DataFolder::look).transpose()?;
-        let database = match &folder {
-            Some(folder) => self.database.clone().or_in(folder),
-            None => self.database.clone(),
-        };
+        let database = self.database.or_in(folder.as_ref());
         let mut ill = 0;
         let mut told = |what: &str, looked: anyhow::Result<String>| match looked {
             Ok(found) => say(format_args!("ok    {what}: {found}")),

@@ -94,7 +94,7 @@ impl Erase {
             return Ok(());
         };
         let folder = DataFolder::look(data)?;
-        self.database = self.database.clone().or_in(&folder);
+        self.database = self.database.clone().or_in(Some(&folder));
         if !self.keys.is_set() {
             self.keys.master_key = Some(folder.master_key()?);
         }

@@ -39,10 +39,7 @@ const EXAMPLES: &str = "Examples:
 impl Grant {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let folder = self.data.as_deref().map(DataFolder::look).transpose()?;
-        let database = match &folder {
-            Some(folder) => self.database.or_in(folder),
-            None => self.database,
-        };
+        let database = self.database.or_in(folder.as_ref());
         let tenant = match self.tenant {
             Some(tenant) => tenant,
             None => default_tenant(&database).await?,

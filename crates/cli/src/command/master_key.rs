@@ -55,10 +55,8 @@ impl MasterKey {
 impl Rotate {
     async fn run(self) -> anyhow::Result<()> {
         let master = self.keys.read()?;
-        let database = match &self.data {
-            Some(data) => self.database.or_in(&DataFolder::look(data)?),
-            None => self.database,
-        };
+        let folder = self.data.as_deref().map(DataFolder::look).transpose()?;
+        let database = self.database.or_in(folder.as_ref());
         let owner = database.pool(Role::Owner).await?;
         let bar = bar("keys");
         let rotated = store::rotate(&owner, &master, &|looked| bar.set_position(looked)).await?;

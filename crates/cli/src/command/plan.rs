@@ -58,10 +58,7 @@ const EXAMPLES: &str = "Examples:
 impl Plan {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let folder = self.data.as_deref().map(DataFolder::look).transpose()?;
-        let database = match &folder {
-            Some(folder) => self.database.or_in(folder),
-            None => self.database,
-        };
+        let database = self.database.or_in(folder.as_ref());
         match self.what {
             What::List => {
                 for Allowed { plan, bytes } in

@@ -51,10 +51,7 @@ impl Token {
             (Some(folder), None) => folder.secret_key()?,
             (None, None) => anyhow::bail!("set --data or SECRET_KEY"),
         };
-        let database = match &folder {
-            Some(folder) => self.database.or_in(folder),
-            None => self.database,
-        };
+        let database = self.database.or_in(folder.as_ref());
         let tenant = match self.tenant {
             Some(tenant) => tenant,
             None => default_tenant(&database).await?,

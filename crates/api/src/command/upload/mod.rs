@@ -172,10 +172,7 @@ pub(crate) async fn request(
     if fresh {
         state.reserve(&asked, &requested, parts).await?;
     }
-    let decide = |streams: &Streams| {
-        let facts = decide::asset::request_upload(&streams.get(&key), requested.clone())?;
-        Ok(Emit::all(&key, facts))
-    };
+    let decide = |streams: &Streams| allow(&key, streams, &requested);
     let done = state.execute(&asked, &[&key], decide).await?;
     let allowed = done.fact(|recorded| match &recorded.fact {
         Fact::UploadRequested(requested) => Some(requested),
@@ -188,6 +185,15 @@ pub(crate) async fn request(
     }
     let ticket = state.ticket(asked.who.tenant, allowed.ok_or(Kind::Internal)?);
     Ok(done.answer(StatusCode::CREATED, ticket.await?))
+}
+
+fn allow(
+    key: &StreamKey,
+    streams: &Streams,
+    requested: &UploadRequested,
+) -> Result<Vec<Emit>, decide::Refusal> {
+    let facts = decide::asset::request_upload(&streams.get(key), requested.clone())?;
+    Ok(Emit::all(key, facts))
 }
 
 fn check(state: &ApiState, new: &NewUpload) -> Result<Checksum, Problem> {
@@ -285,10 +291,7 @@ impl ApiState {
         };
         let (tx, fresh) = reserving.reserve(&new, self.clock.now()).await?;
         let key = StreamKey::asset(requested.asset);
-        let decide = |streams: &Streams| {
-            let facts = decide::asset::request_upload(&streams.get(&key), requested.clone())?;
-            Ok(Emit::all(&key, facts))
-        };
+        let decide = |streams: &Streams| allow(&key, streams, requested);
         self.execute_in(asked, tx, &[&key], decide).await?;
         Ok(fresh)
     }
