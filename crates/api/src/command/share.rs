@@ -40,15 +40,21 @@ pub(crate) async fn share(
 
 /// Count a look at a post
 ///
-/// Looks are counted together and written every few seconds, each user's once in that time; some may be lost.
+/// Looks at a post that one may see are counted together and written every few seconds, each user's once in that time; some may be
+/// lost.
 #[utoipa::path(post, path = "/posts/{id}/views", tag = "posts",
     params(("id" = Uuid, Path)), responses((status = 202, description = "It will be counted")))]
 pub(crate) async fn view(
     State(state): State<ApiState>,
     Path(id): Path<Uuid>,
     asked: Asked,
-) -> Response {
-    let who = &asked.who;
-    state.views.look(&state, (who.tenant, PostId(id)), who.user);
-    StatusCode::ACCEPTED.into_response()
+) -> Result<Response, Problem> {
+    let (who, post) = (&asked.who, PostId(id));
+    let sight = state.sight(who, post).await?;
+    let decide = |streams: &Streams| sight.see(streams).map(|_| vec![]);
+    state
+        .execute(&asked, &sight.with(&StreamKey::views(post)), decide)
+        .await?;
+    state.views.look(&state, (who.tenant, post), who.user);
+    Ok(StatusCode::ACCEPTED.into_response())
 }

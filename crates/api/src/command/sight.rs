@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use events::decide::Refusal;
+use events::decide::asset::AssetState;
 use events::decide::block::{self, BlockState};
 use events::decide::comment::CommentState;
 use events::decide::follow::FollowState;
@@ -37,7 +38,7 @@ impl Between {
     }
 }
 
-/// The streams that say whether someone may see a post. A post's author never changes, so they are known beforehand.
+/// The streams that say whether someone may see a post. A post's author and assets never change, so they are known beforehand.
 pub(super) struct Sight {
     me: UserId,
     now: DateTime<Utc>,
@@ -45,14 +46,18 @@ pub(super) struct Sight {
     author: StreamKey,
     there: StreamKey,
     back: StreamKey,
+    /// None for the author, who sees the post whatever they are.
+    assets: Vec<StreamKey>,
     between: Between,
 }
 
 impl Sight {
     /// The streams to read besides one's own.
     pub(super) fn with<'a>(&'a self, own: &'a StreamKey) -> Vec<&'a StreamKey> {
-        self.between
-            .with(&[own, &self.post, &self.author, &self.there, &self.back])
+        let streams = [own, &self.post, &self.author, &self.there, &self.back];
+        let mut all = self.between.with(&streams);
+        all.extend(&self.assets);
+        all
     }
 
     /// The post, when it is there for this viewer.
@@ -61,9 +66,10 @@ impl Sight {
         let author = post.author()?;
         self.between.open(streams, "post")?;
         let follows = |key| streams.get::<FollowState>(key) == FollowState::Following;
+        let viewable = |key| streams.get::<AssetState>(key).viewable();
         let shown = || {
             let author: UserState = streams.get(&self.author);
-            !post.hidden && author.may_act(self.now).is_ok()
+            !post.hidden && author.may_act(self.now).is_ok() && self.assets.iter().all(viewable)
         };
         let meant = || match post.visibility {
             Visibility::Public => true,
@@ -109,12 +115,14 @@ impl ApiState {
         let key = StreamKey::post(post);
         let state: PostState = self.peek(who, &key).await?;
         let author = state.author.ok_or(Kind::NotFound("post"))?;
+        let others = state.assets.into_iter().filter(|_| author != who.user);
         Ok(Sight {
             me: who.user,
             now: self.clock.now(),
             author: StreamKey::user(author),
             there: StreamKey::follow(who.user, author),
             back: StreamKey::follow(author, who.user),
+            assets: others.map(StreamKey::asset).collect(),
             between: Between::new(who.user, author),
             post: key,
         })

@@ -16,70 +16,69 @@ use stage::{LOOKERS, PRIVATE, Stage};
 /// yet, is quarantined without or with an output, or was taken away; a public one and one for followers of a private account; one
 /// whose author was erased.
 ///
-/// `list` is the author's profile, `said` the author's comment on it, `act` a reaction to it, `file` an output of its asset, `told`
-/// the notification that the author answers one there. Commands do not ask whether media can be looked at: there, `act` has a dash
-/// where reading has an n.
+/// `list` is the author's profile, `said` the author's comment on it, `act` a reaction to it, `view` that one looked at it, `file` an
+/// output of its asset, `told` the notification that the author answers one there.
 const POSTS: &str = "
-    what        | feed top tag near find post list said act asset file told | who
-    public      |  y    y   y   y    y    y    y    y    y    y     y    y  | author follower mutual muted
-                |  y    y   y   y    y    y    y    y    n    y     y    y  | stopped
-                |  n    n   y   y    y    y    y    y    y    y     y    y  | stranger followed muter matched moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    followers   |  y    y   y   y    y    y    y    y    y    y     y    y  | author follower mutual muted
-                |  y    y   y   y    y    y    y    y    n    y     y    y  | stopped
-                |  n    n   y   y    y    y    y    y    y    y     y    y  | muter
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | stranger followed matched moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    mutuals     |  y    y   y   y    y    y    y    y    y    y     y    y  | author mutual muted
-                |  y    y   y   y    y    y    y    y    n    y     y    y  | stopped
-                |  n    n   y   y    y    y    y    y    y    y     y    y  | muter
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | stranger follower followed matched moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    private     |  y    y   y   y    y    y    y    y    y    y     y    y  | author
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | stranger follower followed mutual muter muted
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | matched stopped moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    hidden      |  y    y   y   y    y    y    y    y    y    y     y    y  | author
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | stranger follower followed mutual muter muted
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | matched stopped moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    suspended   |  y    y   y   y    y    y    y    y    n    y     y    y  | author
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | stranger follower followed mutual muter muted
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | matched stopped moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    deleted     |  n    n   n   n    n    n    n    n    n    y     y    n  | author
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | stranger follower followed mutual muter muted
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | matched stopped moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    waiting     |  y    y   y   y    y    y    y    y    y    y     n    -  | author
-                |  n    n   n   n    n    n    n    n    -    n     -    -  | stranger follower followed mutual muter muted
-                |  n    n   n   n    n    n    n    n    -    n     -    -  | matched stopped moderator
-                |  n    n   n   n    n    n    n    n    n    n     -    -  | blocked parted blocker outsider nobody
-    quarantined |  y    y   y   y    y    y    y    y    y    y     n    -  | author
-                |  n    n   n   n    n    n    n    n    -    n     -    -  | stranger follower followed mutual muter muted
-                |  n    n   n   n    n    n    n    n    -    n     -    -  | matched stopped moderator
-                |  n    n   n   n    n    n    n    n    n    n     -    -  | blocked parted blocker outsider nobody
-    half        |  y    y   y   y    y    y    y    y    y    y     y    y  | author follower mutual muted
-                |  y    y   y   y    y    y    y    y    n    y     y    y  | stopped
-                |  n    n   y   y    y    y    y    y    y    y     y    y  | stranger followed muter matched moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    lost        |  y    y   y   y    y    y    y    y    y    n     n    y  | author
-                |  n    n   n   n    n    n    n    n    -    n     n    n  | stranger follower followed mutual muter muted
-                |  n    n   n   n    n    n    n    n    -    n     n    n  | matched stopped moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    closed      |  y    y   y   y    y    y    y    y    y    y     y    y  | author follower mutual muted
-                |  y    y   y   y    y    y    y    y    n    y     y    y  | stopped
-                |  n    n   y   y    y    y    y    y    y    y     y    y  | stranger asker followed muter matched moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    inner       |  y    y   y   y    y    y    y    y    y    y     y    y  | author follower mutual muted
-                |  y    y   y   y    y    y    y    y    n    y     y    y  | stopped
-                |  n    n   y   y    y    y    y    y    y    y     y    y  | muter
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | stranger asker followed matched moderator
-                |  n    n   n   n    n    n    n    n    n    n     n    n  | blocked parted blocker outsider nobody
-    erased      |  y    y   n   n    n    y    n    n    y    -     -    y  | follower mutual muted
-                |  y    y   n   n    n    y    n    n    n    -     -    y  | stopped
-                |  n    n   n   n    n    y    n    n    y    -     -    y  | stranger followed muter matched moderator
-                |  n    n   n   n    n    n    n    n    n    -     -    n  | blocked parted blocker outsider nobody
+    what        | feed top tag near find post list said act view asset file told | who
+    public      |  y    y   y   y    y    y    y    y    y   y     y    y    y   | author follower mutual muted
+                |  y    y   y   y    y    y    y    y    n   n     y    y    y   | stopped
+                |  n    n   y   y    y    y    y    y    y   y     y    y    y   | stranger followed muter matched moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    followers   |  y    y   y   y    y    y    y    y    y   y     y    y    y   | author follower mutual muted
+                |  y    y   y   y    y    y    y    y    n   n     y    y    y   | stopped
+                |  n    n   y   y    y    y    y    y    y   y     y    y    y   | muter
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | stranger followed matched moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    mutuals     |  y    y   y   y    y    y    y    y    y   y     y    y    y   | author mutual muted
+                |  y    y   y   y    y    y    y    y    n   n     y    y    y   | stopped
+                |  n    n   y   y    y    y    y    y    y   y     y    y    y   | muter
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | stranger follower followed matched moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    private     |  y    y   y   y    y    y    y    y    y   y     y    y    y   | author
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | stranger follower followed mutual muter muted
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | matched stopped moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    hidden      |  y    y   y   y    y    y    y    y    y   y     y    y    y   | author
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | stranger follower followed mutual muter muted
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | matched stopped moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    suspended   |  y    y   y   y    y    y    y    y    n   n     y    y    y   | author
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | stranger follower followed mutual muter muted
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | matched stopped moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    deleted     |  n    n   n   n    n    n    n    n    n   n     y    y    n   | author
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | stranger follower followed mutual muter muted
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | matched stopped moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    waiting     |  y    y   y   y    y    y    y    y    y   y     y    n    -   | author
+                |  n    n   n   n    n    n    n    n    n   n     n    -    -   | stranger follower followed mutual muter muted
+                |  n    n   n   n    n    n    n    n    n   n     n    -    -   | matched stopped moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    -    -   | blocked parted blocker outsider nobody
+    quarantined |  y    y   y   y    y    y    y    y    y   y     y    n    -   | author
+                |  n    n   n   n    n    n    n    n    n   n     n    -    -   | stranger follower followed mutual muter muted
+                |  n    n   n   n    n    n    n    n    n   n     n    -    -   | matched stopped moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    -    -   | blocked parted blocker outsider nobody
+    half        |  y    y   y   y    y    y    y    y    y   y     y    y    y   | author follower mutual muted
+                |  y    y   y   y    y    y    y    y    n   n     y    y    y   | stopped
+                |  n    n   y   y    y    y    y    y    y   y     y    y    y   | stranger followed muter matched moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    lost        |  y    y   y   y    y    y    y    y    y   y     n    n    y   | author
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | stranger follower followed mutual muter muted
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | matched stopped moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    closed      |  y    y   y   y    y    y    y    y    y   y     y    y    y   | author follower mutual muted
+                |  y    y   y   y    y    y    y    y    n   n     y    y    y   | stopped
+                |  n    n   y   y    y    y    y    y    y   y     y    y    y   | stranger asker followed muter matched moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    inner       |  y    y   y   y    y    y    y    y    y   y     y    y    y   | author follower mutual muted
+                |  y    y   y   y    y    y    y    y    n   n     y    y    y   | stopped
+                |  n    n   y   y    y    y    y    y    y   y     y    y    y   | muter
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | stranger asker followed matched moderator
+                |  n    n   n   n    n    n    n    n    n   n     n    n    n   | blocked parted blocker outsider nobody
+    erased      |  y    y   n   n    n    y    n    n    y   y     -    -    y   | follower mutual muted
+                |  y    y   n   n    n    y    n    n    n   n     -    -    y   | stopped
+                |  n    n   n   n    n    y    n    n    y   y     -    -    y   | stranger followed muter matched moderator
+                |  n    n   n   n    n    n    n    n    n   n     -    -    n   | blocked parted blocker outsider nobody
 ";
 
 /// Of a person, in those of these situations that are theirs; and of one whose comment a moderator hid.

@@ -98,6 +98,11 @@ impl AssetState {
         self.owner == Some(user) && matches!(self.phase, Phase::Requested | Phase::Uploaded)
     }
 
+    /// Whether there is something of it to look at, so that others see posts with it.
+    pub fn viewable(&self) -> bool {
+        self.phase != Phase::Deleted && self.has_primary()
+    }
+
     /// The promise, when `actor` owns the asset.
     pub fn of(&self, actor: UserId) -> Result<&Promise, Refusal> {
         match &self.promise {
@@ -117,10 +122,12 @@ impl AssetState {
         let missing = |job: &Job| {
             job.outcome == Some(Outcome::Failed) && !self.has(&job.profile, Some(Outcome::Done))
         };
-        !self.jobs.values().any(missing)
-            && PRIMARY
-                .iter()
-                .any(|primary| self.renditions.iter().any(|name| name == primary))
+        !self.jobs.values().any(missing) && self.has_primary()
+    }
+
+    fn has_primary(&self) -> bool {
+        let mut names = self.renditions.iter();
+        names.any(|name| PRIMARY.contains(&name.as_str()))
     }
 
     /// Whether a job for `profile` stands so.

@@ -6,7 +6,7 @@ use super::asset::AssetState;
 use super::{Decision, Refusal, State};
 use crate::fact::Fact;
 use crate::fact::post::{PostDeleted, PostEdited, PostPublished, Visibility};
-use crate::id::{EventId, PostId, UserId};
+use crate::id::{AssetId, EventId, PostId, UserId};
 
 /// What deciding about a post, its comments and its reactions needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct PostState {
     /// Whether a moderator hid it. Left out while it is not so: older states do not know it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
+    /// What it shows. Left out where that is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assets: Vec<AssetId>,
 }
 
 impl PostState {
@@ -54,6 +57,7 @@ impl State for PostState {
                     deleted: false,
                     visibility: post.visibility,
                     hidden: false,
+                    assets: post.assets.clone(),
                 }
             }
             Fact::PostEdited(edit) => self.visibility = edit.visibility.unwrap_or(self.visibility),
@@ -112,7 +116,6 @@ pub(super) mod tests {
     use super::super::testing::given;
     use super::*;
     use crate::fact::asset::UploadCompleted;
-    use crate::id::AssetId;
     use uuid::Uuid;
 
     pub(in crate::decide) fn user(n: u128) -> UserId {

@@ -15,6 +15,7 @@ mod parked;
 mod react;
 mod relay;
 mod schemas;
+mod states;
 mod stream;
 mod subscription;
 mod support;

@@ -20,6 +20,7 @@ const PLACES: &str = "
     list  GET /v1/users/{u}/posts                      {p} /id
     said  GET /v1/posts/{p}/comments                   {u} /author/id
     act   PUT /v1/posts/{p}/reactions/like
+    view  POST /v1/posts/{p}/views
     asset GET /v1/assets/{a}
     file  GET /v1/assets/{a}/renditions/waveform.dat
     told  GET /v1/notifications                        {p} /post
