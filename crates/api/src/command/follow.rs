@@ -13,7 +13,6 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Asked;
-use super::sight::Between;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -44,14 +43,15 @@ pub(crate) async fn follow(
     asked: Asked,
 ) -> Result<Response, Problem> {
     let (me, other) = (asked.who.user, UserId(id));
-    let (key, target) = (StreamKey::follow(me, other), StreamKey::user(other));
-    let between = Between::new(me, other);
+    let key = StreamKey::follow(me, other);
+    let between = state.between(me, other);
     let decide = |streams: &Streams| {
         between.open(streams, "user")?;
-        let facts = decide::follow::follow(streams.get(&key), me, other, &streams.get(&target))?;
+        let facts =
+            decide::follow::follow(streams.get(&key), me, other, &streams.get(&between.other))?;
         Ok(Emit::all(&key, facts))
     };
-    let streams = between.with(&[&key, &target]);
+    let streams = between.with(&[&key]);
     let done = state.execute(&asked, &streams, decide).await?;
     let news = done.fact(|recorded| match recorded.fact {
         Fact::FollowStarted(_) => Some(FollowState::Following),
@@ -120,7 +120,7 @@ async fn answer(
 ) -> Result<Response, Problem> {
     let me = asked.who.user;
     let key = StreamKey::follow(follower, me);
-    let between = Between::new(me, follower);
+    let between = state.between(me, follower);
     let decide = |streams: &Streams| {
         if welcome {
             between.open(streams, "follow request")?;

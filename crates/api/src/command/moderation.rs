@@ -236,8 +236,8 @@ pub(crate) async fn restore(
 
 /// Suspend a user
 ///
-/// For the role moderator. A suspended user changes nothing, and others do not see their posts. `POST
-/// /moderation/restore` lifts it.
+/// For the role moderator. A suspended user changes nothing, and is not there for others: who it is, what they posted and said, and
+/// whom they like show to nobody else. `POST /moderation/restore` lifts it.
 #[utoipa::path(post, path = "/moderation/suspend", tag = "moderation", request_body = Suspend,
     responses((status = 204, description = "Suspended")))]
 pub(crate) async fn suspend(

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::sight::Between;
 use super::{Asked, AskedWith};
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -77,15 +76,20 @@ pub(crate) async fn like(
         Degree::Like => LikeKind::Like,
         Degree::Super => LikeKind::Super,
     };
-    let (key, target) = (StreamKey::pair_match(me, other), StreamKey::user(other));
-    let between = Between::new(me, other);
+    let key = StreamKey::pair_match(me, other);
+    let between = state.between(me, other);
     let decide = |streams: &Streams| {
         between.open(streams, "user")?;
-        let facts =
-            decide::pairing::like(&streams.get(&key), me, other, kind, &streams.get(&target))?;
+        let facts = decide::pairing::like(
+            &streams.get(&key),
+            me,
+            other,
+            kind,
+            &streams.get(&between.other),
+        )?;
         Ok(Emit::all(&key, facts))
     };
-    let streams = between.with(&[&key, &target]);
+    let streams = between.with(&[&key]);
     let done = state.execute(&asked, &streams, decide).await?;
     let matched = if done.changed_nothing() {
         let pairing: PairingState = state.peek(&asked.who, &key).await?;
@@ -111,15 +115,16 @@ pub(crate) async fn pass(
     AskedWith(asked, new): AskedWith<NewPass>,
 ) -> Result<Response, Problem> {
     let (me, other) = (asked.who.user, UserId(new.user));
-    let (key, target) = (StreamKey::pair_match(me, other), StreamKey::user(other));
-    let between = Between::new(me, other);
+    let key = StreamKey::pair_match(me, other);
+    let between = state.between(me, other);
     let decide = |streams: &Streams| {
         between.open(streams, "user")?;
-        let facts = decide::pairing::pass(&streams.get(&key), me, other, &streams.get(&target))?;
+        let facts =
+            decide::pairing::pass(&streams.get(&key), me, other, &streams.get(&between.other))?;
         Ok(Emit::all(&key, facts))
     };
     Ok(state
-        .execute(&asked, &between.with(&[&key, &target]), decide)
+        .execute(&asked, &between.with(&[&key]), decide)
         .await?
         .no_content())
 }

@@ -1,5 +1,5 @@
 //! What is there for someone who asks for something to be done: posts and comments that they may see, people on this side of a
-//! block. The streams that say so are read without a lock; what a race lets through is filtered where it is read.
+//! block whom no moderator suspended. The streams that say so are read without a lock; what a race lets through is filtered where it is read.
 
 use chrono::{DateTime, Utc};
 use events::decide::Refusal;
@@ -18,32 +18,36 @@ use crate::auth::Principal;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
-/// The streams that say whether one of two users has blocked the other.
-pub(super) struct Between([StreamKey; 2]);
+/// The streams that say whether somebody else is there for a user.
+pub(super) struct Between {
+    blocks: [StreamKey; 2],
+    pub(super) other: StreamKey,
+    is_other: bool,
+    now: DateTime<Utc>,
+}
 
 impl Between {
-    pub(super) fn new(one: UserId, other: UserId) -> Self {
-        Self([StreamKey::block(one, other), StreamKey::block(other, one)])
-    }
-
     /// The streams to read besides others.
     pub(super) fn with<'a>(&'a self, others: &[&'a StreamKey]) -> Vec<&'a StreamKey> {
-        others.iter().copied().chain(&self.0).collect()
+        let own = self.blocks.iter().chain([&self.other]);
+        others.iter().copied().chain(own).collect()
     }
 
-    /// Refuses when there is a block, as if `thing` were not there.
+    /// Refuses when there is a block, or the other one is suspended, as if `thing` were not there.
     pub(super) fn open(&self, streams: &Streams, thing: &'static str) -> Result<(), Refusal> {
+        let other: UserState = streams.get(&self.other);
+        if self.is_other && other.may_act(self.now).is_err() {
+            return Err(Refusal::NotFound(thing));
+        }
         let state = |key| streams.get::<BlockState>(key);
-        block::unblocked([state(&self.0[0]), state(&self.0[1])], thing)
+        block::unblocked(self.blocks.each_ref().map(state), thing)
     }
 }
 
 /// The streams that say whether someone may see a post. A post's author and assets never change, so they are known beforehand.
 pub(super) struct Sight {
     me: UserId,
-    now: DateTime<Utc>,
     pub(super) post: StreamKey,
-    author: StreamKey,
     there: StreamKey,
     back: StreamKey,
     /// None for the author, who sees the post whatever they are.
@@ -54,7 +58,7 @@ pub(super) struct Sight {
 impl Sight {
     /// The streams to read besides one's own.
     pub(super) fn with<'a>(&'a self, own: &'a StreamKey) -> Vec<&'a StreamKey> {
-        let streams = [own, &self.post, &self.author, &self.there, &self.back];
+        let streams = [own, &self.post, &self.there, &self.back];
         let mut all = self.between.with(&streams);
         all.extend(&self.assets);
         all
@@ -67,10 +71,7 @@ impl Sight {
         self.between.open(streams, "post")?;
         let follows = |key| streams.get::<FollowState>(key) == FollowState::Following;
         let viewable = |key| streams.get::<AssetState>(key).viewable();
-        let shown = || {
-            let author: UserState = streams.get(&self.author);
-            !post.hidden && author.may_act(self.now).is_ok() && self.assets.iter().all(viewable)
-        };
+        let shown = || !post.hidden && self.assets.iter().all(viewable);
         let meant = || match post.visibility {
             Visibility::Public => true,
             Visibility::Followers => follows(&self.there),
@@ -110,6 +111,15 @@ impl Remark {
 }
 
 impl ApiState {
+    pub(super) fn between(&self, me: UserId, other: UserId) -> Between {
+        Between {
+            blocks: [StreamKey::block(me, other), StreamKey::block(other, me)],
+            other: StreamKey::user(other),
+            is_other: me != other,
+            now: self.clock.now(),
+        }
+    }
+
     /// A post as its viewer may or may not see it.
     pub(super) async fn sight(&self, who: &Principal, post: PostId) -> Result<Sight, Problem> {
         let key = StreamKey::post(post);
@@ -118,12 +128,10 @@ impl ApiState {
         let others = state.assets.into_iter().filter(|_| author != who.user);
         Ok(Sight {
             me: who.user,
-            now: self.clock.now(),
-            author: StreamKey::user(author),
             there: StreamKey::follow(who.user, author),
             back: StreamKey::follow(author, who.user),
             assets: others.map(StreamKey::asset).collect(),
-            between: Between::new(who.user, author),
+            between: self.between(who.user, author),
             post: key,
         })
     }
@@ -141,7 +149,7 @@ impl ApiState {
             return Err(Kind::NotFound("comment").into());
         };
         let key = StreamKey::comment(comment, post);
-        let between = Between::new(who.user, author);
+        let between = self.between(who.user, author);
         let me = who.user;
         Ok((post, Remark { me, key, between }))
     }

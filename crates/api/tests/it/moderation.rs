@@ -224,6 +224,8 @@ async fn a_suspended_user_changes_nothing_until_it_ends() {
     let (mut ana, mut bo, mut mo) = (app.user("ana"), app.user("bo"), moderator(&app));
     let (path, _) = published(&mut ana, "Hola").await;
     bo.puts(&format!("/v1/users/{}/follow", ana.id)).await;
+    let answers = format!("{}/comments", published(&mut mo, "Hola").await.0);
+    let comment = ana.posts(&answers, json!({"text": "Hola"})).await["id"].take();
     let id = ana.id;
     let suspend =
         |until: Option<String>| json!({"user": id, "reason": "harassment", "until": until});
@@ -248,8 +250,12 @@ async fn a_suspended_user_changes_nothing_until_it_ends() {
     bo.knows(&mo);
     assert_problem(get(&bo, &path).await, 404, "post-not-found").await;
     assert_eq!(bo.reads("/v1/feed").await["items"], json!([]));
-    let comment = post(&bo, &format!("{path}/comments"), json!({"text": "?"})).await;
-    assert_problem(comment, 404, "post-not-found").await;
+    let answer = post(&bo, &format!("{path}/comments"), json!({"text": "?"})).await;
+    assert_problem(answer, 404, "post-not-found").await;
+    let like = post(&bo, "/v1/matches/likes", json!({"user": id})).await;
+    assert_problem(like, 404, "user-not-found").await;
+    let answer = post(&bo, &answers, json!({"text": "?", "parent": comment})).await;
+    assert_problem(answer, 404, "comment-not-found").await;
     ana.knows(&mo);
     assert_eq!(ana.reads(&path).await["text"], "Hola");
 

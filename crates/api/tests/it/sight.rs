@@ -100,11 +100,9 @@ const PEOPLE: &str = "
                 |  y    n    n    n     n     n    n     n    n    n    | blocker
                 |  n    n    n    n     n     n    n     n    n    n    | blocked parted outsider nobody
     suspended   |  y    y    y    y     -     y    y     -    -    -    | author
-                |  y    y    y    y     n     y    y     y    y    n    | follower mutual muted muter stopped
-                |  y    y    y    y     y     y    y     y    y    n    | stranger followed moderator
-                |  y    y    y    y     y     y    y     n    n    y    | matched
-                |  y    n    n    n     n     n    n     n    n    n    | blocker
-                |  n    n    n    n     n     n    n     n    n    n    | blocked parted outsider nobody
+                |  n    n    n    n     n     n    n     n    n    n    | follower mutual muted muter stopped
+                |  n    n    n    n     n     n    n     n    n    n    | stranger followed moderator matched
+                |  n    n    n    n     n     n    n     n    n    n    | blocked parted blocker outsider nobody
     hushed      |  y    y    y    y     -     y    y     -    -    -    | author
                 |  y    y    y    y     n     n    y     y    y    n    | follower mutual muted muter stopped
                 |  y    y    y    y     y     n    y     y    y    n    | stranger followed moderator

@@ -1,5 +1,5 @@
-//! Comments, reactions and counts. Whether the viewer may see the post is asked of the feed's model first. Between two of whom
-//! one has blocked the other, what either said is not shown to the other; it is counted all the same.
+//! Comments, reactions and counts. Whether the viewer may see the post is asked of the feed's model first. What was said across a
+//! block, or by whom a moderator suspended, is not shown; it is counted all the same.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use service::db::TenantTx;
 use uuid::Uuid;
 
-use crate::graph::query::unblocked;
+use crate::graph::query::there;
 use crate::page::{Cursor, Page, Viewer, above, below};
 
 /// The read models that these queries read.
@@ -86,7 +86,7 @@ pub async fn comment(
     sqlx::query_as(concat!(
         comment!(),
         "c.comment = $3 AND NOT c.deleted AND ",
-        unblocked!("$2", "c.author")
+        there!("$2", "c.author")
     ))
     .bind(viewer.tenant)
     .bind(viewer.user)
@@ -111,7 +111,7 @@ pub async fn comments(
             AND (NOT c.deleted OR EXISTS (
                 SELECT FROM engagement.comment r WHERE r.tenant = $1 AND r.parent = c.comment AND NOT r.deleted))
             AND ",
-        unblocked!("$2", "c.author"),
+        there!("$2", "c.author"),
         " ORDER BY c.position LIMIT $6"
     ))
     .bind(viewer.tenant)
@@ -143,7 +143,7 @@ pub async fn reactions(
         FROM engagement.reaction r
         WHERE r.tenant = $1 AND r.target = $2 AND r.position < $3 AND ($4::text IS NULL OR r.kind = $4)
           AND ",
-        unblocked!("$6", "r.\"user\""),
+        there!("$6", "r.\"user\""),
         " ORDER BY r.position DESC LIMIT $5"
     ))
     .bind(viewer.tenant)

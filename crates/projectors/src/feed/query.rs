@@ -87,10 +87,9 @@ macro_rules! visible {
                 SELECT FROM unnest(p.assets) AS carried
                 WHERE NOT EXISTS (SELECT FROM feed.viewable v WHERE v.tenant = $1 AND v.asset = carried))
             AND NOT EXISTS (SELECT FROM moderation.hidden h WHERE h.tenant = $1 AND h.target = p.post)
-            AND NOT EXISTS (
-                SELECT FROM moderation.suspension s
-                WHERE s.tenant = $1 AND s.\"user\" = p.author AND (s.until IS NULL OR s.until > now()))
             AND ",
+            $crate::moderation::query::unsuspended!("p.author"),
+            " AND ",
             $crate::graph::query::unblocked!($viewer, "p.author"),
             "))"
         )

@@ -6,10 +6,11 @@ use events::id::{Position, UserId};
 use serde::{Deserialize, Serialize};
 use service::db::TenantTx;
 
+use crate::moderation::query::unsuspended;
 use crate::page::{Cursor, Page, Viewer, below};
 
 /// The read models that these queries read.
-pub const READS: &[&str] = &["graph"];
+pub const READS: &[&str] = &["graph", "moderation"];
 
 /// So many of someone's newest followees are looked at for suggestions: of the viewer's, and of each of those.
 const NEAR: i64 = 200;
@@ -31,6 +32,24 @@ macro_rules! unblocked {
     };
 }
 pub(crate) use unblocked;
+
+/// Whether another user, or oneself, is there for who looks: no block is between the two, and no moderator suspended the other. Whoever
+/// is not has no profile and is in no list.
+macro_rules! there {
+    ($viewer:literal, $other:literal) => {
+        concat!(
+            "(",
+            $other,
+            " = ",
+            $viewer,
+            " OR ",
+            $crate::moderation::query::unsuspended!($other),
+            ") AND ",
+            $crate::graph::query::unblocked!($viewer, $other)
+        )
+    };
+}
+pub(crate) use there;
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
@@ -86,13 +105,13 @@ pub struct SuggestionCursor {
     pub user: UserId,
 }
 
-/// One user, unless the viewer is blocked by them.
+/// One user, unless the viewer is blocked by them or they are suspended.
 pub async fn profile(
     tx: &mut TenantTx,
     viewer: Viewer,
     user: UserId,
 ) -> sqlx::Result<Option<Profile>> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "SELECT p.\"user\", p.name, p.bio, p.place, p.language, p.private, r.state AS relation,
             b.given IS NOT NULL AS blocked, m.owner IS NOT NULL AS muted,
             coalesce(t.followers, 0) AS followers, coalesce(t.following, 0) AS following
@@ -104,8 +123,10 @@ pub async fn profile(
         LEFT JOIN graph.relation r ON r.tenant = $1 AND r.follower = $2 AND r.followee = p.\"user\"
         LEFT JOIN graph.block b ON b.tenant = $1 AND b.owner = $2 AND b.other = p.\"user\"
         LEFT JOIN graph.mute m ON m.tenant = $1 AND m.owner = $2 AND m.other = p.\"user\"
-        WHERE p.tenant = $1 AND p.\"user\" = $3 AND b.received IS NULL",
-    )
+        WHERE p.tenant = $1 AND p.\"user\" = $3 AND b.received IS NULL AND (p.\"user\" = $2 OR ",
+        unsuspended!("p.\"user\""),
+        ")"
+    ))
     .bind(viewer.tenant)
     .bind(viewer.user)
     .bind(user)
@@ -196,7 +217,7 @@ const FOLLOWERS: &str = concat!(
     "SELECT r.follower AS \"user\", r.position
     FROM graph.relation r
     WHERE r.tenant = $1 AND r.followee = $2 AND r.state = 'following' AND r.position < $3 AND ",
-    unblocked!("$5", "r.follower"),
+    there!("$5", "r.follower"),
     " ORDER BY r.position DESC LIMIT $4"
 );
 
@@ -204,7 +225,7 @@ const FOLLOWING: &str = concat!(
     "SELECT r.followee AS \"user\", r.position
     FROM graph.relation r
     WHERE r.tenant = $1 AND r.follower = $2 AND r.state = 'following' AND r.position < $3 AND ",
-    unblocked!("$5", "r.followee"),
+    there!("$5", "r.followee"),
     " ORDER BY r.position DESC LIMIT $4"
 );
 
@@ -212,7 +233,7 @@ const REQUESTS: &str = concat!(
     "SELECT r.follower AS \"user\", r.position
     FROM graph.relation r
     WHERE r.tenant = $1 AND r.followee = $2 AND r.state = 'requested' AND r.position < $3 AND ",
-    unblocked!("$5", "r.follower"),
+    there!("$5", "r.follower"),
     " ORDER BY r.position DESC LIMIT $4"
 );
 
@@ -231,7 +252,7 @@ const MUTUALS: &str = concat!(
         LIMIT 1
     ) r
     WHERE ",
-    unblocked!("$5", "r.follower"),
+    there!("$5", "r.follower"),
     " ORDER BY r.position DESC LIMIT $4"
 );
 
@@ -296,6 +317,9 @@ const SUGGESTIONS: &str = concat!(
         WHERE r.tenant = $1 AND r.follower = $2 AND r.followee = far.\"user\") IS NULL
       AND (SELECT b.owner FROM graph.block b
         WHERE b.tenant = $1 AND b.owner = $2 AND b.other = far.\"user\") IS NULL
+      AND (SELECT true WHERE ",
+    unsuspended!("far.\"user\""),
+    ")
     ORDER BY far.common DESC, far.\"user\" LIMIT $6"
 );
 

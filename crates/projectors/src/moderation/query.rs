@@ -13,6 +13,20 @@ pub const READS: &[&str] = &["moderation", "feed", "engagement"];
 /// Reports that are shown of each target.
 const SHOWN: i64 = 3;
 
+/// Whether a user of the tenant $1 is not suspended; time may have ended what no moderator lifted. The one place that says so.
+macro_rules! unsuspended {
+    ($user:literal) => {
+        concat!(
+            "NOT EXISTS (
+                SELECT FROM moderation.suspension s
+                WHERE s.tenant = $1 AND s.\"user\" = ",
+            $user,
+            " AND (s.until IS NULL OR s.until > now()))"
+        )
+    };
+}
+pub(crate) use unsuspended;
+
 /// A post or a comment that has open reports.
 #[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
 pub struct Queued {

@@ -42,10 +42,8 @@ pub struct Bundle {
 macro_rules! heard {
     () => {
         concat!(
-            "NOT EXISTS (
-                SELECT FROM moderation.suspension s
-                WHERE s.tenant = $1 AND s.\"user\" = n.actor AND (s.until IS NULL OR s.until > now()))
-            AND NOT EXISTS (SELECT FROM moderation.hidden h WHERE h.tenant = $1 AND h.target = n.source)
+            $crate::moderation::query::unsuspended!("n.actor"),
+            " AND NOT EXISTS (SELECT FROM moderation.hidden h WHERE h.tenant = $1 AND h.target = n.source)
             AND ",
             $crate::graph::query::unblocked!("$2", "n.actor")
         )

@@ -1,4 +1,4 @@
-//! Matches, candidates, and what the viewer thinks of someone. Who has blocked the viewer, or is blocked, is in no list.
+//! Matches, candidates, and what the viewer thinks of someone. Who has blocked the viewer, is blocked or suspended, is in no list.
 
 use std::cmp::Reverse;
 
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use service::db::TenantTx;
 
 use super::score::{Facets, score};
-use crate::graph::query::unblocked;
+use crate::graph::query::there;
 use crate::page::{Cursor, Page, Viewer, below};
 
 /// The read models that these queries read.
-pub const READS: &[&str] = &["pairing", "graph"];
+pub const READS: &[&str] = &["pairing", "graph", "moderation"];
 
 /// So many candidates are compared because they are new, and so many because they share an interest with the viewer.
 const POOL: i64 = 200;
@@ -80,7 +80,7 @@ pub async fn matches(
         "SELECT p.other AS \"user\", p.position, p.made_at
         FROM pairing.pair p
         WHERE p.tenant = $1 AND p.owner = $2 AND p.position < $3 AND ",
-        unblocked!("$2", "p.other"),
+        there!("$2", "p.other"),
         " ORDER BY p.position DESC LIMIT $4"
     ))
     .bind(viewer.tenant)
@@ -109,7 +109,7 @@ pub async fn admirers(
           AND EXISTS (SELECT FROM pairing.person p WHERE p.tenant = $1 AND p.\"user\" = a.other) AND ",
         unjudged!("a.other"),
         " AND ",
-        unblocked!("$2", "a.other"),
+        there!("$2", "a.other"),
         " ORDER BY a.position DESC LIMIT $4"
     ))
     .bind(viewer.tenant)
@@ -138,7 +138,7 @@ const CANDIDATES: &str = concat!(
         WHERE p.tenant = $1 AND p.\"user\" <> $2 AND ",
     unjudged!("p.\"user\""),
     " AND ",
-    unblocked!("$2", "p.\"user\""),
+    there!("$2", "p.\"user\""),
     " ORDER BY p.position DESC LIMIT $4
     ), alike AS (
         SELECT i.author AS \"user\"
@@ -150,7 +150,7 @@ const CANDIDATES: &str = concat!(
         WHERE i.author <> $2 AND ",
     unjudged!("i.author"),
     " AND ",
-    unblocked!("$2", "i.author"),
+    there!("$2", "i.author"),
     " GROUP BY i.author ORDER BY count(*) DESC, i.author LIMIT $4
     )
     SELECT p.\"user\", p.place, p.language, ARRAY(

@@ -7,7 +7,7 @@ use service::db::TenantTx;
 use super::nearest::nearest;
 use super::query::Search;
 use super::text;
-use crate::graph::query::unblocked;
+use crate::graph::query::there;
 use crate::hashtag;
 use crate::page::Viewer;
 
@@ -91,7 +91,7 @@ pub async fn words(
 }
 
 /// People whose name begins with `text`, those first who registered first; accents do not matter. None for one letter, and nobody
-/// across a block.
+/// across a block or suspended.
 pub async fn people(
     tx: &mut TenantTx,
     viewer: Viewer,
@@ -105,7 +105,7 @@ pub async fn people(
     sqlx::query_scalar(concat!(
         "SELECT d.author FROM search.found d
         WHERE d.tenant = $1 AND d.kind = 'person' AND d.name_key LIKE projection.plain($2) || '%' AND ",
-        unblocked!("$4", "d.author"),
+        there!("$4", "d.author"),
         " ORDER BY d.position LIMIT $3"
     ))
     .persistent(false)

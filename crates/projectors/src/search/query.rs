@@ -158,9 +158,11 @@ pub(super) use fit;
 macro_rules! seen {
     () => {
         concat!(
-            "(d.kind <> 'post' OR EXISTS (SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = d.id AND ",
+            "CASE d.kind WHEN 'post' THEN EXISTS (SELECT FROM feed.post p WHERE p.tenant = $1 AND p.post = d.id AND ",
             visible!("$8"),
-            "))"
+            ") ELSE d.author = $8 OR ",
+            $crate::moderation::query::unsuspended!("d.author"),
+            " END"
         )
     };
 }
