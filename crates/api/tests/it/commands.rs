@@ -117,6 +117,30 @@ async fn the_top_of_a_feed_is_what_most_goes_on_under_and_stays_in_its_order() {
 }
 
 #[tokio::test]
+async fn a_page_of_the_top_leaves_out_who_was_muted_or_left_since_the_first() {
+    let app = App::start().await;
+    let mut bo = app.user("bo");
+    let mut ids = vec![];
+    for name in ["left", "muted", "kept", "first"] {
+        let mut author = app.user(name);
+        author.posts("/v1/posts", json!({"text": "Hola"})).await;
+        bo.puts(&format!("/v1/users/{}/follow", author.id)).await;
+        ids.push(author.id.to_string());
+    }
+    let are = |count: usize| move |page: &Value| page["items"].as_array().unwrap().len() == count;
+    bo.sees("/v1/feed", "all are there", are(4)).await;
+    let page = bo.reads("/v1/feed?order=top&limit=1").await;
+    assert_eq!(page["items"][0]["author"]["id"], *ids[3]);
+    let rest = page["next"].as_str().unwrap();
+    let rest = rest.replace("limit=1", "limit=9");
+    bo.sees(&rest, "the others are there", are(3)).await;
+    bo.deletes(&format!("/v1/users/{}/follow", ids[0])).await;
+    bo.puts(&format!("/v1/users/{}/mute", ids[1])).await;
+    let page = bo.sees(&rest, "two are left out", are(1)).await;
+    assert_eq!(page["items"][0]["author"]["id"], *ids[2]);
+}
+
+#[tokio::test]
 async fn a_post_goes_all_the_way_to_the_feed_and_to_search() {
     let app = App::start().await;
     let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));

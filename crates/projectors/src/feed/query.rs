@@ -129,6 +129,30 @@ pub async fn posts(tx: &mut TenantTx, viewer: Viewer, posts: &[PostId]) -> sqlx:
     .await
 }
 
+/// Those of `posts` that are in the viewer's feed: own ones, and those of followed authors who are not muted.
+pub(super) async fn wanted(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    posts: &[PostId],
+) -> sqlx::Result<Vec<Post>> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM feed.post p WHERE p.tenant = $1 AND p.post = ANY($3)
+            AND (p.author = $2 OR EXISTS (
+                SELECT FROM feed.follow f WHERE f.tenant = $1 AND f.follower = $2 AND f.followee = p.author))
+            AND ",
+        unmuted!("p.author"),
+        " AND ",
+        visible!()
+    ))
+    .bind(viewer.tenant)
+    .bind(viewer.user)
+    .bind(posts)
+    .fetch_all(&mut **tx)
+    .await
+}
+
 /// What of a post depends on who looks.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Look {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use service::db::TenantTx;
 use uuid::Uuid;
 
-use super::query::{Post, page, posts};
+use super::query::{Post, page, wanted};
 use crate::page::{Page, Viewer};
 
 /// The newest so many posts of a feed are put in order.
@@ -61,7 +61,7 @@ pub async fn snapshot(tx: &mut TenantTx, viewer: Viewer) -> sqlx::Result<TopCurs
     Ok(TopCursor { snapshot, place: 0 })
 }
 
-/// The posts of a snapshot from `from` on that the viewer may still see; a page may be short and yet not the last. None: the
+/// The posts of a snapshot from `from` on that are still in the viewer's feed; a page may be short and yet not the last. None: the
 /// snapshot is no longer kept.
 pub async fn top(
     tx: &mut TenantTx,
@@ -84,7 +84,7 @@ pub async fn top(
     let Some((ids, more)) = found else {
         return Ok(None);
     };
-    let seen = posts(tx, viewer, &ids).await?;
+    let seen = wanted(tx, viewer, &ids).await?;
     let mut seen: BTreeMap<PostId, Post> = seen.into_iter().map(|one| (one.post, one)).collect();
     let next = TopCursor {
         place: from.place.saturating_add(limit),
