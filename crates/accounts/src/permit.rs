@@ -195,14 +195,15 @@ impl Accounts {
         Ok(())
     }
 
-    /// Makes an invite, and tells its code and how long it holds.
+    /// Makes an invite, and tells its code and until when it holds. Asking with the same `command` again tells the same, also when the
+    /// invite was used meanwhile.
     pub async fn invite(
         &self,
-        tenant: Uuid,
-        made_by: Uuid,
+        (tenant, made_by): (Uuid, Uuid),
+        command: &[u8; 32],
         now: DateTime<Utc>,
     ) -> Result<(String, DateTime<Utc>), Error> {
-        let (code, until) = (BASE64.encode(&chance()[..16]), now + INVITE_TTL);
+        let code = BASE64.encode(&self.0.tokens.sign(&[b"invite", command])[..16]);
         let mut tx = self.begin(tenant).await?;
         sqlx::query("DELETE FROM accounts.invites WHERE tenant = $1 AND expires_at <= $2")
             .bind(tenant)
@@ -210,13 +211,21 @@ impl Accounts {
             .execute(&mut *tx)
             .await?;
         sqlx::query(
-            "INSERT INTO accounts.invites (tenant, invite, made_by, expires_at) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO accounts.invites (tenant, invite, made_by, expires_at) VALUES ($1, $2, $3, $4)
+            ON CONFLICT DO NOTHING",
         )
         .bind(tenant)
         .bind(invite_hash(&code))
         .bind(made_by)
-        .bind(until)
+        .bind(now + INVITE_TTL)
         .execute(&mut *tx)
+        .await?;
+        let until = sqlx::query_scalar(
+            "SELECT expires_at FROM accounts.invites WHERE tenant = $1 AND invite = $2",
+        )
+        .bind(tenant)
+        .bind(invite_hash(&code))
+        .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
         Ok((code, until))
@@ -230,7 +239,8 @@ impl Accounts {
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         let used = sqlx::query(
-            "DELETE FROM accounts.invites WHERE tenant = $1 AND invite = $2 AND expires_at > $3",
+            "UPDATE accounts.invites SET used_at = $3
+            WHERE tenant = $1 AND invite = $2 AND expires_at > $3 AND used_at IS NULL",
         )
         .bind(tenant)
         .bind(invite_hash(code))

@@ -110,12 +110,6 @@ pub(crate) async fn make(
     state.may_act(who).await?;
     state.register(&asked).await?;
     let now = state.clock.now();
-    let id = &asked.command.id;
-    let command = [
-        id.tenant.0.as_bytes(),
-        id.actor.0.as_bytes(),
-        id.key.as_bytes(),
-    ];
     let new = NewApiKey {
         tenant: who.tenant.0,
         owner: who.user.0,
@@ -138,7 +132,7 @@ pub(crate) async fn make(
         expires_at: wanted
             .expires_in_days
             .map(|days| now + chrono::Duration::days(days.into())),
-        command: state.bodies.sign(&command),
+        command: asked.named(&state),
         asked: asked.command.body_hash,
     };
     let made = state.accounts.make_api_key(&new, now).await?;

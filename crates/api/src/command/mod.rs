@@ -56,6 +56,18 @@ pub(crate) struct Asked {
     pub(crate) command: Command,
 }
 
+impl Asked {
+    /// The command id as bits that only we can make of it, for what comes of it and is no fact.
+    fn named(&self, state: &ApiState) -> [u8; 32] {
+        let id = &self.command.id;
+        state.bodies.sign(&[
+            id.tenant.0.as_bytes(),
+            id.actor.0.as_bytes(),
+            id.key.as_bytes(),
+        ])
+    }
+}
+
 /// [`Asked`] with a body of JSON.
 pub(crate) struct AskedWith<T>(pub(crate) Asked, pub(crate) T);
 

@@ -297,6 +297,27 @@ async fn sign_up_may_be_closed_or_by_invite() {
     let_in(sent(&app, "register", with("bo", &made["invite"])).await).await;
 }
 
+#[tokio::test]
+async fn an_invite_that_is_asked_for_again_is_the_same_one_and_stays_used() {
+    let app = App::start_with(&["--signup", "invite"]).await;
+    let moderator = app.bearer(app.tenant, "mo", &[Role::Moderator], TTL);
+    let invite = async |key: &str| -> Value {
+        let asked = moderator.request(Method::POST, "/v1/auth/invites");
+        let asked = asked.header("idempotency-key", key).send().await.unwrap();
+        assert_eq!(asked.status(), StatusCode::CREATED);
+        asked.json().await.unwrap()
+    };
+    let made = invite("one").await;
+    assert_eq!(invite("one").await, made);
+    assert_ne!(invite("two").await["invite"], made["invite"]);
+    let with =
+        |handle: &str| json!({"handle": handle, "password": PASSWORD, "invite": made["invite"]});
+    let_in(sent(&app, "register", with("ana")).await).await;
+    assert_eq!(invite("one").await, made);
+    let spent = sent(&app, "register", with("bo")).await;
+    assert_problem(spent, 403, "invite-invalid").await;
+}
+
 /// The text of the newest mail that is not in `seen`, which must come.
 async fn mail(folder: &TempDir, seen: &mut Vec<PathBuf>) -> String {
     let (file, text) = testing::wait::until(SOON, "a mail", async || {

@@ -1,4 +1,4 @@
-//! `POST /auth/…`: accounts of our own. Their state is no history, so these answer at once and take no `Idempotency-Key`.
+//! `POST /auth/…`: accounts of our own. Their state is no history, so these answer at once; only an invite can be asked for twice.
 
 mod body;
 mod cookie;
@@ -162,7 +162,7 @@ pub(crate) async fn refresh(
 /// Log out
 ///
 /// Ends the session of the cookie, or all sessions of its account. Its access tokens end within seconds.
-#[utoipa::path(post, path = "/auth/logout", tag = "accounts", request_body(content = Option<LogOut>), security(()),
+#[utoipa::path(post, path = "/auth/logout", tag = "accounts", request_body(content = Option<LogOut>, example = json!({"everywhere": true})), security(()),
     responses((status = 204, description = "Logged out")))]
 pub(crate) async fn log_out(
     State(state): State<ApiState>,
@@ -264,9 +264,10 @@ pub(crate) async fn invite(
     asked.who.must_moderate()?;
     state.may_act(&asked.who).await?;
     let (tenant, user) = (asked.who.tenant.0, asked.who.user.0);
+    let (by, command) = ((tenant, user), asked.named(&state));
     let (invite, expires_at) = state
         .accounts
-        .invite(tenant, user, state.clock.now())
+        .invite(by, &command, state.clock.now())
         .await?;
     Ok((StatusCode::CREATED, Json(Invite { invite, expires_at })).into_response())
 }
