@@ -26,6 +26,7 @@ mod slots;
 mod state;
 mod storage;
 mod views;
+mod word;
 
 pub use config::{Config, ConfigError};
 pub use limit::reference::limits;

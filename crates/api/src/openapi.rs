@@ -1,10 +1,11 @@
 //! `/openapi.json`, made from the handlers. What all operations share (the bearer token, problems as errors, the headers
 //! of commands and reads) is added here once.
 
+use serde_json::Value;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    ContentBuilder, InfoBuilder, Object, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
     ResponseBuilder, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
@@ -60,7 +61,8 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
                 continue;
             }
             // State that is no history is asked for without a key.
-            let key = (!path.starts_with("/v1/auth/")).then(|| {
+            let keyed = !path.starts_with("/v1/auth/") || path == "/v1/auth/invites";
+            let key = keyed.then(|| {
                 let same = "Asking again with the same key changes nothing.";
                 let form = text().min_length(Some(1)).max_length(Some(255));
                 header("Idempotency-Key", same, form.pattern(Some("^[!-~]*$")))
@@ -123,6 +125,11 @@ fn fails(operation: &mut Operation) {
         .responses
         .responses
         .insert("default".to_owned(), RefOr::T(response));
+}
+
+/// A text that is one of `words`, where another crate has the set.
+pub(crate) fn one_of(words: impl IntoIterator<Item = impl Into<Value>>) -> Object {
+    text().enum_values(Some(words)).build()
 }
 
 fn text() -> ObjectBuilder {

@@ -21,7 +21,29 @@ use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
 /// What can be asked for.
-const PROFILES: [&str; 3] = ["fast@1", "proxy720@1", "edit@1"];
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+pub(crate) enum Profile {
+    /// Poster, sprites, waveform.
+    #[serde(rename = "fast@1")]
+    Fast,
+    /// What players play.
+    #[serde(rename = "proxy720@1")]
+    Proxy720,
+    /// What editors cut.
+    #[serde(rename = "edit@1")]
+    Edit,
+}
+
+impl Profile {
+    /// As written in facts and tables.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast@1",
+            Self::Proxy720 => "proxy720@1",
+            Self::Edit => "edit@1",
+        }
+    }
+}
 
 /// A profile that is wanted.
 #[derive(Deserialize, Validate, ToSchema)]
@@ -30,7 +52,7 @@ const PROFILES: [&str; 3] = ["fast@1", "proxy720@1", "edit@1"];
 pub(crate) struct RenditionWanted {
     /// `fast@1` (poster, sprites, waveform), `proxy720@1` (what players play) or `edit@1` (what editors cut).
     #[garde(skip)]
-    profile: String,
+    profile: Profile,
 }
 
 /// A job that is waiting to be done.
@@ -55,13 +77,9 @@ pub(crate) async fn request(
     Path(id): Path<Uuid>,
     AskedWith(asked, wanted): AskedWith<RenditionWanted>,
 ) -> Result<Response, Problem> {
-    if !PROFILES.contains(&&*wanted.profile) {
-        let reason = format!("is one of {}", PROFILES.join(", "));
-        return Err(Problem::field(Kind::Invalid, "/profile", reason));
-    }
     let (asset, me) = (AssetId(id), asked.who.user);
     let decide = |asset_state: &AssetState| {
-        decide::asset::request_rendition(asset_state, asset, me, &wanted.profile)
+        decide::asset::request_rendition(asset_state, asset, me, wanted.profile.name())
     };
     let done = state.decide_asset(&asked, asset, decide).await?;
     accepted(&done, asset)

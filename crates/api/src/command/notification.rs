@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 
 use super::AskedWith;
 use crate::problem::Problem;
+use crate::query::notification::NoticeName;
 use crate::state::ApiState;
 
 /// How far one has read.
@@ -39,7 +40,7 @@ pub(crate) struct PreferenceChange {
     /// Kinds of notifications, and whether one is told.
     #[garde(skip)]
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, bool>)]
+    #[schema(value_type = BTreeMap<NoticeName, bool>)]
     notifications: BTreeMap<NoticeKind, bool>,
 }
 

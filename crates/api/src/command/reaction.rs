@@ -7,22 +7,44 @@ use events::decide::Refusal;
 use events::fact::post::ReactionAdded;
 use events::id::{CommentId, PostId, StreamKey};
 use events::store::{Emit, Streams};
+use serde::Deserialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Asked;
 use super::sight::{Remark, Sight};
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 use crate::state::ApiState;
+use crate::word::Word;
+
+/// A kind of reaction.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ReactionKind {
+    Like,
+    Love,
+    Laugh,
+    Wow,
+    Sad,
+    Angry,
+}
+
+impl ReactionKind {
+    /// As written in facts and tables.
+    pub(crate) fn name(self) -> &'static str {
+        decide::reaction::KINDS[self as usize]
+    }
+}
 
 /// React to a post
 ///
 /// One reaction per user: another kind replaces the one before.
 #[utoipa::path(put, path = "/posts/{id}/reactions/{kind}", tag = "reactions",
-    params(("id" = Uuid, Path), ("kind" = String, Path, description = "like, love, laugh, wow, sad or angry")),
+    params(("id" = Uuid, Path), ("kind" = inline(ReactionKind), Path)),
     responses((status = 204, description = "The reaction is this one")))]
 pub(crate) async fn react_to_post(
     State(state): State<ApiState>,
-    Path((id, kind)): Path<(Uuid, String)>,
+    Path((id, kind)): Path<(Uuid, Word<ReactionKind>)>,
     asked: Asked,
 ) -> Result<Response, Problem> {
     Wish::on_post(&state, &asked, PostId(id), kind)
@@ -33,11 +55,11 @@ pub(crate) async fn react_to_post(
 
 /// Take a reaction to a post back
 #[utoipa::path(delete, path = "/posts/{id}/reactions/{kind}", tag = "reactions",
-    params(("id" = Uuid, Path), ("kind" = String, Path)),
+    params(("id" = Uuid, Path), ("kind" = inline(ReactionKind), Path)),
     responses((status = 204, description = "There is no such reaction any more")))]
 pub(crate) async fn unreact_to_post(
     State(state): State<ApiState>,
-    Path((id, kind)): Path<(Uuid, String)>,
+    Path((id, kind)): Path<(Uuid, Word<ReactionKind>)>,
     asked: Asked,
 ) -> Result<Response, Problem> {
     Wish::on_post(&state, &asked, PostId(id), kind)
@@ -48,11 +70,11 @@ pub(crate) async fn unreact_to_post(
 
 /// React to a comment
 #[utoipa::path(put, path = "/comments/{id}/reactions/{kind}", tag = "reactions",
-    params(("id" = Uuid, Path), ("kind" = String, Path, description = "like, love, laugh, wow, sad or angry")),
+    params(("id" = Uuid, Path), ("kind" = inline(ReactionKind), Path)),
     responses((status = 204, description = "The reaction is this one")))]
 pub(crate) async fn react_to_comment(
     State(state): State<ApiState>,
-    Path((id, kind)): Path<(Uuid, String)>,
+    Path((id, kind)): Path<(Uuid, Word<ReactionKind>)>,
     asked: Asked,
 ) -> Result<Response, Problem> {
     Wish::on_comment(&state, &asked, CommentId(id), kind)
@@ -63,11 +85,11 @@ pub(crate) async fn react_to_comment(
 
 /// Take a reaction to a comment back
 #[utoipa::path(delete, path = "/comments/{id}/reactions/{kind}", tag = "reactions",
-    params(("id" = Uuid, Path), ("kind" = String, Path)),
+    params(("id" = Uuid, Path), ("kind" = inline(ReactionKind), Path)),
     responses((status = 204, description = "There is no such reaction any more")))]
 pub(crate) async fn unreact_to_comment(
     State(state): State<ApiState>,
-    Path((id, kind)): Path<(Uuid, String)>,
+    Path((id, kind)): Path<(Uuid, Word<ReactionKind>)>,
     asked: Asked,
 ) -> Result<Response, Problem> {
     Wish::on_comment(&state, &asked, CommentId(id), kind)
@@ -90,9 +112,9 @@ impl Wish {
         state: &ApiState,
         asked: &Asked,
         post: PostId,
-        kind: String,
+        kind: Word<ReactionKind>,
     ) -> Result<Self, Problem> {
-        known(&kind)?;
+        let kind = kind.read("/kind")?.name().to_owned();
         let user = asked.who.user;
         Ok(Self {
             reaction: ReactionAdded {
@@ -111,9 +133,9 @@ impl Wish {
         state: &ApiState,
         asked: &Asked,
         comment: CommentId,
-        kind: String,
+        kind: Word<ReactionKind>,
     ) -> Result<Self, Problem> {
-        known(&kind)?;
+        let kind = kind.read("/kind")?.name().to_owned();
         let user = asked.who.user;
         let (post, remark) = state.remark(&asked.who, comment).await?;
         Ok(Self {
@@ -174,14 +196,15 @@ impl Wish {
     }
 }
 
-/// Refuses what is no kind of reaction.
-pub(crate) fn known(kind: &str) -> Result<(), Problem> {
-    if decide::reaction::KINDS.contains(&kind) {
-        return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_said_as_it_is_written() {
+        for kind in decide::reaction::KINDS {
+            let said = Word::<ReactionKind>::from(kind.to_owned()).read("/kind");
+            assert_eq!(said.map(ReactionKind::name).unwrap(), kind);
+        }
     }
-    Err(Problem::field(
-        Kind::Invalid,
-        "/kind",
-        format!("is one of {}", decide::reaction::KINDS.join(", ")),
-    ))
 }

@@ -14,14 +14,17 @@ use events::id::{AssetId, JobId};
 use projectors::media::{self as model, query as media};
 use serde::{Deserialize, Serialize};
 use storage::Presentation;
+use utoipa::openapi::Object;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::peaks::{POINTS, Peaks, READ_MAX, peaks};
 use super::{Reader, View};
 use crate::cursor::{Page, PageQuery, Paging};
+use crate::openapi::one_of;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
+use crate::word::Word;
 
 /// How long the URL behind a redirect holds: long enough to begin, and to go on by ranges while one watches.
 const SIGNED_FOR: Duration = Duration::from_mins(15);
@@ -30,7 +33,8 @@ const SIGNED_FOR: Duration = Duration::from_mins(15);
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AssetSummary {
     id: Uuid,
-    /// `waiting`, `preparing`, `ready`, `failed`, `quarantined`, `expired` or `aborted`.
+    /// How far it has come.
+    #[schema(schema_with = asset_states)]
     state: String,
     /// The file's name; only the owner sees it.
     name: Option<String>,
@@ -127,7 +131,8 @@ pub(crate) struct Job {
     id: Uuid,
     asset: Uuid,
     profile: String,
-    /// `queued`, `running`, `done`, `failed` or `cancelled`.
+    /// How far it has come.
+    #[schema(schema_with = job_states)]
     state: String,
     /// The stage that runs now.
     stage: Option<String>,
@@ -139,16 +144,42 @@ pub(crate) struct Job {
     error: Option<AssetError>,
 }
 
+fn asset_states() -> Object {
+    one_of([
+        "waiting",
+        "preparing",
+        "ready",
+        "failed",
+        "quarantined",
+        "expired",
+        "aborted",
+    ])
+}
+
+fn job_states() -> Object {
+    one_of(["queued", "running", "done", "failed", "cancelled"])
+}
+
 /// Which form of the waveform.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WaveformQuery {
     /// `dat`, `json`, `png` or `wavesurfer`; `dat` when absent.
-    #[param(example = "wavesurfer")]
-    format: Option<String>,
+    #[param(inline, required = false, value_type = WaveformFormat, example = "wavesurfer")]
+    format: Option<Word<WaveformFormat>>,
     /// Of `wavesurfer`, points of each channel; 2,000 when absent, 20,000 at most.
     #[param(minimum = 1, maximum = 20_000)]
     points: Option<usize>,
+}
+
+/// A form of the waveform.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum WaveformFormat {
+    Dat,
+    Json,
+    Png,
+    Wavesurfer,
 }
 
 /// List one's own assets
@@ -215,23 +246,14 @@ pub(crate) async fn waveform(
         let reason = "is a number from 1 to 20000";
         return Err(Problem::field(Kind::Invalid, "/points", reason));
     }
-    let name = match query.format.as_deref() {
-        None | Some("dat") => "waveform.dat",
-        Some("json") => "waveform.json",
-        Some("png") => "waveform.png",
-        Some("wavesurfer") => {
-            let view = reader.view(&state, media::READS).await?;
-            return wavesurfer(&state, view, AssetId(id), points).await;
-        }
-        Some(_) => {
-            return Err(Problem::field(
-                Kind::Invalid,
-                "/format",
-                "is dat, json, png or wavesurfer",
-            ));
-        }
-    };
+    let format = Word::if_any(query.format, "/format")?;
     let view = reader.view(&state, media::READS).await?;
+    let name = match format.unwrap_or(WaveformFormat::Dat) {
+        WaveformFormat::Dat => "waveform.dat",
+        WaveformFormat::Json => "waveform.json",
+        WaveformFormat::Png => "waveform.png",
+        WaveformFormat::Wavesurfer => return wavesurfer(&state, view, AssetId(id), points).await,
+    };
     redirect(&state, view, AssetId(id), name).await
 }
 

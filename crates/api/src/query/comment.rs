@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use super::post::{Counts, READS};
 use super::{Person, Reader, View};
-use crate::command::reaction::known;
+use crate::command::reaction::ReactionKind;
 use crate::cursor::{Page, PageQuery, Paging};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
+use crate::word::Word;
 
 /// A comment.
 #[derive(Serialize, ToSchema)]
@@ -39,6 +40,7 @@ pub(crate) struct Comment {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Reaction {
     user: Person,
+    #[schema(value_type = ReactionKind)]
     kind: String,
 }
 
@@ -54,8 +56,9 @@ pub(crate) struct CommentsQuery {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReactionsQuery {
-    /// Only of this kind: like, love, laugh, wow, sad or angry.
-    kind: Option<String>,
+    /// Only of this kind.
+    #[param(inline, required = false, value_type = ReactionKind)]
+    kind: Option<Word<ReactionKind>>,
 }
 
 /// List the comments on a post
@@ -131,8 +134,8 @@ async fn reactions(
     target: Uuid,
     query: ReactionsQuery,
 ) -> Result<Response, Problem> {
-    let (after, kind) = (paging.after(state)?, query.kind.as_deref());
-    kind.map_or(Ok(()), known)?;
+    let kind = Word::if_any(query.kind, "/kind")?.map(ReactionKind::name);
+    let after = paging.after(state)?;
     let page =
         engagement::reactions(&mut view.tx, view.viewer, target, kind, after, paging.limit).await?;
     let users: Vec<UserId> = page.items.iter().map(|reaction| reaction.user).collect();

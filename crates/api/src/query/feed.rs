@@ -8,13 +8,14 @@ use projectors::feed::query as feed;
 use projectors::feed::top::{snapshot, top as top_page};
 use projectors::search::query as search;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Reader;
 use super::post::{Post, READS};
 use crate::cursor::{Page, PageQuery, Paging};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
+use crate::word::Word;
 
 /// In which order.
 #[derive(Deserialize, IntoParams)]
@@ -22,8 +23,16 @@ use crate::state::ApiState;
 pub(crate) struct FeedQuery {
     /// `latest`, the newest first, or `top`: the newest 400 in the order of how much goes on under them, as it was when the first
     /// page was read.
-    #[param(example = "latest")]
-    order: Option<String>,
+    #[param(inline, required = false, value_type = FeedOrder, example = "latest")]
+    order: Option<Word<FeedOrder>>,
+}
+
+/// How a feed is ordered.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum FeedOrder {
+    Latest,
+    Top,
 }
 
 /// Read one's feed
@@ -38,10 +47,9 @@ pub(crate) async fn feed(
     paging: Paging,
     Query(query): Query<FeedQuery>,
 ) -> Result<Response, Problem> {
-    match query.order.as_deref() {
-        None | Some("latest") => latest(&state, &reader, &paging).await,
-        Some("top") => top(&state, &reader, &paging).await,
-        Some(_) => Err(Problem::field(Kind::Invalid, "/order", "is latest or top")),
+    match Word::if_any(query.order, "/order")? {
+        None | Some(FeedOrder::Latest) => latest(&state, &reader, &paging).await,
+        Some(FeedOrder::Top) => top(&state, &reader, &paging).await,
     }
 }
 
@@ -149,4 +157,11 @@ pub(crate) async fn hashtag(
 }
 
 /// What posts with a hashtag are found in, and shown from.
-const HASHTAG_READS: &[&str] = &["search", "feed", "engagement", "graph", "media"];
+const HASHTAG_READS: &[&str] = &[
+    "search",
+    "feed",
+    "engagement",
+    "graph",
+    "media",
+    "moderation",
+];

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::post::{Post, READS as POST_READS};
 use super::{Person, Reader, View};
+use crate::command::follow::Standing;
 use crate::cursor::{Page, PageQuery, Paging};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -31,7 +32,8 @@ pub(crate) struct User {
     followers: i64,
     /// How many this user follows.
     following: i64,
-    /// Where one stands with this user oneself: `requested` or `following`.
+    /// Where one stands with this user oneself.
+    #[schema(value_type = Option<Standing>)]
     relation: Option<String>,
     /// Whether one blocks this user oneself.
     blocked: bool,

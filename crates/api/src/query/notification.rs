@@ -8,11 +8,14 @@ use events::fact::user::NoticeKind;
 use events::id::UserId;
 use projectors::notification::{mark, query as model};
 use serde::Serialize;
-use utoipa::ToSchema;
+use serde_json::json;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::{People, Person, Reader};
 use crate::cursor::{PageQuery, Paging};
+use crate::openapi::one_of;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -25,8 +28,7 @@ const PREFERENCES: &[&str] = &["notification"];
 /// What others did, of one kind and about one thing.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Notification {
-    /// `comment`, `reply`, `reaction`, `follow`, `follow_request`, `follow_accepted`, `match` or `super_like`.
-    #[schema(value_type = String)]
+    #[schema(value_type = NoticeName)]
     kind: NoticeKind,
     /// The post that it was done to, or under.
     post: Option<Uuid>,
@@ -53,11 +55,22 @@ pub(crate) struct Inbox {
     unread: i64,
 }
 
+/// [`NoticeKind`] as the document says it.
+pub(crate) enum NoticeName {}
+
+impl PartialSchema for NoticeName {
+    fn schema() -> RefOr<Schema> {
+        one_of(NoticeKind::ALL.map(|kind| json!(kind))).into()
+    }
+}
+
+impl ToSchema for NoticeName {}
+
 /// What one wants to be told.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Preferences {
     /// Every kind of notification, and whether one is told.
-    #[schema(value_type = BTreeMap<String, bool>)]
+    #[schema(value_type = BTreeMap<NoticeName, bool>)]
     notifications: BTreeMap<NoticeKind, bool>,
 }
 

@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 use super::asset::RenditionLink;
 use super::{Person, Reader, View};
+use crate::command::post::VisibilityName;
+use crate::command::reaction::ReactionKind;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -49,7 +51,7 @@ pub(crate) struct Post {
     text: Option<String>,
     place: Option<String>,
     language: Option<String>,
-    /// `public`, `followers`, `mutuals` or `private`.
+    #[schema(value_type = VisibilityName)]
     visibility: String,
     /// The media it shows, in order.
     assets: Vec<PostAsset>,
@@ -76,8 +78,10 @@ pub(crate) struct Counts {
     /// How often it was looked at; a little less than that.
     views: i64,
     /// By kind.
+    #[schema(value_type = BTreeMap<ReactionKind, i64>)]
     reactions: BTreeMap<String, i64>,
     /// One's own reaction.
+    #[schema(value_type = Option<ReactionKind>)]
     mine: Option<String>,
 }
 

@@ -18,6 +18,7 @@ use super::{Person, Reader, View, at_most};
 use crate::cursor::{PageQuery, Paging};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
+use crate::word::Word;
 
 /// What is searched, and what hits are shown from.
 const READS: &[&str] = &[
@@ -38,7 +39,8 @@ pub(crate) struct SearchQuery {
     #[param(max_length = 400)]
     q: String,
     /// `post`, `person` or `asset` (own files, by name); all when absent.
-    kind: Option<String>,
+    #[param(inline, required = false, value_type = SearchKind)]
+    kind: Option<Word<SearchKind>>,
     /// Only by this user.
     author: Option<Uuid>,
     /// Only with this hashtag.
@@ -52,11 +54,39 @@ pub(crate) struct SearchQuery {
     from: Option<DateTime<Utc>>,
     /// Only before this time, RFC 3339.
     to: Option<DateTime<Utc>>,
-    /// `best` or `newest`.
-    order: Option<String>,
+    /// `best` of the newest that fit, or `newest` first; `best` when absent.
+    #[param(inline, required = false, value_type = SearchOrder)]
+    order: Option<Word<SearchOrder>>,
     /// Whether to count what is found, by `kind`, `author`, `hashtag`, `language`, `place` and `month`.
     #[serde(default)]
     facets: bool,
+}
+
+/// What can be found.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum SearchKind {
+    Post,
+    Person,
+    Asset,
+}
+
+impl From<SearchKind> for model::Kind {
+    fn from(kind: SearchKind) -> Self {
+        match kind {
+            SearchKind::Post => Self::Post,
+            SearchKind::Person => Self::Person,
+            SearchKind::Asset => Self::Asset,
+        }
+    }
+}
+
+/// How what is found is ordered.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum SearchOrder {
+    Best,
+    Newest,
 }
 
 /// Something found.
@@ -265,24 +295,13 @@ impl SearchQuery {
                 "is needed, or a hashtag",
             ));
         }
-        let kind = match self.kind.as_deref() {
-            None => None,
-            Some("post") => Some(model::Kind::Post),
-            Some("person") => Some(model::Kind::Person),
-            Some("asset") => Some(model::Kind::Asset),
-            Some(_) => {
-                let reason = "is post, person or asset";
-                return Err(Problem::field(Kind::Invalid, "/kind", reason));
-            }
-        };
-        let order = match self.order.as_deref() {
-            None | Some("best") => model::Order::Best,
-            Some("newest") => model::Order::Newest,
-            Some(_) => return Err(Problem::field(Kind::Invalid, "/order", "is best or newest")),
+        let order = match Word::if_any(self.order, "/order")? {
+            None | Some(SearchOrder::Best) => model::Order::Best,
+            Some(SearchOrder::Newest) => model::Order::Newest,
         };
         Ok(model::Search {
             words: self.q,
-            kind,
+            kind: Word::if_any(self.kind, "/kind")?.map(Into::into),
             author: self.author.map(UserId),
             hashtag: self.hashtag,
             language: self.language,

@@ -208,6 +208,7 @@ async fn pages_cursors_positions_and_keys_are_checked() {
         "/v1/trending?limit=0",
         "/v1/search?q=a&kind=thing",
         "/v1/search?q=a&order=oldest",
+        "/v1/assets/00000000-0000-0000-0000-000000000000/waveform?format=mp3",
         "/v1/search/complete?q=a&limit=0",
         "/v1/search/complete?q=a&limit=1000000000",
     ] {
@@ -250,10 +251,16 @@ async fn an_unknown_kind_of_reaction_is_named() {
     for target in [path, comment] {
         // Postgres takes no NUL in a text.
         for kind in ["disgust", "%00"] {
-            let asked = format!("{target}/reactions?kind={kind}");
-            let response = ana.request(Method::GET, &asked).send().await.unwrap();
-            let problem = assert_problem(response, 422, "invalid-field").await;
-            assert_eq!(problem["errors"][0]["pointer"], "/kind", "{asked}");
+            let asked = format!("{target}/reactions");
+            for (method, asked) in [
+                (Method::GET, format!("{asked}?kind={kind}")),
+                (Method::PUT, format!("{asked}/{kind}")),
+                (Method::DELETE, format!("{asked}/{kind}")),
+            ] {
+                let response = ana.request(method, &asked).send().await.unwrap();
+                let problem = assert_problem(response, 422, "invalid-field").await;
+                assert_eq!(problem["errors"][0]["pointer"], "/kind", "{asked}");
+            }
         }
     }
 }

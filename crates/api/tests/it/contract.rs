@@ -127,7 +127,6 @@ fn document(things: &Things) -> Value {
             for parameter in parameters {
                 parameter["schema"]["enum"] = match parameter["name"].as_str().unwrap() {
                     "id" => json!(things.ids(method, path)),
-                    "kind" if path.contains("{kind}") => json!(["like", "love"]),
                     "name" => json!(["waveform.dat", "proxy.mp4"]),
                     "format" => json!(["dat", "wavesurfer"]),
                     _ => continue,

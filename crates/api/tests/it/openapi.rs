@@ -50,6 +50,58 @@ fn every_operation_is_described_and_says_how_it_fails() {
     assert!(operations >= 40, "{operations} operations");
 }
 
+#[test]
+fn every_body_has_an_example() {
+    let document = serde_json::to_value(api::document()).unwrap();
+    let (mut bodies, mut without) = (0, vec![]);
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let contents = operation["requestBody"]["content"].as_object();
+            for content in contents.into_iter().flat_map(|all| all.values()) {
+                bodies += 1;
+                let pointer = content["schema"]["$ref"].as_str().unwrap_or_default();
+                let schema = document.pointer(pointer.trim_start_matches('#'));
+                let mut places = [Some(content), schema].into_iter().flatten();
+                if !places.any(|place| place["example"].is_object()) {
+                    without.push(format!("{method} {path}"));
+                }
+            }
+        }
+    }
+    assert!(without.is_empty(), "{without:?}");
+    assert!(bodies >= 25, "{bodies} bodies");
+}
+
+#[test]
+fn what_is_one_of_few_is_so_in_the_document() {
+    let document = serde_json::to_value(api::document()).unwrap();
+    for (path, method, name, words) in [
+        ("/v1/feed", "get", "order", 2),
+        ("/v1/search", "get", "kind", 3),
+        ("/v1/search", "get", "order", 2),
+        ("/v1/assets/{id}/waveform", "get", "format", 4),
+        ("/v1/posts/{id}/reactions", "get", "kind", 6),
+        ("/v1/posts/{id}/reactions/{kind}", "put", "kind", 6),
+        ("/v1/comments/{id}/reactions/{kind}", "delete", "kind", 6),
+    ] {
+        let parameters = document["paths"][path][method]["parameters"].as_array();
+        let mut parameters = parameters.unwrap().iter();
+        let parameter = parameters.find(|one| one["name"] == name).unwrap();
+        let known = parameter["schema"]["enum"].as_array();
+        assert_eq!(known.map(Vec::len), Some(words), "{path}: {parameter}");
+    }
+    for (schema, words) in [
+        ("ReactionKind", 6),
+        ("Visibility", 4),
+        ("Profile", 3),
+        ("NoticeName", 8),
+    ] {
+        let schema = &document["components"]["schemas"][schema];
+        let known = schema["enum"].as_array();
+        assert_eq!(known.map(Vec::len), Some(words), "{schema}");
+    }
+}
+
 #[tokio::test]
 async fn the_page_that_shows_it_asks_nobody_else() {
     let app = App::start().await;
