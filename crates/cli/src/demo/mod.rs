@@ -55,9 +55,10 @@ pub async fn tell(running: &Running, demo: Demo) -> anyhow::Result<()> {
     ));
     cast.introduce().await?;
     let (asset, job) = cast.upload(&demo).await?;
-    let post = cast.talk(&asset).await?;
+    let post = cast.publish(&asset).await?;
     cast.meet().await?;
     cast.await_renditions(&asset, &job).await?;
+    cast.talk(&post).await?;
     cast.read(&post).await?;
 
     let shown = cast.ana.get(&format!("/v1/assets/{asset}")).await?;
@@ -142,8 +143,8 @@ impl Cast {
         Ok((asset, text(&done.body, "/job")?.to_owned()))
     }
 
-    /// A post, a comment, reactions, a follow.
-    async fn talk(&self, asset: &str) -> anyhow::Result<String> {
+    /// A post, and a follow. Others see the post once there is something to look at.
+    async fn publish(&self, asset: &str) -> anyhow::Result<String> {
         let told = self
             .ana
             .send(
@@ -160,6 +161,11 @@ impl Cast {
             .send("PUT", &format!("/v1/users/{ana}/follow"), json!({}))
             .await?;
         step(&told, "Beto follows Ana");
+        Ok(post)
+    }
+
+    /// A comment, and reactions.
+    async fn talk(&self, post: &str) -> anyhow::Result<()> {
         let comment = json!({"text": "¡Qué bien se ve el bosque!"});
         let told = self
             .beto
@@ -176,7 +182,7 @@ impl Cast {
                 .await?;
             step(&told, &format!("{name} reacts with {kind}"));
         }
-        Ok(post)
+        Ok(())
     }
 
     /// A mutual match.
