@@ -193,6 +193,19 @@ async fn whoever_may_do_everything_is_answered_as_the_document_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_answered_as_the_document_says() {
+    let app = App::start().await;
+    let mut ana = app.bearer(app.tenant, "ana", &[], Duration::from_hours(2));
+    let things = Things::of(&app, &mut ana).await;
+    let token = format!("Authorization: Bearer {}", ana.token);
+    let more = ["--header", &*token, "--phases", "examples,fuzzing"];
+    let told = ask(&app, &document(&things), 4, &more).await;
+    let cases = held(&told);
+    println!("{}", told.stdout);
+    assert!(cases > 300, "{cases} cases");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_says_nothing_of_themselves_is_answered_as_the_document_says() {
     let app = App::start_with(&["--storage-notice-secret", "nobody else knows it"]).await;
     let mut ana = app.user("ana");
