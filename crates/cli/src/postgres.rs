@@ -122,8 +122,9 @@ impl Cluster {
 
     async fn launch(&self) -> anyhow::Result<()> {
         let options = format!(
-            // The port too: PGPORT in our environment would name another socket.
-            "-c listen_addresses='' -c unix_socket_directories='{}' -c port={PORT}",
+            // The port too: PGPORT in our environment would name another socket. And tables that have grown are looked at within
+            // seconds: plans that were made while they were empty are kept until then.
+            "-c listen_addresses='' -c unix_socket_directories='{}' -c port={PORT} -c autovacuum_naptime=5s",
             self.socket.display()
         );
         let mut start = self.program("pg_ctl");

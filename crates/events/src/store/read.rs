@@ -16,7 +16,7 @@ use sqlx::{PgConnection, Row};
 
 use super::{Keys, Log, LogError, StreamRow};
 use crate::envelope::{Meta, Recorded, Sealed};
-use crate::fact::DecodeError;
+use crate::fact::{DecodeError, Fact};
 use crate::id::{EventId, Lane, Position, TenantId};
 use crate::metrics::FACTS_SKIPPED;
 use crate::seal;
@@ -50,16 +50,18 @@ pub(crate) fn sealed_from(row: &PgRow) -> Result<Sealed, sqlx::Error> {
     })
 }
 
-/// Opens stored facts with the keys of this moment. Facts of unknown types are skipped and counted.
+/// Opens those stored facts that are wanted with the keys of this moment. Facts of unknown types are skipped and counted.
 pub(crate) async fn open(
     keys: &Keys,
     connection: &mut PgConnection,
     stored: Vec<Sealed>,
+    wanted: impl Fn(&Fact) -> bool,
 ) -> Result<Vec<Recorded>, LogError> {
     let mut facts = Vec::with_capacity(stored.len());
     for fact in stored {
         match upcast::typed(fact) {
-            Ok(fact) => facts.push(fact),
+            Ok(fact) if wanted(&fact.fact) => facts.push(fact),
+            Ok(_) => {}
             Err(ReadError::Decode(DecodeError::Unknown { fact_type, version })) => {
                 tracing::warn!(fact_type, version, "a fact of an unknown type is skipped");
                 counter!(FACTS_SKIPPED).increment(1);
@@ -102,7 +104,7 @@ impl Log {
     /// Types and opens stored facts; those of unknown types are skipped and counted.
     pub async fn open_facts(&self, stored: Vec<Sealed>) -> Result<Vec<Recorded>, LogError> {
         let mut connection = self.pool.acquire().await?;
-        open(&self.keys, &mut connection, stored).await
+        open(&self.keys, &mut connection, stored, |_| true).await
     }
 
     /// A stream as it stands; none when nothing ever happened in it.

@@ -11,7 +11,7 @@ use super::{Subscriber, park};
 use crate::envelope::Sealed;
 use crate::failpoint;
 use crate::store::{Keys, LogError, read_open};
-use crate::upcast::ReadError;
+use crate::upcast::{self, ReadError};
 
 /// Why facts were not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +70,7 @@ pub async fn begin(
 }
 
 /// One batch, one transaction: the checkpoints first, then what the facts mean. When the checkpoints do not move, nothing
-/// has happened.
+/// has happened. Where the facts mean nothing, that is one statement.
 pub(super) async fn apply(
     subscriber: &dyn Subscriber,
     pool: &PgPool,
@@ -78,6 +78,11 @@ pub(super) async fn apply(
     steps: &[Step],
     mut facts: Vec<Sealed>,
 ) -> Result<Advance, ApplyError> {
+    if !facts.iter().any(|fact| concerns(subscriber, fact)) {
+        let mut connection = pool.acquire().await?;
+        let (advance, _) = checkpoint::advance(&mut connection, subscriber.name(), steps).await?;
+        return Ok(advance);
+    }
     let mut tx = begin(subscriber, pool).await?;
     let (advance, parked) = checkpoint::advance(&mut tx, subscriber.name(), steps).await?;
     if advance != Advance::Done {
@@ -93,6 +98,12 @@ pub(super) async fn apply(
     Ok(Advance::Done)
 }
 
+/// Whether anything may follow from a fact; what cannot be read is found out where it is taken in.
+fn concerns(subscriber: &dyn Subscriber, fact: &Sealed) -> bool {
+    upcast::decode(&fact.fact_type, fact.schema_version, &fact.payload)
+        .map_or(true, |fact| subscriber.handles(&fact))
+}
+
 /// Writes what facts mean.
 pub(super) async fn take_in(
     subscriber: &dyn Subscriber,
@@ -100,8 +111,7 @@ pub(super) async fn take_in(
     tx: &mut PgConnection,
     stored: Vec<Sealed>,
 ) -> Result<(), ApplyError> {
-    let mut facts = read_open(keys, tx, stored).await?;
-    facts.retain(|fact| subscriber.handles(&fact.fact));
+    let facts = read_open(keys, tx, stored, |fact| subscriber.handles(fact)).await?;
     if facts.is_empty() {
         return Ok(());
     }

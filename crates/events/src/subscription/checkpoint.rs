@@ -110,24 +110,8 @@ pub(super) async fn advance(
     subscription: &str,
     steps: &[Step],
 ) -> Result<(Advance, bool), sqlx::Error> {
-    // A subject is parked by a step of its lane: had one been parked since this statement began, the lane would have moved.
-    let (ahead, moved, parked): (Option<Position>, i64, bool) = sqlx::query_as(
-        "WITH u AS MATERIALIZED (
-            SELECT * FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::uuid[], $6::bigint[])
-                AS u(lane, known, position, event, kafka_offset)
-        ), ahead AS MATERIALIZED (
-            SELECT min(u.position) AS position FROM u, log.log l
-            WHERE u.position >= l.floor AND NOT EXISTS (
-                SELECT FROM log.events e WHERE e.position = u.position AND e.event_id = u.event)
-        ), moved AS (
-            UPDATE subscription.checkpoints c SET position = u.position, kafka_offset = u.kafka_offset
-            FROM u
-            WHERE c.subscription = $1 AND c.lane = u.lane AND c.position = u.known
-              AND (SELECT position FROM ahead) IS NULL
-            RETURNING 1
-        )
-        SELECT (SELECT position FROM ahead), (SELECT count(*) FROM moved),
-            EXISTS (SELECT FROM subscription.parked p WHERE p.subscription = $1 AND p.lane = ANY ($2))",
+    let (ahead, moved, parked): (Option<Position>, Option<i64>, bool) = sqlx::query_as(
+        "SELECT ahead, moved, parked FROM subscription.advance($1, $2, $3, $4, $5, $6)",
     )
     .bind(subscription)
     .bind(steps.iter().map(|s| s.lane.number()).collect::<Vec<_>>())
@@ -139,7 +123,7 @@ pub(super) async fn advance(
     .await?;
     let advance = match ahead {
         Some(position) => Advance::Ahead(position),
-        None if moved.unsigned_abs() == steps.len() as u64 => Advance::Done,
+        None if moved.unwrap_or_default().unsigned_abs() == steps.len() as u64 => Advance::Done,
         None => Advance::Lost,
     };
     Ok((advance, parked))
