@@ -1,15 +1,18 @@
 //! Serving HTTP until shutdown, and then to the end of the requests in progress. What a client may cost before a request of its is
-//! whole is limited here: time for its headers, their size and number, streams of a connection, connections.
+//! whole is limited here: time for its headers, their size and number, streams of a connection, connections; and how long it may
+//! read nothing of what it is sent.
+
+mod events;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,8 +29,11 @@ const HEAD_MAX: usize = 64 * 1024;
 const STREAMS: u32 = 128;
 /// How often a connection of HTTP/2 is asked whether it is still there, and how long it has to answer.
 const ASKED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
+/// How long a client may take nothing of what it is sent. Who does not read at all would keep what its answer holds for ever.
+const UNREAD: Duration = Duration::from_mins(1);
 /// How HTTP/2 begins (RFC 9113, 3.4), and how often to see whether more of it has come.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE_LENGTH: usize = PREFACE.len();
 const PEEK: Duration = Duration::from_millis(20);
 /// Connections at once; others wait to be taken in.
 const CONNECTIONS: usize = 50_000;
@@ -36,9 +42,12 @@ const FULL: Duration = Duration::from_millis(200);
 
 /// Serves `routes` on `listener`.
 pub fn serve(listener: TcpListener, routes: Router, shutdown: &Shutdown) {
+    serve_to_readers(listener, routes, UNREAD, shutdown);
+}
+
+fn serve_to_readers(listener: TcpListener, routes: Router, unread: Duration, shutdown: &Shutdown) {
     let ending = shutdown.clone();
     shutdown.spawn(async move {
-        let (builder, open) = (builder(), GracefulShutdown::new());
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let taken = tokio::select! {
@@ -48,41 +57,27 @@ pub fn serve(listener: TcpListener, routes: Router, shutdown: &Shutdown) {
             let Some((socket, peer, place)) = taken else {
                 continue;
             };
-            let (builder, open, ends) = (builder.clone(), open.watcher(), ending.clone());
-            let routes = routes_for(&routes, peer);
+            let (routes, ends) = (routes_for(&routes, peer), ending.clone());
             ending.spawn(async move {
-                let spoke = tokio::select! {
-                    spoke = tokio::time::timeout(HEADERS, speaks(&socket)) => spoke.unwrap_or(false),
-                    () = ends.cancelled() => false,
+                let speaks = tokio::select! {
+                    speaks = tokio::time::timeout(HEADERS, speaks(&socket)) => speaks.unwrap_or(None),
+                    () = ends.cancelled() => None,
                 };
-                if spoke {
-                    one(builder, socket, routes, open).await;
+                // Without it, small answers wait 40 ms for the client's delayed ACK.
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%error, "a connection stays slow");
                 }
-                drop(place);
+                let socket = events::Socket::new(socket, unread);
+                match speaks {
+                    Some(Http::One) => one(socket, routes, ends, place).await,
+                    Some(Http::Two) => two(socket, routes, &ends).await,
+                    None => {}
+                }
             });
         }
         // Refused from now on, and not left waiting.
         drop(listener);
-        open.shutdown().await;
     });
-}
-
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(ASKED.0)
-        .keep_alive_timeout(ASKED.1)
-        .enable_connect_protocol();
-    builder
 }
 
 async fn take(
@@ -100,16 +95,23 @@ async fn take(
     }
 }
 
-/// Waits until the client shows which HTTP it speaks: what serves it would wait for ever. False: it has gone.
-async fn speaks(socket: &TcpStream) -> bool {
+/// What a client speaks.
+enum Http {
+    /// HTTP/1.1, or what it grew out of.
+    One,
+    /// HTTP/2.
+    Two,
+}
+
+/// Waits until the client shows which HTTP it speaks: what serves it would wait for ever. None: it has gone.
+async fn speaks(socket: &TcpStream) -> Option<Http> {
     let mut first = [0; PREFACE.len()];
     loop {
         match socket.peek(&mut first).await {
-            Ok(0) | Err(_) => return false,
-            Ok(read) if read < PREFACE.len() && PREFACE.starts_with(&first[..read]) => {
-                tokio::time::sleep(PEEK).await;
-            }
-            Ok(_) => return true,
+            Ok(0) | Err(_) => return None,
+            Ok(PREFACE_LENGTH) if first == *PREFACE => return Some(Http::Two),
+            Ok(read) if PREFACE.starts_with(&first[..read]) => tokio::time::sleep(PEEK).await,
+            Ok(_) => return Some(Http::One),
         }
     }
 }
@@ -120,14 +122,97 @@ fn routes_for(routes: &Router, peer: SocketAddr) -> Routes {
     axum::Extension(ConnectInfo(peer)).layer(routes.clone())
 }
 
-async fn one(builder: Builder<TokioExecutor>, socket: TcpStream, routes: Routes, open: Watcher) {
-    // Without it, small answers wait 40 ms for the client's delayed ACK.
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "a connection stays slow");
+/// Serves a client that speaks HTTP/1.1; once it is sent events, nothing but those.
+async fn one(socket: events::Socket, routes: Routes, ends: Shutdown, place: OwnedSemaphorePermit) {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_MAX);
+    match events::serve(&builder, socket, routes, &ends).await {
+        Ok(None) => {}
+        Ok(Some(stream)) => {
+            // A task of its own: this one keeps the room that requests took.
+            ends.spawn(async move {
+                stream.send().await;
+                drop(place);
+            });
+        }
+        Err(error) => tracing::debug!(%error, "a connection ended"),
     }
+}
+
+/// Serves a client that speaks HTTP/2.
+async fn two(socket: events::Socket, routes: Routes, ends: &Shutdown) {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(ASKED.0)
+        .keep_alive_timeout(ASKED.1)
+        .enable_connect_protocol();
     let service = TowerToHyperService::new(routes);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
-    if let Err(error) = open.watch(connection.into_owned()).await {
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = ends.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use axum::body::Body;
+    use axum::routing::get;
+    use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+    use tokio::sync::mpsc;
+    use tokio_util::io::ReaderStream;
+
+    use super::*;
+
+    /// An answer without end, which tells when it is dropped.
+    struct Endless(mpsc::Sender<()>);
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            buffer.initialize_unfilled().fill(7);
+            buffer.set_filled(buffer.capacity());
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            self.0.try_send(()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_ends() {
+        let (shutdown, (tell, mut ended)) = (Shutdown::new(), mpsc::channel(1));
+        let answer = async move || Body::from_stream(ReaderStream::new(Endless(tell.clone())));
+        let routes = Router::new().route("/", get(answer));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        serve_to_readers(listener, routes, Duration::from_millis(200), &shutdown);
+        let mut socket = TcpStream::connect(at).await.unwrap();
+        let asks = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        socket.write_all(asks).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(20), ended.recv());
+        assert_eq!(ended.await.expect("it ends"), Some(()));
+        shutdown.cancel();
     }
 }
