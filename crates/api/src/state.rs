@@ -25,7 +25,7 @@ use crate::limit::rate::{Rates, keep_tidy};
 use crate::limit::{DRAWING, EXPORTS, LIVE, LOOKING, UPLOADS, VERIFICATIONS};
 use crate::live::hub::{Hub, keep_waking};
 use crate::problem::Problem;
-use crate::query::post::{self, Hot};
+use crate::query::hot::Hot;
 use crate::signed::cursor::Cursors;
 use crate::signed::position::Positions;
 use crate::slots::Slots;
@@ -119,7 +119,7 @@ impl ApiState {
                 .max_capacity(1)
                 .time_to_live(GENERATION_TTL)
                 .build(),
-            hot: post::hot(),
+            hot: Hot::default(),
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             uploading: Slots::new(UPLOADS, 1),
             verifying: Slots::new(VERIFICATIONS, 1),

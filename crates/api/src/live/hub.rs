@@ -1,4 +1,4 @@
-//! Who waits for news in this process, and the one reader of the log that wakes them. Nothing is kept for anybody: who is woken looks for
+//! Who waits for news in this process, and the one reader of the log that wakes them, and that tells what is kept of posts. Nothing is kept for anybody: who is woken looks for
 //! themselves when they can be written to, so that a slow reader misses nothing and holds up nobody.
 
 use std::collections::{BTreeSet, HashMap};
@@ -129,6 +129,7 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
     let (filter, mut at) = (Filter::default(), from);
     while !state.shutdown.is_cancelled() {
         let mut tail = state.log.tail(state.wake(), filter.clone(), BATCH, at);
+        state.hot.told(true);
         let failed = loop {
             let page = tokio::select! {
                 page = tail.next(SILENCE) => page,
@@ -137,6 +138,7 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
             match page {
                 Ok(page) => {
                     at = page.seen;
+                    state.hot.stir(&page.facts).await;
                     if let Err(problem) = tell(&state, &hub, &page.facts).await {
                         break format!("{problem:?}");
                     }
@@ -148,6 +150,7 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
             error = failed,
             "who waits for news looks without being told"
         );
+        state.hot.told(false);
         hub.wake_all();
         if !state.shutdown.sleep(AGAIN).await {
             return;
@@ -190,18 +193,24 @@ async fn tell(state: &ApiState, hub: &Hub, facts: &[Sealed]) -> Result<(), Probl
 fn mentioned<'a>(facts: impl Iterator<Item = &'a Sealed>) -> Mentioned {
     let mut mentioned = Mentioned::default();
     for fact in facts {
-        let mut ids = BTreeSet::new();
-        if let Ok(payload) = serde_json::from_str(&fact.payload) {
-            collect(&payload, &mut ids);
-        }
-        let (_, subject) = fact.subject.split_once('-').unwrap_or_default();
-        ids.extend(subject.parse::<Uuid>());
+        let ids = mentioned_in(fact);
         if FEEDING.contains(&&*fact.fact_type) {
             mentioned.feeding.extend(&ids);
         }
         mentioned.all.extend(ids);
     }
     mentioned
+}
+
+/// Whatever looks like an id in what a fact says.
+pub(crate) fn mentioned_in(fact: &Sealed) -> BTreeSet<Uuid> {
+    let mut ids = BTreeSet::new();
+    if let Ok(payload) = serde_json::from_str(&fact.payload) {
+        collect(&payload, &mut ids);
+    }
+    let (_, subject) = fact.subject.split_once('-').unwrap_or_default();
+    ids.extend(subject.parse::<Uuid>());
+    ids
 }
 
 fn collect(value: &Value, ids: &mut BTreeSet<Uuid>) {

@@ -9,6 +9,7 @@ pub(crate) mod export;
 pub(crate) mod facts;
 pub(crate) mod feed;
 pub(crate) mod graph;
+pub(crate) mod hot;
 pub(crate) mod moderation;
 pub(crate) mod notification;
 pub(crate) mod pairing;
@@ -98,29 +99,35 @@ impl Reader {
         self.who.until
     }
 
-    /// Waits for `models` as far as the reader asked to, then opens a transaction that sees what the reader may.
-    pub(crate) async fn view(&self, state: &ApiState, models: &[&str]) -> Result<View, Problem> {
-        let behind = match &self.place {
+    pub(crate) fn viewer(&self) -> Viewer {
+        Viewer {
+            tenant: self.who.tenant,
+            user: self.who.user,
+        }
+    }
+
+    /// Waits for `models` as far as the reader asked to; how old they are then.
+    pub(crate) async fn age(&self, state: &ApiState, models: &[&str]) -> Result<Age, Problem> {
+        let stale = match &self.place {
             Some(place) => !state.wait_for(place, models).await?,
             None => false,
         };
-        if behind {
+        if stale {
             metrics::counter!(STALE_READS, "route" => self.route.clone()).increment(1);
         }
         let lag = state.behind(models).await?;
-        let tx = TenantTx::begin(&state.pool, self.who.tenant.0, self.who.user.0).await?;
+        let behind =
+            lag.and_then(|lag| HeaderValue::from_str(&format!("{:.1}", lag.as_secs_f64())).ok());
+        Ok(Age { stale, behind })
+    }
+
+    /// Waits for `models` as far as the reader asked to, then opens a transaction that sees what the reader may.
+    pub(crate) async fn view(&self, state: &ApiState, models: &[&str]) -> Result<View, Problem> {
+        let age = self.age(state, models).await?;
         Ok(View {
-            tx,
-            viewer: Viewer {
-                tenant: self.who.tenant,
-                user: self.who.user,
-            },
-            age: Age {
-                stale: behind,
-                behind: lag.and_then(|lag| {
-                    HeaderValue::from_str(&format!("{:.1}", lag.as_secs_f64())).ok()
-                }),
-            },
+            tx: TenantTx::begin(&state.pool, self.who.tenant.0, self.who.user.0).await?,
+            viewer: self.viewer(),
+            age,
         })
     }
 }

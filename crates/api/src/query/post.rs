@@ -1,14 +1,12 @@
 //! `GET /posts/{id}`, and posts as every list shows them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use events::id::{AssetId, PostId, TenantId, UserId};
-use moka::future::Cache;
+use events::id::{AssetId, PostId, UserId};
 use projectors::engagement::query as engagement;
 use projectors::feed::query as feed;
 use projectors::media::query as media;
@@ -22,22 +20,6 @@ use crate::command::post::VisibilityName;
 use crate::command::reaction::ReactionKind;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
-
-/// Posts that all see alike, for as long as many ask for the same one: who may see it is asked each time, how often it was liked is not.
-pub(crate) type Hot = Cache<(TenantId, PostId), Arc<Post>>;
-
-/// How old such a post may be.
-const HOT: Duration = Duration::from_secs(1);
-/// How many there may be.
-const HOT_MAX: u64 = 10_000;
-
-/// See [`Hot`].
-pub(crate) fn hot() -> Hot {
-    Cache::builder()
-        .max_capacity(HOT_MAX)
-        .time_to_live(HOT)
-        .build()
-}
 
 /// What a post is read from.
 pub(crate) const READS: &[&str] = &["feed", "engagement", "graph", "media", "moderation"];
@@ -105,22 +87,41 @@ pub(crate) async fn get(
     reader: Reader,
     Path(id): Path<Uuid>,
 ) -> Result<Response, Problem> {
-    let mut view = reader.view(&state, READS).await?;
-    let look = feed::look(&mut view.tx, view.viewer, PostId(id)).await?;
-    let look = look.ok_or(Kind::NotFound("post"))?;
+    let id = PostId(id);
     // Who has written reads what they wrote.
+    if !reader.wrote()
+        && let Some(shown) = state.hot.recall(reader.viewer(), id).await
+    {
+        let age = reader.age(&state, READS).await?;
+        return Ok(age.mark(Json(shown).into_response()));
+    }
+    // Before the look: what comes after it must not be missed.
+    state.hub().await?;
+    let mut view = reader.view(&state, READS).await?;
+    let look = feed::look(&mut view.tx, view.viewer, id).await?;
+    let look = look.ok_or(Kind::NotFound("post"))?;
     if !look.shared || reader.wrote() {
-        let shown = view.shown(PostId(id)).await?;
+        let shown = view.shown(id).await?;
         return Ok(view.answer(shown));
     }
-    let hot = state
-        .hot
-        .try_get_with((view.viewer.tenant, PostId(id)), async {
-            view.shown(PostId(id)).await.map(Arc::new)
-        });
-    let mut shown = Post::clone(&*hot.await.map_err(|problem| Problem::clone(&problem))?);
-    shown.counts.mine = look.mine;
+    let look = (id, look);
+    let shown = state.hot.show(view.viewer, look, view.shown(id)).await?;
     Ok(view.answer(shown))
+}
+
+impl Post {
+    /// Of whom and what it is.
+    pub(super) fn concerns(&self) -> impl Iterator<Item = Uuid> {
+        let assets = self.assets.iter().map(|asset| asset.id);
+        assets.chain([self.id, self.author.id])
+    }
+
+    /// The post as somebody sees it who looks at it so.
+    pub(super) fn seen(&self, look: feed::Look) -> Self {
+        let mut seen = self.clone();
+        seen.counts.mine = look.mine;
+        seen
+    }
 }
 
 impl View {
