@@ -41,6 +41,7 @@ Registering, logging in and proving an address have rates of their own, by addre
 | silence of who sends a body to a folder store | {silence} s | 504 `timeout` |
 | requests of one connection of HTTP/2 at once | 128 | waits |
 | connections | 50000 | waits |
+| time in which a client takes nothing of what it is sent | 60 s | the connection is closed |
 | requests in progress | `--max-in-flight` | 503 `overloaded`, `Retry-After` |
 | uploads to a folder in progress; of one object | {UPLOADS}; 1 | 503; 409 `contended` |
 | stored objects that are read through at once; of one asset | {VERIFICATIONS}; 1 | 503; 409 `contended` |
