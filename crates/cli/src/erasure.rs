@@ -1,6 +1,7 @@
 //! Forgetting a person, step by step, each of which may be repeated; and the process that does it for those who asked for it
 //! themselves (ADR 27).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use accounts::Erasure;
@@ -11,12 +12,15 @@ use events::decide::user::{self, UserState};
 use events::failpoint;
 use events::id::{AssetId, CommandId, StreamKey, TenantId, UserId};
 use events::store::{Command, Emit, ExecuteError, Keys, Log};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use projectors::erase;
 use service::clock::Clock;
 use service::db::Role;
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use storage::{Key, Store};
+use uuid::Uuid;
 
 use crate::stack::Database;
 
@@ -26,8 +30,8 @@ const ROUTE: &str = "cinelog erase";
 const LOOK: Duration = Duration::from_secs(2);
 /// How long it waits after something did not answer.
 const AGAIN: Duration = Duration::from_secs(10);
-/// So many are begun at a time.
-const AT_ONCE: i64 = 16;
+/// So many are carried out at a time: one may have to go through a long log.
+const AT_ONCE: usize = 4;
 
 /// Who is to be forgotten.
 pub(crate) struct Person {
@@ -152,38 +156,53 @@ pub(crate) async fn keep(
     };
     let end = shutdown.clone();
     shutdown.spawn(async move {
-        loop {
-            let wait = tokio::select! {
-                looked = erasing.look() => match looked {
-                    Ok(()) => LOOK,
-                    Err(error) => {
-                        tracing::warn!(%error, "those who asked to be erased could not be looked for");
-                        AGAIN
-                    }
-                },
-                () = end.cancelled() => return,
-            };
-            if !end.sleep(wait).await {
-                return;
-            }
+        tokio::select! {
+            () = erasing.all() => {}
+            () = end.cancelled() => {}
         }
     });
     Ok(())
 }
 
 impl Erasing {
-    async fn look(&self) -> sqlx::Result<()> {
-        let now = Clock::System.now();
-        for asked in accounts::to_erase(&self.credentials, AT_ONCE, now).await? {
-            let (tenant, person) = (asked.tenant, asked.owner);
-            match self.carry_out(&asked).await {
-                Ok(()) => tracing::info!(%tenant, %person, "who asked to be erased is"),
-                Err(error) => {
-                    tracing::warn!(%tenant, %person, error = format!("{error:#}"), "an erasure could not be carried out; it is tried again");
+    /// Nobody who asks waits for another one's end, as long as there is a place.
+    async fn all(&self) {
+        let (mut under_way, mut whose) = (FuturesUnordered::new(), BTreeSet::new());
+        loop {
+            let free = i64::try_from(AT_ONCE - under_way.len()).unwrap_or_default();
+            let due = accounts::to_erase(&self.credentials, free, Clock::System.now()).await;
+            let wait = match due {
+                Ok(due) => {
+                    // One that takes long is due again meanwhile.
+                    let new = due
+                        .into_iter()
+                        .filter(|asked| whose.insert((asked.tenant, asked.owner)));
+                    under_way.extend(new.map(|asked| self.one(asked)));
+                    LOOK
                 }
+                Err(error) => {
+                    tracing::warn!(%error, "those who asked to be erased could not be looked for");
+                    AGAIN
+                }
+            };
+            tokio::select! {
+                Some(who) = under_way.next() => {
+                    whose.remove(&who);
+                }
+                () = tokio::time::sleep(wait) => {}
             }
         }
-        Ok(())
+    }
+
+    async fn one(&self, asked: Erasure) -> (Uuid, Uuid) {
+        let (tenant, person) = (asked.tenant, asked.owner);
+        match self.carry_out(&asked).await {
+            Ok(()) => tracing::info!(%tenant, %person, "who asked to be erased is"),
+            Err(error) => {
+                tracing::warn!(%tenant, %person, error = format!("{error:#}"), "an erasure could not be carried out; it is tried again");
+            }
+        }
+        (tenant, person)
     }
 
     /// What `cinelog erase` does.
