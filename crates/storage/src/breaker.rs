@@ -10,6 +10,10 @@ use crate::error::Error;
 const FAILURES: u32 = 5;
 /// For how long nobody asks then.
 const OPEN: Duration = Duration::from_secs(5);
+/// An operation that its caller gave up after so long found no answer either: not everybody waits for all of our tries.
+const SILENCE: Duration = Duration::from_secs(10);
+/// What takes longer with a bucket that answers, in proportion to bytes or objects. Each wait within has a limit of its own.
+const LONG: [&str; 5] = ["hash", "download", "upload", "join_parts", "delete_under"];
 
 /// Whether to ask a bucket; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -21,9 +25,53 @@ struct State {
     open_until: Option<Instant>,
 }
 
+/// An operation under way. Dropped before it found anything, it was given up.
+pub(crate) struct Asking {
+    breaker: Breaker,
+    since: Instant,
+    long: bool,
+}
+
+impl Asking {
+    /// What the operation found.
+    pub(crate) fn saw<T>(mut self, now: Instant, result: &Result<T, Error>) {
+        // Nothing is left to tell.
+        self.long = true;
+        self.breaker.saw(now, result);
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if !self.long && self.since.elapsed() >= SILENCE {
+            self.breaker.state().silence(Instant::now());
+        }
+    }
+}
+
+impl State {
+    fn silence(&mut self, now: Instant) {
+        self.failures += 1;
+        if self.failures >= FAILURES && self.open_until.is_none() {
+            tracing::warn!("the bucket does not answer and is left alone for a while");
+            self.open_until = Some(now + OPEN);
+        }
+    }
+}
+
 impl Breaker {
+    /// An operation that begins now, unless the bucket is left alone.
+    pub(crate) fn ask(&self, operation: &str, now: Instant) -> Result<Asking, Error> {
+        self.pass(now)?;
+        Ok(Asking {
+            breaker: self.clone(),
+            since: now,
+            long: LONG.contains(&operation),
+        })
+    }
+
     /// Refuses while the bucket is left alone. The first to ask afterwards may; the others wait for what it finds.
-    pub(crate) fn pass(&self, now: Instant) -> Result<(), Error> {
+    fn pass(&self, now: Instant) -> Result<(), Error> {
         let mut state = self.state();
         match state.open_until {
             Some(until) if until > now => {
@@ -37,8 +85,7 @@ impl Breaker {
         }
     }
 
-    /// What an operation found.
-    pub(crate) fn saw<T>(&self, now: Instant, result: &Result<T, Error>) {
+    fn saw<T>(&self, now: Instant, result: &Result<T, Error>) {
         let mut state = self.state();
         // Every other error is an answer.
         if !matches!(result, Err(Error::Unavailable(_))) {
@@ -48,11 +95,7 @@ impl Breaker {
             *state = State::default();
             return;
         }
-        state.failures += 1;
-        if state.failures >= FAILURES && state.open_until.is_none() {
-            tracing::warn!("the bucket does not answer and is left alone for a while");
-            state.open_until = Some(now + OPEN);
-        }
+        state.silence(now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -86,6 +129,21 @@ mod tests {
         assert!(breaker.pass(now).is_ok());
         breaker.saw(now, &Ok(()));
         assert!(breaker.pass(now).is_ok() && breaker.pass(now).is_ok());
+    }
+
+    #[test]
+    fn who_gives_up_after_a_long_silence_found_none() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        let long_ago = now.checked_sub(SILENCE).unwrap();
+        for _ in 0..FAILURES {
+            drop(breaker.ask("head", now).unwrap());
+            drop(breaker.ask("hash", long_ago).unwrap());
+        }
+        assert!(breaker.pass(now).is_ok());
+        for _ in 0..FAILURES {
+            drop(breaker.ask("head", long_ago).unwrap());
+        }
+        assert!(breaker.pass(Instant::now()).is_err());
     }
 
     #[test]

@@ -328,9 +328,9 @@ impl Store {
         let Kind::S3(bucket) = &self.0 else {
             return observed(operation, work).await;
         };
-        bucket.breaker().pass(Instant::now())?;
+        let asking = bucket.breaker().ask(operation, Instant::now())?;
         let result = observed(operation, work).await;
-        bucket.breaker().saw(Instant::now(), &result);
+        asking.saw(Instant::now(), &result);
         result
     }
 

@@ -240,6 +240,22 @@ async fn verifying_finds_bytes_that_the_store_should_not_have_kept() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_hangs_is_left_alone_however_patient_its_callers_are() {
+    let hangs = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("s3://b?endpoint=http://{}", hangs.local_addr().unwrap());
+    let mut config = config(&url);
+    config.aws_access_key_id = Some("a".into());
+    config.aws_secret_access_key = Some(service::secret::Secret::new("b"));
+    let (store, at) = (Store::open(&config).unwrap(), key("a/b"));
+    // Less than one of our own tries.
+    let give_up = || tokio::time::timeout(Duration::from_secs(11), store.head(&at));
+    let given_up = futures::future::join_all((0..5).map(|_| give_up())).await;
+    assert!(given_up.iter().all(Result::is_err));
+    let refused = give_up().await.expect("it is refused at once");
+    assert!(matches!(refused, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
 async fn files_go_up_and_come_down_checked() {
     let cloud = Cloud::new().await;
     let scratch = tempfile::tempdir().unwrap();
