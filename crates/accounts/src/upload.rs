@@ -33,6 +33,8 @@ pub struct Upload {
     pub part_bytes: Option<i64>,
     /// Until when it may come.
     pub expires_at: DateTime<Utc>,
+    /// The entity tag of what came and was not what was promised.
+    pub refused: Option<String>,
 }
 
 /// How much somebody may take up.
@@ -114,6 +116,17 @@ impl Accounts {
             .bind(asset)
             .fetch_optional(&self.0.pool)
             .await?)
+    }
+
+    /// What came of an upload, by its entity tag, is not what was promised.
+    pub async fn refuse_upload(&self, tenant: Uuid, asset: Uuid, etag: &str) -> Result<(), Error> {
+        sqlx::query("UPDATE accounts.uploads SET refused = $3 WHERE tenant = $1 AND asset = $2")
+            .bind(tenant)
+            .bind(asset)
+            .bind(etag)
+            .execute(&self.0.pool)
+            .await?;
+        Ok(())
     }
 
     /// How many uploads of all tenants are not over, and how many bytes they reserve.

@@ -336,7 +336,7 @@ impl From<storage::Error> for Problem {
                 expected, found, ..
             } => Self::from(Kind::UploadSizeDiffers)
                 .detail(format!("{found} bytes instead of {expected}")),
-            Error::ChecksumDiffers(_) => Kind::UploadChecksumDiffers.into(),
+            Error::ChecksumDiffers { .. } => Kind::UploadChecksumDiffers.into(),
             Error::Exists(_) => Kind::ObjectExists.into(),
             error if error.retry() == Retry::Later => Self::unavailable(&error),
             error => Self::internal(&error),

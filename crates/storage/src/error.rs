@@ -32,8 +32,13 @@ pub enum Error {
         found: u64,
     },
     /// The object's bytes are not those that were agreed.
-    #[error("the object at {0} does not have the agreed SHA-256")]
-    ChecksumDiffers(Key),
+    #[error("the object at {key} does not have the agreed SHA-256")]
+    ChecksumDiffers {
+        /// Which object.
+        key: Key,
+        /// Its `ETag`, where it was found in a store: the same object differs the next time too.
+        etag: Option<String>,
+    },
     /// The object was replaced after its `ETag` was recorded.
     #[error("the object at {0} is no longer the one recorded")]
     Changed(Key),
@@ -68,7 +73,7 @@ impl Error {
             | Self::PartsMissing { .. }
             | Self::Exists(_)
             | Self::SizeDiffers { .. }
-            | Self::ChecksumDiffers(_)
+            | Self::ChecksumDiffers { .. }
             | Self::Changed(_)
             | Self::LimitReached { .. }
             | Self::Refused(_)
@@ -81,7 +86,7 @@ impl Error {
         match self {
             Self::Missing(_) | Self::PartsMissing { .. } => "missing",
             Self::Exists(_) => "exists",
-            Self::SizeDiffers { .. } | Self::ChecksumDiffers(_) | Self::Changed(_) => "differs",
+            Self::SizeDiffers { .. } | Self::ChecksumDiffers { .. } | Self::Changed(_) => "differs",
             Self::LimitReached { .. } => "limit",
             Self::Unavailable(_) => "unavailable",
             Self::Refused(_) | Self::Config(_) => "refused",

@@ -331,7 +331,8 @@ async fn send_parts(
     if hashing.finish() == terms.sha256 {
         Ok(())
     } else {
-        Err(Error::ChecksumDiffers(terms.key.clone()))
+        let (key, etag) = (terms.key.clone(), None);
+        Err(Error::ChecksumDiffers { key, etag })
     }
 }
 

@@ -166,12 +166,14 @@ impl Store {
         .await
     }
 
-    /// Makes sure that the object is what was agreed: by the checksum that the store attests, else by reading it all.
+    /// Makes sure that the object is what was agreed: by the checksum that the store attests, else by reading it all. The one with the
+    /// `ETag` `refused`, which was found to have another checksum before, is not read again.
     pub async fn verify(
         &self,
         key: &Key,
         bytes: u64,
         sha256: &Checksum,
+        refused: Option<&str>,
     ) -> Result<ObjectFacts, Error> {
         let mut facts = self
             .head(key)
@@ -184,7 +186,8 @@ impl Store {
                 found: facts.bytes,
             });
         }
-        if facts.sha256.is_none() {
+        let known = refused.is_some() && facts.etag.as_deref() == refused;
+        if facts.sha256.is_none() && !known {
             let mut nowhere = tokio::io::sink();
             let read = self.copy(key, facts.etag.clone(), bytes, &mut nowhere);
             facts.sha256 = self.observed("hash", read).await?.sha256;
@@ -192,7 +195,10 @@ impl Store {
         if facts.sha256 == Some(*sha256) {
             Ok(facts)
         } else {
-            Err(Error::ChecksumDiffers(key.clone()))
+            Err(Error::ChecksumDiffers {
+                key: key.clone(),
+                etag: facts.etag,
+            })
         }
     }
 
@@ -211,9 +217,10 @@ impl Store {
                 .copy(key, expected.etag.clone(), limit, &mut file)
                 .await;
             let checked = copied.and_then(|facts| match expected.sha256 {
-                Some(sha256) if facts.sha256 != Some(sha256) => {
-                    Err(Error::ChecksumDiffers(key.clone()))
-                }
+                Some(sha256) if facts.sha256 != Some(sha256) => Err(Error::ChecksumDiffers {
+                    key: key.clone(),
+                    etag: facts.etag,
+                }),
                 _ => Ok(facts),
             });
             if checked.is_err() {
@@ -351,12 +358,15 @@ impl Store {
                 })
             }
             // Ours, if an earlier try got further than its answer.
-            Err(Error::Exists(key)) => match self.verify(&key, terms.bytes, &terms.sha256).await {
-                Err(Error::SizeDiffers { .. } | Error::ChecksumDiffers(_)) => {
-                    Err(Error::Exists(key))
+            Err(Error::Exists(key)) => {
+                let there = self.verify(&key, terms.bytes, &terms.sha256, None);
+                match there.await {
+                    Err(Error::SizeDiffers { .. } | Error::ChecksumDiffers { .. }) => {
+                        Err(Error::Exists(key))
+                    }
+                    result => result,
                 }
-                result => result,
-            },
+            }
             Err(error) => Err(error),
         }
     }

@@ -22,6 +22,8 @@ const BODY_MAX: usize = 256 * 1024;
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// The same where storage may have to be read through: 5 GiB from a slow disk.
 const VERIFY_LIMIT: Duration = Duration::from_mins(15);
+/// Bytes a second of the slowest storage that is read through in time.
+pub(crate) const SLOWEST_READ: u64 = 8 << 20;
 /// How long a client may be silent while it sends a body.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -43,6 +45,11 @@ pub(crate) const VERIFICATIONS: usize = 16;
 /// How long the body of an upload that is allowed `until` then may take.
 pub(crate) fn upload_limit(until: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
     (until - now).to_std().unwrap_or_default() + UPLOAD_GRACE
+}
+
+/// How long reading `bytes` of storage through may take.
+pub(crate) fn read_limit(bytes: u64) -> Duration {
+    Duration::from_mins(1) + Duration::from_secs(bytes / SLOWEST_READ)
 }
 
 /// Refuses what comes on top of the allowed number of requests in progress.

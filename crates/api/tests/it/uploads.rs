@@ -6,6 +6,8 @@ use events::id::{AssetId, CommandId, JobId, StreamKey};
 use events::store::{Command, Emit};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::app::{App, User, assert_problem, sha256};
@@ -139,7 +141,52 @@ async fn other_bytes_than_promised_are_found_in_the_bucket() {
         );
         assert_problem(complete(&ana, &ticket).await, 422, slug).await;
         assert_eq!(app.head().await, head);
+        // Another object in its place is another matter.
+        app.plant(
+            &format!("incoming/{}/{}", app.tenant, ticket["id"].as_str().unwrap()),
+            CLIP,
+        );
+        assert_eq!(complete(&ana, &ticket).await.status(), StatusCode::ACCEPTED);
     }
+}
+
+#[tokio::test]
+async fn who_asks_to_complete_and_goes_away_has_it_completed() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    assert!(put(&app, &ticket, CLIP).await.status().is_success());
+    let mut held = app.owner.begin().await.unwrap();
+    sqlx::query("LOCK TABLE accounts.uploads")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let path = format!("/v1/uploads/{}", ticket["id"].as_str().unwrap());
+    let mut socket = TcpStream::connect(app.url.trim_start_matches("http://"))
+        .await
+        .unwrap();
+    let head = format!(
+        "POST {path}/complete HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-length: 0\r\n\r\n",
+        ana.token
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    testing::wait::until_true(crate::app::SOON, "it is looked at", async || {
+        let waits = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock')",
+        );
+        waits.fetch_one(&app.owner).await.unwrap()
+    })
+    .await;
+    socket.shutdown().await.unwrap();
+    let mut answer = vec![];
+    socket.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"", "the server saw that they have gone");
+    held.rollback().await.unwrap();
+    ana.sees(&path, "it is complete", |upload| {
+        upload["state"] == "complete"
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -132,7 +132,7 @@ async fn objects(store: &Store) -> anyhow::Result<String> {
         .await
         .context("put an object")?;
     let read = store
-        .verify(&key, bytes, &sha256)
+        .verify(&key, bytes, &sha256, None)
         .await
         .context("read it back");
     let again = store

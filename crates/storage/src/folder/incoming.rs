@@ -96,7 +96,8 @@ impl Incoming {
             ..
         } = self;
         if hashing.finish() != terms.sha256 {
-            return Err(Error::ChecksumDiffers(terms.key));
+            let (key, etag) = (terms.key, None);
+            return Err(Error::ChecksumDiffers { key, etag });
         }
         file.flush().await?;
         file.sync_all().await?;

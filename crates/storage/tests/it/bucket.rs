@@ -80,7 +80,7 @@ async fn what_was_signed_can_be_put_once_and_read_back() {
     assert_eq!(
         cloud
             .store
-            .verify(&at, 11, &Checksum::of(b"hello world"))
+            .verify(&at, 11, &Checksum::of(b"hello world"), None)
             .await
             .unwrap(),
         head
@@ -220,10 +220,16 @@ async fn verifying_finds_bytes_that_the_store_should_not_have_kept() {
         .expect("if it is gone, the server has been repaired");
     assert_eq!((kept.bytes, kept.sha256), (5, None));
     assert!(matches!(
-        cloud.store.verify(&at, 5, &Checksum::of(b"hello")).await,
-        Err(Error::ChecksumDiffers(_))
+        cloud
+            .store
+            .verify(&at, 5, &Checksum::of(b"hello"), None)
+            .await,
+        Err(Error::ChecksumDiffers { .. })
     ));
-    let differs = cloud.store.verify(&at, 6, &Checksum::of(b"hello!")).await;
+    let differs = cloud
+        .store
+        .verify(&at, 6, &Checksum::of(b"hello!"), None)
+        .await;
     assert!(matches!(
         differs,
         Err(Error::SizeDiffers {
@@ -234,7 +240,7 @@ async fn verifying_finds_bytes_that_the_store_should_not_have_kept() {
     ));
     let missing = cloud
         .store
-        .verify(&key("a/c"), 5, &Checksum::of(b"hello"))
+        .verify(&key("a/c"), 5, &Checksum::of(b"hello"), None)
         .await;
     assert!(matches!(missing, Err(Error::Missing(_))));
 }
@@ -309,7 +315,7 @@ async fn files_go_up_and_come_down_checked() {
     };
     assert!(matches!(
         cloud.store.download(&at, &to, 700_000, &by_sum).await,
-        Err(Error::ChecksumDiffers(_))
+        Err(Error::ChecksumDiffers { .. })
     ));
     let other = Expected {
         etag: Some("\"other\"".into()),

@@ -59,7 +59,7 @@ async fn parts_come_in_any_order_and_make_one_object() {
     assert_eq!(there(&cloud, &parts).await, [1, 2, 3]);
     let facts = cloud
         .store
-        .verify(&parts.key, parts.bytes, &Checksum::of(&body))
+        .verify(&parts.key, parts.bytes, &Checksum::of(&body), None)
         .await;
     assert!(facts.unwrap().etag.is_some());
 }

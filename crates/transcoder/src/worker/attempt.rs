@@ -75,7 +75,7 @@ impl Attempt<'_> {
         match self.store.download(&key, to, limit, &expected).await {
             Ok(_) => Ok(()),
             Err(
-                storage::Error::ChecksumDiffers(_)
+                storage::Error::ChecksumDiffers { .. }
                 | storage::Error::SizeDiffers { .. }
                 | storage::Error::Changed(_)
                 | storage::Error::LimitReached { .. },

@@ -1,5 +1,7 @@
 //! `POST /uploads/{id}/complete`: whoever says that the bytes have come, they are looked at in storage.
 
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
@@ -11,11 +13,14 @@ use events::fact::asset::UploadCompleted;
 use events::id::{AssetId, EventId, JobId, StreamKey, TenantId, UserId};
 use events::store::{Emit, Streams};
 use serde::Serialize;
+use tracing::Instrument;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::parts::in_parts;
 use super::{mine, stored_at};
 use crate::command::Asked;
+use crate::limit::read_limit;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -50,6 +55,16 @@ pub(crate) async fn complete(
     Path(id): Path<Uuid>,
     asked: Asked,
 ) -> Result<Response, Problem> {
+    // In a task that goes on without who asked: else they could have the same bytes read again and again, and leave each time before
+    // the end.
+    let completing = take_in(state.clone(), id, asked).in_current_span();
+    let completing = state.shutdown.spawn(completing);
+    completing
+        .await
+        .map_err(|error| Problem::internal(&error))?
+}
+
+async fn take_in(state: ApiState, id: Uuid, asked: Asked) -> Result<Response, Problem> {
     let asset = AssetId(id);
     let key = StreamKey::asset(asset);
     let upload: AssetState = state.peek(&asked.who, &key).await?;
@@ -102,16 +117,43 @@ impl ApiState {
         promise: &Promise,
     ) -> Result<Option<String>, Problem> {
         let _alone = self.verifying.take(asset)?;
-        if let Some(parts) = self.parts(tenant, asset, promise.bytes).await? {
+        let verified = self.read_through(tenant, asset, promise);
+        tokio::select! {
+            verified = tokio::time::timeout(read_limit(promise.bytes), verified) => {
+                verified.map_err(|_| Kind::Timeout)?
+            }
+            () = self.shutdown.cancelled() => Err(Problem::overloaded(Duration::from_secs(1))),
+        }
+    }
+
+    async fn read_through(
+        &self,
+        tenant: TenantId,
+        asset: AssetId,
+        promise: &Promise,
+    ) -> Result<Option<String>, Problem> {
+        let open = self.accounts.upload(tenant.0, asset.0).await?;
+        if let Some(parts) = open.as_ref().and_then(|open| in_parts(open, promise.bytes)) {
             self.store.join_parts(&parts).await?;
         }
         let sha256 = promise
             .sha256
             .parse()
             .map_err(|error: storage::ChecksumError| Problem::internal(&error))?;
-        let at = stored_at(tenant, asset);
-        let found = self.store.verify(&at, promise.bytes, &sha256);
-        Ok(found.await?.etag)
+        let (at, refused) = (stored_at(tenant, asset), open.and_then(|open| open.refused));
+        let found = self
+            .store
+            .verify(&at, promise.bytes, &sha256, refused.as_deref());
+        let found = found.await;
+        // Remembered, so that the same object is not read again however often somebody asks.
+        if let Err(storage::Error::ChecksumDiffers {
+            etag: Some(etag), ..
+        }) = &found
+            && refused.as_ref() != Some(etag)
+        {
+            self.accounts.refuse_upload(tenant.0, asset.0, etag).await?;
+        }
+        Ok(found?.etag)
     }
 }
 

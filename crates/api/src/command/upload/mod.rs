@@ -288,6 +288,7 @@ impl ApiState {
             upload: parts.map(|(upload, _)| upload.clone()),
             part_bytes: parts.and_then(|(_, part)| i64::try_from(*part).ok()),
             expires_at: requested.expires_at,
+            refused: None,
         };
         let (tx, fresh) = reserving.reserve(&new, self.clock.now()).await?;
         let key = StreamKey::asset(requested.asset);
