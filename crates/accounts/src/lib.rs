@@ -27,7 +27,7 @@ use moka::future::Cache;
 use service::mac::MacKey;
 use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{AcquireError, Notify, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 pub use account::{Account, Kept, KeptSession, NewAccount, Proof, grant, owner};
@@ -113,6 +113,8 @@ struct Shared {
     /// is logged in.
     tries: Semaphore,
     shown: Semaphore,
+    /// Those who reserve for uploads wait for each other with a connection: a quarter at most.
+    reserving: Arc<Semaphore>,
     /// Until when buckets have no room.
     refused: Cache<[u8; 32], DateTime<Utc>>,
     /// Sessions that were there a moment ago.
@@ -143,6 +145,7 @@ impl Accounts {
             passwords: Passwords::new(),
             tries: Semaphore::new(half),
             shown: Semaphore::new(1),
+            reserving: Arc::new(Semaphore::new((half / 2).max(1))),
             refused: Cache::builder()
                 .max_capacity(REMEMBERED)
                 .time_to_live(Duration::from_mins(1))
@@ -183,7 +186,7 @@ impl Accounts {
 
     /// A turn for what strangers may cause.
     async fn a_try(&self) -> Result<SemaphorePermit<'_>, Error> {
-        turn(&self.0.tries).await
+        turn(self.0.tries.acquire()).await
     }
 
     async fn begin(&self, tenant: Uuid) -> sqlx::Result<Transaction<'static, Postgres>> {
@@ -191,8 +194,8 @@ impl Accounts {
     }
 }
 
-async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
-    let turn = tokio::time::timeout(PATIENCE, turns.acquire()).await;
+async fn turn<T>(turn: impl Future<Output = Result<T, AcquireError>>) -> Result<T, Error> {
+    let turn = tokio::time::timeout(PATIENCE, turn).await;
     turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)
 }
 

@@ -3,12 +3,15 @@
 //! A row lasts from the permission, whose append commits with it, until the upload's end is known everywhere: its bytes are reserved
 //! until the read model of usage counts them.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use crate::{Accounts, Error};
+use crate::{Accounts, Error, turn};
 
 /// Who uploads is given so long to say that it is done; then somebody looks.
 const FIRST_LOOK: chrono::Duration = chrono::Duration::minutes(5);
@@ -49,40 +52,41 @@ pub struct Plan {
 /// Somebody's uploads, while no other one of theirs can begin.
 pub struct Reserving {
     tx: Transaction<'static, Postgres>,
+    _turn: OwnedSemaphorePermit,
     /// What they may take up.
     pub plan: Plan,
-    /// What they have reserved: assets, and the bytes of each.
+    /// What they have reserved: assets, and the bytes of each, of what was not given up.
     pub open: Vec<(Uuid, i64)>,
 }
 
 impl Reserving {
-    /// Reserves what a new upload promises; in the transaction to append in, with whether it is not there yet.
+    /// Reserves what a new upload promises, before anything of it is begun in a bucket; in the transaction to append in.
     pub async fn reserve(
         mut self,
         new: &Upload,
         now: DateTime<Utc>,
-    ) -> Result<(Transaction<'static, Postgres>, bool), Error> {
-        let inserted = sqlx::query(
-            "INSERT INTO accounts.uploads (tenant, asset, owner, bytes, upload, part_bytes, expires_at, next_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    ) -> Result<Transaction<'static, Postgres>, Error> {
+        sqlx::query(
+            "INSERT INTO accounts.uploads (tenant, asset, owner, bytes, part_bytes, expires_at, next_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
         )
         .bind(new.tenant)
         .bind(new.asset)
         .bind(new.owner)
         .bind(new.bytes)
-        .bind(&new.upload)
         .bind(new.part_bytes)
         .bind(new.expires_at)
         .bind(now + FIRST_LOOK)
         .execute(&mut *self.tx)
         .await?;
-        Ok((self.tx, inserted.rows_affected() == 1))
+        Ok(self.tx)
     }
 }
 
 impl Accounts {
-    /// Holds the owner's uploads, to reserve one more.
+    /// Holds the owner's uploads, to reserve one more. Who waits for others of the owner's takes turns, so that few connections wait.
     pub async fn reserving(&self, tenant: Uuid, owner: Uuid) -> Result<Reserving, Error> {
+        let turn = turn(Arc::clone(&self.0.reserving).acquire_owned()).await?;
         let mut tx = self.begin(tenant).await?;
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 4005))")
             .bind(owner)
@@ -90,13 +94,18 @@ impl Accounts {
             .await?;
         let plan = plan(tenant, owner).fetch_one(&mut *tx).await?;
         let open = sqlx::query_as(
-            "SELECT asset, bytes FROM accounts.uploads WHERE tenant = $1 AND owner = $2",
+            "SELECT asset, bytes FROM accounts.uploads WHERE tenant = $1 AND owner = $2 AND bytes > 0",
         )
         .bind(tenant)
         .bind(owner)
         .fetch_all(&mut *tx)
         .await?;
-        Ok(Reserving { tx, plan, open })
+        Ok(Reserving {
+            tx,
+            _turn: turn,
+            plan,
+            open,
+        })
     }
 
     /// What the owner may take up.
@@ -137,25 +146,32 @@ impl Accounts {
         Ok(open.fetch_one(&self.0.pool).await?)
     }
 
-    /// An upload was given up: it reserves nothing any more, and what came of it is to be looked for.
-    pub async fn give_up_upload(
-        &self,
-        tenant: Uuid,
-        asset: Uuid,
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE accounts.uploads SET bytes = 0, next_at = $3 WHERE tenant = $1 AND asset = $2",
-        )
-        .bind(tenant)
-        .bind(asset)
-        .bind(now)
-        .execute(&self.0.pool)
-        .await?;
+    /// Nothing more can come of an upload: it reserves nothing any more.
+    pub async fn free_upload(&self, tenant: Uuid, asset: Uuid) -> Result<(), Error> {
+        sqlx::query("UPDATE accounts.uploads SET bytes = 0 WHERE tenant = $1 AND asset = $2")
+            .bind(tenant)
+            .bind(asset)
+            .execute(&self.0.pool)
+            .await?;
         Ok(())
     }
 
-    /// Somebody says that these assets' bytes have come: they are looked at next. Those that are not awaited are passed over.
+    /// An upload in parts was begun in the bucket, which calls it so; returns what it was called the first time, none where the upload is
+    /// over.
+    pub async fn parts_begun(
+        &self,
+        tenant: Uuid,
+        asset: Uuid,
+        upload: &str,
+    ) -> Result<Option<String>, Error> {
+        let begun = sqlx::query_scalar(
+            "UPDATE accounts.uploads SET upload = coalesce(upload, $3) WHERE tenant = $1 AND asset = $2 RETURNING upload",
+        );
+        let begun = begun.bind(tenant).bind(asset).bind(upload);
+        Ok(begun.fetch_optional(&self.0.pool).await?)
+    }
+
+    /// Something became of these assets' uploads: they are looked at next. Those that are over are passed over.
     pub async fn look_soon(
         &self,
         assets: &[(Uuid, Uuid)],
@@ -174,19 +190,22 @@ impl Accounts {
         Ok(told.await?.rows_affected())
     }
 
-    /// Uploads that are to be looked at, at most `limit`; nobody else is given them for a while, which doubles with each look up to
-    /// an hour.
-    pub async fn to_look_at(&self, limit: i64, now: DateTime<Utc>) -> Result<Vec<Upload>, Error> {
+    /// The upload that is to be looked at next. Nobody else is given it for a while, which doubles with each look up to an hour, and is
+    /// enough to read it at `rate` bytes a second.
+    pub async fn to_look_at(&self, rate: u64, now: DateTime<Utc>) -> Result<Option<Upload>, Error> {
         let due = sqlx::query_as(
             "UPDATE accounts.uploads u
-            SET looks = u.looks + 1, next_at = $1 + least(interval '1 minute' * 2 ^ least(u.looks, 10), interval '1 hour')
+            SET looks = u.looks + 1, next_at = $1 + greatest(
+                least(interval '1 minute' * 2 ^ least(u.looks, 10), interval '1 hour'),
+                interval '1 minute' + make_interval(secs => u.bytes / $2::float8))
             FROM (
-                SELECT tenant, asset FROM accounts.uploads WHERE next_at <= $1 ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED
+                SELECT tenant, asset FROM accounts.uploads WHERE next_at <= $1 ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
             ) due
             WHERE u.tenant = due.tenant AND u.asset = due.asset
             RETURNING u.*",
         );
-        Ok(due.bind(now).bind(limit).fetch_all(&self.0.pool).await?)
+        let due = due.bind(now).bind(rate as f64);
+        Ok(due.fetch_optional(&self.0.pool).await?)
     }
 
     /// All know what became of an upload.

@@ -84,6 +84,7 @@ kinds! {
     UploadEmpty "upload-empty" UNPROCESSABLE_ENTITY "An empty file cannot be media";
     UploadTooLarge "upload-too-large" UNPROCESSABLE_ENTITY "The file is larger than this installation takes";
     QuotaReached "quota-reached" FORBIDDEN "This is more than your plan allows";
+    UploadsOpen "uploads-open" FORBIDDEN "Too many of your uploads are not over";
     NotInParts "upload-not-in-parts" CONFLICT "This upload comes in one piece";
     NoticeForged "notice-invalid" FORBIDDEN "The notice is not one that we believe";
     MediaType "media-type-unsupported" UNPROCESSABLE_ENTITY "Only video, audio and still images are taken";

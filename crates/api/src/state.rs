@@ -22,7 +22,7 @@ use crate::command::upload::notice::Topic;
 use crate::command::upload::sweep::keep_sweeping;
 use crate::config::{Config, ConfigError};
 use crate::limit::rate::{Rates, keep_tidy};
-use crate::limit::{DRAWING, EXPORTS, LIVE, LOOKING, UPLOADS, VERIFICATIONS};
+use crate::limit::{DRAWING, EXPORTS, LIVE, LOOKING, RESERVING, UPLOADS, VERIFICATIONS};
 use crate::live::hub::{Hub, keep_waking};
 use crate::problem::Problem;
 use crate::query::hot::Hot;
@@ -61,6 +61,8 @@ pub struct Shared {
     /// Uploads to the folder, by the object's key.
     pub(crate) uploading: Slots<Key>,
     pub(crate) verifying: Slots<AssetId>,
+    /// Uploads that are being allowed, by whose they are.
+    pub(crate) reserving: Slots<(TenantId, UserId)>,
     /// Live streams, by who follows.
     pub(crate) following: Slots<(TenantId, UserId)>,
     /// Exports under way, by whose they are: each reads the whole log.
@@ -123,6 +125,7 @@ impl ApiState {
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             uploading: Slots::new(UPLOADS, 1),
             verifying: Slots::new(VERIFICATIONS, 1),
+            reserving: Slots::new(RESERVING.0, RESERVING.1),
             following: Slots::new(LIVE.0, LIVE.1),
             exporting: Slots::new(EXPORTS, 1),
             waiting: Slots::new(config.max_live, LIVE.1),

@@ -9,8 +9,10 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use events::decide::asset::{AssetState, Phase};
+use events::id::{AssetId, StreamKey, TenantId};
 use futures::StreamExt;
-use storage::{ByteRange, Folder, Incoming, ObjectFacts, OpenObject, Presentation, SignatureError};
+use storage::{ByteRange, Folder, Incoming, Key, OpenObject, Presentation, SignatureError};
 use tokio_util::io::ReaderStream;
 
 use crate::limit::{SILENCE_LIMIT, upload_limit};
@@ -43,8 +45,16 @@ pub(crate) async fn put(
     let (terms, until) = folder.check_put(&key, &query.unwrap_or_default(), &headers, now)?;
     // The same URL again while its bytes come would only fill the disk.
     let _alone = state.uploading.take(terms.key.clone())?;
+    still_awaited(&state, &terms.key).await?;
+    let key = terms.key.clone();
     let incoming = folder.begin_put(terms).await?;
-    let facts = tokio::time::timeout(upload_limit(until, now), take_in(incoming, body))
+    let taken_in = async {
+        let incoming = take_in(incoming, body).await?;
+        // It may have been given up in the meantime.
+        still_awaited(&state, &key).await?;
+        Ok::<_, Problem>(incoming.finish().await?)
+    };
+    let facts = tokio::time::timeout(upload_limit(until, now), taken_in)
         .await
         .map_err(|_| Kind::Timeout)??;
     let mut response = StatusCode::CREATED.into_response();
@@ -54,7 +64,19 @@ pub(crate) async fn put(
     Ok(response)
 }
 
-async fn take_in(mut incoming: Incoming, body: Body) -> Result<ObjectFacts, Problem> {
+/// Refuses bytes of an upload that has ended: what was signed before holds on.
+async fn still_awaited(state: &ApiState, key: &Key) -> Result<(), Problem> {
+    let (tenant, asset) = key.of_original().ok_or(Kind::UploadEnded)?;
+    let stream = StreamKey::asset(AssetId(asset)).stream;
+    let row = state.log.stream(TenantId(tenant), &stream).await?;
+    let upload: AssetState = row.map(|row| row.state()).unwrap_or_default();
+    if upload.phase == Phase::Requested {
+        return Ok(());
+    }
+    Err(Kind::UploadEnded.into())
+}
+
+async fn take_in(mut incoming: Incoming, body: Body) -> Result<Incoming, Problem> {
     let mut pieces = body.into_data_stream();
     while let Some(piece) = tokio::time::timeout(SILENCE_LIMIT, pieces.next())
         .await
@@ -62,7 +84,7 @@ async fn take_in(mut incoming: Incoming, body: Body) -> Result<ObjectFacts, Prob
     {
         incoming.write(&piece.map_err(|_| Kind::Malformed)?).await?;
     }
-    Ok(incoming.finish().await?)
+    Ok(incoming)
 }
 
 /// Gives an object's bytes, or a range of them.

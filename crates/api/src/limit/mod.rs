@@ -20,7 +20,7 @@ use crate::state::ApiState;
 const BODY_MAX: usize = 256 * 1024;
 /// How long a request may take until its answer begins.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// The same where storage may have to be read through: 5 GiB from a slow disk.
+/// The same where storage may have to be read through. Reading goes on, and who asks again later is told what it found.
 const VERIFY_LIMIT: Duration = Duration::from_mins(15);
 /// Bytes a second of the slowest storage that is read through in time.
 pub(crate) const SLOWEST_READ: u64 = 8 << 20;
@@ -31,6 +31,10 @@ pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 const UPLOAD_GRACE: Duration = Duration::from_mins(1);
 /// Uploads to the folder in progress at once, besides all other requests; of one object, one.
 pub(crate) const UPLOADS: usize = 128;
+/// Uploads of one user that are not over.
+pub(crate) const OPEN_UPLOADS: i64 = 100;
+/// Uploads that are being allowed at once, in all and of one user: those of one user wait for each other.
+pub(crate) const RESERVING: (usize, usize) = (64, 8);
 /// Live streams at once, in all and of one user: each looks into the read models again and again.
 pub(crate) const LIVE: (usize, usize) = (256, 8);
 /// Streams that look into the read models at a time, of those that wait for news.

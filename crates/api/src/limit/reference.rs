@@ -1,7 +1,8 @@
 //! docs/reference/limits.md.
 
 use super::{
-    ANSWER_LIMIT, BODY_MAX, LIVE, SILENCE_LIMIT, UPLOADS, VERIFICATIONS, VERIFY_LIMIT, rate,
+    ANSWER_LIMIT, BODY_MAX, LIVE, OPEN_UPLOADS, RESERVING, SILENCE_LIMIT, UPLOADS, VERIFICATIONS,
+    VERIFY_LIMIT, rate,
 };
 
 /// The page.
@@ -12,6 +13,7 @@ pub fn limits() -> String {
         SILENCE_LIMIT.as_secs(),
     );
     let (live, of_one) = LIVE;
+    let (reserving, of_user) = RESERVING;
     let rates = rate::table();
     format!(
         "# Limits
@@ -39,10 +41,12 @@ Registering, logging in and proving an address have rates of their own, by addre
 | time to send the headers, and idle time of a connection | 30 s | the connection is closed |
 | time until an answer begins | {answer} s; completing an upload, {verify} s | 504 `timeout` |
 | silence of who sends a body to a folder store | {silence} s | 504 `timeout` |
+| time in which a client takes nothing of what it is sent | 60 s | the connection is closed |
 | requests of one connection of HTTP/2 at once | 128 | waits |
 | connections | 50000 | waits |
-| time in which a client takes nothing of what it is sent | 60 s | the connection is closed |
 | requests in progress | `--max-in-flight` | 503 `overloaded`, `Retry-After` |
+| uploads that are being allowed; of one user | {reserving}; {of_user} | 503 `overloaded` |
+| uploads of one user that are not over | {OPEN_UPLOADS} | 403 `uploads-open` |
 | uploads to a folder in progress; of one object | {UPLOADS}; 1 | 503; 409 `contended` |
 | stored objects that are read through at once; of one asset | {VERIFICATIONS}; 1 | 503; 409 `contended` |
 | streams of an asset's progress; of one user | {live}; {of_one} | 503; 409 `contended` |

@@ -94,6 +94,15 @@ impl App {
         Self::over(&arguments, Objects::Bucket(server), options).await
     }
 
+    /// Over a bucket that does not answer, with these options of the API.
+    pub(crate) async fn start_without_bucket(options: &[&str]) -> Self {
+        let url = format!("s3://none?endpoint=http://{}", testing::port::free());
+        let keys = ["--aws-access-key-id", "a", "--aws-secret-access-key", "b"];
+        let arguments = [&["--storage-url", &url][..], &keys].concat();
+        let nothing = Objects::Folder(TempDir::new().unwrap());
+        Self::over(&arguments, nothing, options).await
+    }
+
     async fn over(storage: &[&str], objects: Objects, options: &[&str]) -> Self {
         let database = Database::migrated().await;
         let owner = database.pool(Role::Owner).await;

@@ -48,6 +48,108 @@ async fn an_upload_is_alone_and_in_nobodys_way() {
 }
 
 #[tokio::test]
+async fn an_upload_given_up_while_it_comes_leaves_nothing() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ticket(&mut ana).await;
+    let id = ticket["id"].as_str().unwrap();
+    let (body, pieces) = mpsc::unbounded::<Result<&[u8], Infallible>>();
+    let slow = put(&app, &ticket).body(Body::wrap_stream(pieces)).send();
+    let meanwhile = async {
+        testing::wait::until_true(SOON, "the upload has begun", async || app.incoming() == 1).await;
+        ana.deletes(&format!("/v1/uploads/{id}")).await;
+        body.unbounded_send(Ok(CLIP)).unwrap();
+        drop(body);
+    };
+    let (stored, ()) = tokio::join!(slow, meanwhile);
+    assert_problem(stored.unwrap(), 409, "upload-ended").await;
+    assert!(!app.has(&format!("incoming/{}/{id}", app.tenant)));
+}
+
+/// Statements of this test's database that wait for a lock.
+async fn locked(app: &App) -> i64 {
+    let waiting = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    );
+    waiting.fetch_one(&app.owner).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_users_uploads_wait_for_each_other_in_nobodys_way() {
+    let app = App::start().await;
+    let (ana, bo) = (app.user("ana"), app.user("bo"));
+    let mut held = app.owner.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 4005))")
+        .bind(ana.id)
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let ask = || {
+        let ask = ana.request(Method::POST, "/v1/uploads");
+        let ask = ask.json(&crate::uploads::file(CLIP));
+        async { ask.send().await.unwrap() }
+    };
+    let asked = futures::future::join_all((0..20).map(|_| ask()));
+    let meanwhile = async {
+        testing::wait::until_true(SOON, "one waits", async || locked(&app).await > 0).await;
+        // Of the eight connections that there are for this.
+        for _ in 0..3 {
+            assert_eq!(bo.reads("/v1/usage").await["plan"]["name"], "free");
+            assert!(locked(&app).await <= 2);
+        }
+        held.rollback().await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(asked, meanwhile);
+    let refused = answers
+        .into_iter()
+        .filter(|answer| answer.status() != StatusCode::CREATED);
+    let refused: Vec<Response> = refused.collect();
+    assert!(refused.len() >= 12, "{}", refused.len());
+    for answer in refused {
+        assert!(answer.headers().contains_key("retry-after"));
+        assert_problem(answer, 503, "overloaded").await;
+    }
+}
+
+#[tokio::test]
+async fn one_user_has_only_so_many_uploads_open() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    sqlx::query(
+        "INSERT INTO accounts.uploads (tenant, asset, owner, bytes, expires_at, next_at)
+         SELECT $1, gen_random_uuid(), $2, 1, now() + interval '1 hour', now() + interval '1 hour' FROM generate_series(1, 99)",
+    )
+    .bind(app.tenant)
+    .bind(ana.id)
+    .execute(&app.owner)
+    .await
+    .unwrap();
+    let open = ticket(&mut ana).await;
+    let ask = async || {
+        let ask = ana.request(Method::POST, "/v1/uploads");
+        let ask = ask.json(&crate::uploads::file(CLIP));
+        ask.send().await.unwrap()
+    };
+    assert_problem(ask().await, 403, "uploads-open").await;
+    ticket(&mut app.user("bo")).await;
+    assert!(
+        put(&app, &open)
+            .body(CLIP)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+    );
+    crate::uploads::complete(&ana, &open).await;
+    testing::wait::until_true(SOON, "what is complete is not open", async || {
+        ask().await.status() == StatusCode::CREATED
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn one_user_follows_only_so_much_at_once() {
     let app = App::start().await;
     let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));

@@ -87,6 +87,38 @@ async fn a_notice_completes_what_has_come_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_upload_that_takes_long_to_look_at_holds_up_no_other() {
+    let app = app().await;
+    let mut ana = app.user("ana");
+    let (slow, other) = (
+        ana.posts("/v1/uploads", file(CLIP)).await,
+        ana.posts("/v1/uploads", file(CLIP)).await,
+    );
+    for ticket in [&slow, &other] {
+        put(&app, ticket, CLIP).await;
+    }
+    complete(&ana, &slow).await;
+    let mut held = app.owner.begin().await.unwrap();
+    sqlx::query("LOCK TABLE usage.asset")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let waits = async || {
+        let waits = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT EXISTS%usage.asset%')",
+        );
+        waits.fetch_one(&app.owner).await.unwrap()
+    };
+    tells(&app, "hmac", &json!({"keys": [key(&app, &slow)]}), SECRET).await;
+    wait::until_true(SOON, "it is looked at", waits).await;
+    tells(&app, "hmac", &json!({"keys": [key(&app, &other)]}), SECRET).await;
+    becomes(&ana, &other, "complete").await;
+    assert!(waits().await, "the first is still looked at");
+    held.rollback().await.unwrap();
+}
+
+#[tokio::test]
 async fn without_a_secret_nobody_is_believed() {
     let app = App::start().await;
     for route in ["hmac", "r2", "s3-sns"] {

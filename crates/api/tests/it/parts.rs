@@ -139,6 +139,65 @@ async fn a_repeat_has_the_same_upload_and_parts() {
     assert_eq!(ana.reads(&path).await["parts"]["there"], json!([1, 2]));
 }
 
+#[tokio::test]
+async fn parts_that_could_not_be_begun_are_begun_when_they_are_to_be_signed() {
+    let (app, body) = (app().await, body());
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(&body)).await;
+    // As if the process had died right after the permission.
+    sqlx::query("UPDATE accounts.uploads SET upload = NULL")
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    let id = ticket["id"].as_str().unwrap();
+    let signed: Value = signs(&ana, id, json!([1, 2, 3]))
+        .await
+        .json()
+        .await
+        .unwrap();
+    for part in signed["parts"].as_array().unwrap() {
+        assert_eq!(puts(&app, part, &body).await, StatusCode::OK);
+    }
+    let done = complete(&ana, &ticket).await;
+    assert_eq!(done.status(), StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn nothing_is_begun_in_the_bucket_for_what_a_plan_does_not_allow() {
+    // There is none: whoever asked it would not be answered.
+    let app = App::start_without_bucket(&["--upload-part-bytes", &PART.to_string()]).await;
+    allows(&app, 100).await;
+    let ask = app.user("ana").request(Method::POST, "/v1/uploads");
+    let refused = ask.json(&file(&body())).send().await.unwrap();
+    assert_problem(refused, 403, "quota-reached").await;
+}
+
+#[tokio::test]
+async fn what_a_bucket_may_still_take_stays_reserved() {
+    let app = App::start_on_s3().await;
+    allows(&app, 100).await;
+    let sixty: &'static [u8] = &[7; 60];
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(sixty)).await;
+    let id = ticket["id"].as_str().unwrap();
+    ana.deletes(&format!("/v1/uploads/{id}")).await;
+    assert!(put(&app, &ticket, sixty).await.status().is_success());
+    let ask = async || {
+        let ask = ana.request(Method::POST, "/v1/uploads").json(&file(sixty));
+        ask.send().await.unwrap()
+    };
+    assert_problem(ask().await, 403, "quota-reached").await;
+    sqlx::query("UPDATE accounts.uploads SET expires_at = now(), next_at = now()")
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    wait::until_true(SOON, "there is room again", async || {
+        ask().await.status() == StatusCode::CREATED
+    })
+    .await;
+    assert!(!app.has(&format!("incoming/{}/{id}", app.tenant)));
+}
+
 async fn allows(app: &App, bytes: i64) {
     sqlx::query("UPDATE accounts.plans SET bytes = $1 WHERE plan = 'free'")
         .bind(bytes)

@@ -198,6 +198,8 @@ async fn an_upload_given_up_has_ended() {
     ana.deletes(&path).await;
     assert_eq!(ana.reads(&path).await["state"], "ended");
     assert_problem(complete(&ana, &ticket).await, 409, "wrong-state").await;
+    // What was signed before is good for nothing any more.
+    assert_problem(put(&app, &ticket, CLIP).await, 409, "upload-ended").await;
 }
 
 #[tokio::test]

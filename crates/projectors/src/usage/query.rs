@@ -37,14 +37,19 @@ pub async fn own(tx: &mut TenantTx, viewer: Viewer) -> sqlx::Result<Taken> {
     .await
 }
 
-/// Bytes that the viewer takes up or has reserved: of assets `open`, each with its bytes, those count that this read model does not
-/// know yet.
-pub async fn taken(tx: &mut TenantTx, viewer: Viewer, open: &[(Uuid, i64)]) -> sqlx::Result<i64> {
+/// Bytes that the viewer takes up or has reserved, and how many assets reserve them: of `open`, each with its bytes, those count that
+/// this read model does not know yet.
+pub async fn taken(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    open: &[(Uuid, i64)],
+) -> sqlx::Result<(i64, i64)> {
     let (assets, bytes): (Vec<Uuid>, Vec<i64>) = open.iter().copied().unzip();
-    sqlx::query_scalar(
+    sqlx::query_as(
         "SELECT ((SELECT COALESCE(sum(original_bytes + derived_bytes), 0) FROM usage.total WHERE tenant = $1 AND owner = $2)
-            + (SELECT COALESCE(sum(o.bytes), 0) FROM unnest($3::uuid[], $4::bigint[]) AS o(asset, bytes)
-                WHERE NOT EXISTS (SELECT FROM usage.asset a WHERE a.tenant = $1 AND a.asset = o.asset)))::bigint",
+            + COALESCE(sum(o.bytes), 0))::bigint, count(*)
+        FROM unnest($3::uuid[], $4::bigint[]) AS o(asset, bytes)
+        WHERE NOT EXISTS (SELECT FROM usage.asset a WHERE a.tenant = $1 AND a.asset = o.asset)",
     )
     .bind(viewer.tenant)
     .bind(viewer.user)

@@ -33,6 +33,7 @@ use uuid::Uuid;
 use self::parts::{PartsThere, PartsTicket};
 use super::{Asked, AskedWith};
 use crate::auth::Principal;
+use crate::limit::OPEN_UPLOADS;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -149,14 +150,9 @@ pub(crate) async fn request(
     let at = stored_at(asked.who.tenant, asset);
     let media_type = new.r#type.to_ascii_lowercase();
     let upload: AssetState = state.peek(&asked.who, &key).await?;
-    let fresh = upload.phase == Phase::Unknown;
-    let parts = if fresh {
-        state.begin_parts(&at, new.bytes, &media_type).await?
-    } else {
-        None
-    };
+    let part_bytes = state.part_bytes(new.bytes);
     let mut wait = chrono::Duration::seconds(state.config.upload_seconds.into());
-    if parts.is_some() {
+    if part_bytes.is_some() {
         wait += parts::longer(new.bytes);
     }
     let requested = UploadRequested {
@@ -169,8 +165,8 @@ pub(crate) async fn request(
         storage_key: at.to_string(),
         expires_at: (state.clock.now() + wait).trunc_subsecs(0),
     };
-    if fresh {
-        state.reserve(&asked, &requested, parts).await?;
+    if upload.phase == Phase::Unknown {
+        state.reserve(&asked, &requested, part_bytes).await?;
     }
     let decide = |streams: &Streams| allow(&key, streams, &requested);
     let done = state.execute(&asked, &[&key], decide).await?;
@@ -222,12 +218,23 @@ fn check(state: &ApiState, new: &NewUpload) -> Result<Checksum, Problem> {
 }
 
 impl ApiState {
-    /// What an upload reserved is free at once; if not now, then when it is swept.
+    /// Has what came of an upload taken away. What it reserved is free at once where nothing more can come; if not now, then when it is
+    /// swept.
     async fn give_up(&self, asked: &Asked, asset: AssetId) {
-        let (tenant, now) = (asked.who.tenant.0, self.clock.now());
-        if let Err(error) = self.accounts.give_up_upload(tenant, asset.0, now).await {
+        let (tenant, asset) = (asked.who.tenant.0, asset.0);
+        let given_up = async {
+            let given_up = [(tenant, asset)];
+            self.accounts.look_soon(&given_up, self.clock.now()).await?;
+            // A bucket takes bytes as long as what was signed holds, and does not ask us.
+            if self.store.folder().is_some() {
+                self.accounts.free_upload(tenant, asset).await?;
+            }
+            Ok::<_, accounts::Error>(())
+        };
+        if let Err(error) = given_up.await {
             tracing::warn!(%error, "an upload that was given up still reserves its bytes");
         }
+        self.to_sweep.notify_one();
     }
 
     /// Takes the bytes of a new upload off its owner's plan and appends that it was asked for, both or neither.
@@ -235,32 +242,11 @@ impl ApiState {
         &self,
         asked: &Asked,
         requested: &UploadRequested,
-        parts: Option<(String, u64)>,
+        part_bytes: Option<u64>,
     ) -> Result<(), Problem> {
-        let key: Key = stored_at(asked.who.tenant, requested.asset);
-        let reserved = self.try_reserve(asked, requested, parts.as_ref()).await;
-        // Not this one's parts: none come. After another error it may have been accepted all the same.
-        let refused = match &reserved {
-            Ok(fresh) => !fresh,
-            Err(problem) => problem.is(Kind::QuotaReached),
-        };
-        if refused
-            && let Some((upload, _)) = &parts
-            && let Err(error) = self.store.give_up_parts(&key, upload).await
-        {
-            tracing::warn!(%key, %error, "an upload in parts was left to the bucket's own rules");
-        }
-        reserved.map(drop)
-    }
-
-    /// Whether it is new.
-    async fn try_reserve(
-        &self,
-        asked: &Asked,
-        requested: &UploadRequested,
-        parts: Option<&(String, u64)>,
-    ) -> Result<bool, Problem> {
         let (tenant, owner) = (asked.who.tenant.0, asked.who.user.0);
+        let place = self.reserving.take((asked.who.tenant, asked.who.user));
+        let _place = place.map_err(|_| Problem::overloaded(Duration::from_secs(1)))?;
         let mut reserving = self.accounts.reserving(tenant, owner).await?;
         // Asked for twice at once, it is still one.
         let this = requested.asset.0;
@@ -270,8 +256,13 @@ impl ApiState {
             tenant: asked.who.tenant,
             user: asked.who.user,
         };
-        let taken = usage::taken(&mut view, viewer, &reserving.open).await?;
+        let (taken, open) = usage::taken(&mut view, viewer, &reserving.open).await?;
         drop(view);
+        if open >= OPEN_UPLOADS {
+            return Err(Problem::from(Kind::UploadsOpen).detail(format!(
+                "{OPEN_UPLOADS} are open: complete some, give some up, or wait for their end"
+            )));
+        }
         let bytes = i64::try_from(requested.bytes).unwrap_or(i64::MAX);
         let plan = &reserving.plan;
         if taken.saturating_add(bytes) > plan.bytes {
@@ -285,16 +276,15 @@ impl ApiState {
             asset: requested.asset.0,
             owner,
             bytes,
-            upload: parts.map(|(upload, _)| upload.clone()),
-            part_bytes: parts.and_then(|(_, part)| i64::try_from(*part).ok()),
+            upload: None,
+            part_bytes: part_bytes.and_then(|part| i64::try_from(part).ok()),
             expires_at: requested.expires_at,
             refused: None,
         };
-        let (tx, fresh) = reserving.reserve(&new, self.clock.now()).await?;
+        let tx = reserving.reserve(&new, self.clock.now()).await?;
         let key = StreamKey::asset(requested.asset);
         let decide = |streams: &Streams| allow(&key, streams, requested);
-        self.execute_in(asked, tx, &[&key], decide).await?;
-        Ok(fresh)
+        self.execute_in(asked, tx, &[&key], decide).await
     }
 
     async fn ticket(
@@ -310,7 +300,8 @@ impl ApiState {
             parts: None,
             expires_at: allowed.expires_at,
         };
-        if let Some(parts) = self.parts(tenant, allowed.asset, allowed.bytes).await? {
+        let begun = self.begin_parts(tenant, allowed.asset, (allowed.bytes, &allowed.media_type));
+        if let Some(parts) = begun.await? {
             ticket.parts = Some(self.parts_ticket(&parts, allowed.expires_at)?);
             return Ok(ticket);
         }

@@ -12,7 +12,7 @@ use events::decide::asset::{AssetState, Phase};
 use events::id::{AssetId, StreamKey, TenantId};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use storage::{Key, Parts, SignedRequest};
+use storage::{Parts, SignedRequest};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -101,7 +101,8 @@ pub(crate) async fn sign(
     if upload.phase != Phase::Requested {
         return Err(Kind::UploadEnded.into());
     }
-    let parts = state.parts(who.tenant, AssetId(id), promise.bytes).await?;
+    let promised = (promise.bytes, promise.media_type.as_str());
+    let parts = state.begin_parts(who.tenant, AssetId(id), promised).await?;
     let parts = parts.ok_or(Kind::NotInParts)?;
     if let Some(n) = wanted
         .numbers
@@ -137,19 +138,38 @@ impl ApiState {
         Ok(open.and_then(|open| in_parts(&open, bytes)))
     }
 
-    /// Begins to take `bytes` in parts where that is how they come; what the bucket calls that, and the size of the parts.
+    /// The size of the parts in which `bytes` come, where they do.
+    pub(super) fn part_bytes(&self, bytes: u64) -> Option<u64> {
+        let part = Parts::size(bytes, self.config.upload_part_bytes);
+        (bytes > part && self.store.folder().is_none()).then_some(part)
+    }
+
+    /// How an upload of `bytes` comes in parts, if it does. They are begun in the bucket when they are first to be signed, so nothing is
+    /// begun for what was refused; and what is begun and not written down, nobody can put a part into.
     pub(super) async fn begin_parts(
         &self,
-        key: &Key,
-        bytes: u64,
-        media_type: &str,
-    ) -> Result<Option<(String, u64)>, Problem> {
-        let part = Parts::size(bytes, self.config.upload_part_bytes);
-        if bytes <= part {
+        tenant: TenantId,
+        asset: AssetId,
+        (bytes, media_type): (u64, &str),
+    ) -> Result<Option<Parts>, Problem> {
+        let open = self.accounts.upload(tenant.0, asset.0).await?;
+        let Some(mut open) = open.filter(|open| open.part_bytes.is_some()) else {
             return Ok(None);
+        };
+        if open.upload.is_none() {
+            let key = stored_at(tenant, asset);
+            let begun = self.store.begin_parts(&key, media_type).await?;
+            let begun = begun.ok_or(Kind::UploadEnded)?;
+            open.upload = self.accounts.parts_begun(tenant.0, asset.0, &begun).await?;
+            if open.upload.as_ref() != Some(&begun)
+                && let Err(error) = self.store.give_up_parts(&key, &begun).await
+            {
+                tracing::warn!(%key, %error, "an upload in parts without any was left to the bucket's own rules");
+            }
         }
-        let begun = self.store.begin_parts(key, media_type).await?;
-        Ok(begun.map(|upload| (upload, part)))
+        in_parts(&open, bytes)
+            .map(Some)
+            .ok_or_else(|| Kind::UploadEnded.into())
     }
 
     pub(super) fn parts_ticket(

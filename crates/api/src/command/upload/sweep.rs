@@ -1,5 +1,6 @@
 //! Looks after uploads whose clients do not: completes what has come, ends what has not, and takes away what nobody awaits any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use accounts::Upload as Open;
@@ -12,16 +13,18 @@ use events::store::{Command, Emit, Streams};
 use projectors::page::Viewer;
 use projectors::usage::query as usage;
 use service::db::TenantTx;
+use tokio::sync::Semaphore;
 
 use super::complete::completion;
 use super::stored_at;
+use crate::limit::SLOWEST_READ;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
 /// How often to see what is to be looked at, besides when somebody says that there is something.
 const EVERY: Duration = Duration::from_secs(10);
-/// Looked at in one go.
-const AT_ONCE: i64 = 64;
+/// Looked at at a time: some may have to be read through.
+const AT_ONCE: usize = 4;
 /// How long after its end what was begun before it may still come in.
 const LATE: chrono::Duration = chrono::Duration::hours(1);
 
@@ -36,21 +39,23 @@ enum Fate {
 
 /// Sweeps until shutdown. Several processes may: each upload is one's at a time, and doing it twice is doing it once.
 pub(crate) async fn keep_sweeping(state: ApiState) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
+        let place = tokio::select! {
+            () = state.shutdown.cancelled() => return,
+            place = Arc::clone(&places).acquire_owned() => place,
+        };
         let now = state.clock.now();
-        match state.accounts.to_look_at(AT_ONCE, now).await {
-            Ok(due) => {
-                let all = i64::try_from(due.len()).is_ok_and(|due| due < AT_ONCE);
-                for open in due {
-                    if state.shutdown.is_cancelled() {
-                        return;
-                    }
-                    sweep(&state, &open, now).await;
-                }
-                if !all {
-                    continue;
-                }
+        match state.accounts.to_look_at(SLOWEST_READ, now).await {
+            Ok(Some(open)) => {
+                let looking = state.clone();
+                state.shutdown.spawn(async move {
+                    sweep(&looking, &open, now).await;
+                    drop(place);
+                });
+                continue;
             }
+            Ok(None) => {}
             Err(error) => tracing::warn!(%error, "uploads could not be looked at"),
         }
         tokio::select! {
@@ -87,6 +92,10 @@ async fn look(state: &ApiState, open: &Open, now: DateTime<Utc>) -> Result<Fate,
     match (upload.phase, &upload.promise) {
         (Phase::Requested, Some(promise)) => {
             let etag = match come(state, (tenant, asset), promise).await {
+                // Somebody else looks just now, or others are looked at.
+                Err(problem) if problem.is(Kind::Contended) || problem.is(Kind::Overloaded) => {
+                    return Ok(Fate::Open);
+                }
                 // Storage that does not answer must not hold what is long over.
                 Err(problem) if promise.expires_at + LATE < now => {
                     tracing::warn!(%asset, ?problem, "whether an upload has come is not known");
@@ -106,8 +115,7 @@ async fn look(state: &ApiState, open: &Open, now: DateTime<Utc>) -> Result<Fate,
             } else if promise.expires_at < now {
                 let decide = |upload: &AssetState| decide::asset::expire_upload(upload, asset, now);
                 state.record(open, "expire", decide).await?;
-                let freed = state.accounts.give_up_upload(open.tenant, open.asset, now);
-                freed.await?;
+                state.accounts.free_upload(open.tenant, open.asset).await?;
             }
             Ok(Fate::Open)
         }
@@ -118,6 +126,10 @@ async fn look(state: &ApiState, open: &Open, now: DateTime<Utc>) -> Result<Fate,
         // Of an asset that was deleted before it had come, nothing is ever counted.
         (Phase::Gone | Phase::Deleted, _) => {
             take_away(state, open).await?;
+            // Into parts that are given up nothing comes any more, and by other signatures not after their end.
+            if open.bytes > 0 && (open.part_bytes.is_some() || open.expires_at < now) {
+                state.accounts.free_upload(open.tenant, open.asset).await?;
+            }
             let over = open.expires_at + LATE < now;
             Ok(if over { Fate::Over } else { Fate::Open })
         }
