@@ -18,6 +18,7 @@ use storage::{Key, Store};
 use tokio::sync::{Notify, OnceCell, Semaphore, watch};
 
 use crate::auth::{Issuers, Verifier};
+use crate::command::sight::Posts;
 use crate::command::upload::notice::Topic;
 use crate::command::upload::sweep::keep_sweeping;
 use crate::config::{Config, ConfigError};
@@ -35,6 +36,9 @@ use crate::views::Views;
 const SECRET_MIN: usize = 32;
 /// How long the names of the live generations are remembered; rebuilds are rare.
 const GENERATION_TTL: Duration = Duration::from_secs(1);
+
+/// Of so many posts is remembered what never changes.
+const POSTS: u64 = 100_000;
 
 /// What the routes need; clones share it.
 #[derive(Clone)]
@@ -57,6 +61,7 @@ pub struct Shared {
     pub(crate) bodies: MacKey,
     pub(crate) generations: Cache<(), Arc<BTreeMap<String, String>>>,
     pub(crate) hot: Hot,
+    pub(crate) posts: Posts,
     pub(crate) in_flight: Arc<Semaphore>,
     /// Uploads to the folder, by the object's key.
     pub(crate) uploading: Slots<Key>,
@@ -122,6 +127,7 @@ impl ApiState {
                 .time_to_live(GENERATION_TTL)
                 .build(),
             hot: Hot::default(),
+            posts: Cache::new(POSTS),
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             uploading: Slots::new(UPLOADS, 1),
             verifying: Slots::new(VERIFICATIONS, 1),

@@ -14,7 +14,7 @@ pub(crate) mod post;
 pub(crate) mod profile;
 pub(crate) mod reaction;
 pub(crate) mod share;
-mod sight;
+pub(crate) mod sight;
 pub(crate) mod synonym;
 pub(crate) mod upload;
 

@@ -1,6 +1,8 @@
 //! What is there for someone who asks for something to be done: posts and comments that they may see, people on this side of a
 //! block whom no moderator suspended. The streams that say so are read without a lock; what a race lets through is filtered where it is read.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use events::decide::Refusal;
 use events::decide::asset::AssetState;
@@ -10,8 +12,9 @@ use events::decide::follow::FollowState;
 use events::decide::post::PostState;
 use events::decide::user::UserState;
 use events::fact::post::Visibility;
-use events::id::{CommentId, PostId, StreamKey, UserId};
+use events::id::{AssetId, CommentId, PostId, StreamKey, TenantId, UserId};
 use events::store::Streams;
+use moka::future::Cache;
 use uuid::Uuid;
 
 use crate::auth::Principal;
@@ -43,6 +46,9 @@ impl Between {
         block::unblocked(self.blocks.each_ref().map(state), thing)
     }
 }
+
+/// Authors and assets of posts, which never change: most commands are about posts that others were about a moment ago.
+pub(crate) type Posts = Cache<(TenantId, PostId), (UserId, Arc<[AssetId]>)>;
 
 /// The streams that say whether someone may see a post. A post's author and assets never change, so they are known beforehand.
 pub(super) struct Sight {
@@ -123,14 +129,18 @@ impl ApiState {
     /// A post as its viewer may or may not see it.
     pub(super) async fn sight(&self, who: &Principal, post: PostId) -> Result<Sight, Problem> {
         let key = StreamKey::post(post);
-        let state: PostState = self.peek(who, &key).await?;
-        let author = state.author.ok_or(Kind::NotFound("post"))?;
-        let others = state.assets.into_iter().filter(|_| author != who.user);
+        let fixed = self.posts.try_get_with((who.tenant, post), async {
+            let state: PostState = self.peek(who, &key).await?;
+            let author = state.author.ok_or(Kind::NotFound("post"))?;
+            Ok::<_, Problem>((author, state.assets.into()))
+        });
+        let (author, assets) = fixed.await.map_err(|problem| Problem::clone(&problem))?;
+        let others = assets.iter().filter(|_| author != who.user);
         Ok(Sight {
             me: who.user,
             there: StreamKey::follow(who.user, author),
             back: StreamKey::follow(author, who.user),
-            assets: others.map(StreamKey::asset).collect(),
+            assets: others.copied().map(StreamKey::asset).collect(),
             between: self.between(who.user, author),
             post: key,
         })
