@@ -52,20 +52,24 @@ pub struct Plan {
 /// Somebody's uploads, while no other one of theirs can begin.
 pub struct Reserving {
     tx: Transaction<'static, Postgres>,
-    _turn: OwnedSemaphorePermit,
+    turn: OwnedSemaphorePermit,
     /// What they may take up.
     pub plan: Plan,
     /// What they have reserved: assets, and the bytes of each, of what was not given up.
     pub open: Vec<(Uuid, i64)>,
 }
 
+/// A place among those who hold a connection to reserve.
+pub struct Turn(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
 impl Reserving {
-    /// Reserves what a new upload promises, before anything of it is begun in a bucket; in the transaction to append in.
+    /// Reserves what a new upload promises, before anything of it is begun in a bucket; in the transaction to append in, with a turn
+    /// that lasts as long.
     pub async fn reserve(
         mut self,
         new: &Upload,
         now: DateTime<Utc>,
-    ) -> Result<Transaction<'static, Postgres>, Error> {
+    ) -> Result<(Transaction<'static, Postgres>, Turn), Error> {
         sqlx::query(
             "INSERT INTO accounts.uploads (tenant, asset, owner, bytes, part_bytes, expires_at, next_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -79,7 +83,7 @@ impl Reserving {
         .bind(now + FIRST_LOOK)
         .execute(&mut *self.tx)
         .await?;
-        Ok(self.tx)
+        Ok((self.tx, Turn(self.turn)))
     }
 }
 
@@ -102,7 +106,7 @@ impl Accounts {
         .await?;
         Ok(Reserving {
             tx,
-            _turn: turn,
+            turn,
             plan,
             open,
         })

@@ -37,6 +37,11 @@ impl Place {
     pub(crate) fn of(steps: impl IntoIterator<Item = (Lane, Position)>) -> Self {
         Self(steps.into_iter().collect())
     }
+
+    /// Goes on to `other`, which is later.
+    pub(crate) fn extend(&mut self, other: Place) {
+        self.0.extend(other.0);
+    }
 }
 
 impl Positions {

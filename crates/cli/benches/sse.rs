@@ -54,7 +54,7 @@ use support::{World, number};
 
 const ROUNDS: usize = 5;
 /// What is read by who waits for news.
-const MODELS: [&str; 2] = ["feed", "notification"];
+const MODELS: [&str; 4] = ["feed", "notification", "graph", "moderation"];
 /// Streams that are being opened at a time, and users who begin to follow.
 const AT_ONCE: usize = 16;
 /// Posts that are in the feeds before: of so many a stream remembers that they are not new.

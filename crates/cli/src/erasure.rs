@@ -2,6 +2,7 @@
 //! themselves (ADR 27).
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use accounts::Erasure;
@@ -168,28 +169,34 @@ impl Erasing {
     /// Nobody who asks waits for another one's end, as long as there is a place.
     async fn all(&self) {
         let (mut under_way, mut whose) = (FuturesUnordered::new(), BTreeSet::new());
+        let mut looked_for = pin!(self.due(AT_ONCE));
         loop {
-            let free = i64::try_from(AT_ONCE - under_way.len()).unwrap_or_default();
-            let due = accounts::to_erase(&self.credentials, free, Clock::System.now()).await;
-            let wait = match due {
-                Ok(due) => {
-                    // One that takes long is due again meanwhile.
-                    let new = due
-                        .into_iter()
-                        .filter(|asked| whose.insert((asked.tenant, asked.owner)));
-                    under_way.extend(new.map(|asked| self.one(asked)));
-                    LOOK
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "those who asked to be erased could not be looked for");
-                    AGAIN
-                }
-            };
+            // Both go on at once: those under way need the connections that looking waits for.
             tokio::select! {
+                due = &mut looked_for => {
+                    // One that takes long is due again meanwhile.
+                    let new = due.into_iter().filter(|asked| whose.insert((asked.tenant, asked.owner)));
+                    under_way.extend(new.map(|asked| self.one(asked)));
+                    looked_for.set(self.due(AT_ONCE - under_way.len()));
+                }
                 Some(who) = under_way.next() => {
                     whose.remove(&who);
                 }
-                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Those who are due, after a while.
+    async fn due(&self, places: usize) -> Vec<Erasure> {
+        tokio::time::sleep(LOOK).await;
+        let places = i64::try_from(places).unwrap_or_default();
+        let due = accounts::to_erase(&self.credentials, places, Clock::System.now()).await;
+        match due {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(%error, "those who asked to be erased could not be looked for");
+                tokio::time::sleep(AGAIN).await;
+                vec![]
             }
         }
     }

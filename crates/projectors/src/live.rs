@@ -5,8 +5,8 @@ use events::id::{TenantId, UserId};
 use service::db::TenantTx;
 use uuid::Uuid;
 
-/// The read models that this is asked of.
-pub const READS: &[&str] = &["feed", "notification"];
+/// The read models that this is asked of, and that decide what there is to see.
+pub const READS: &[&str] = &["feed", "notification", "graph", "moderation"];
 
 /// Ids that facts mention.
 #[derive(Clone, Debug, Default)]

@@ -3,17 +3,16 @@
 //! read nothing of what it is sent.
 
 mod events;
+mod streams;
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Layer;
@@ -42,10 +41,16 @@ const FULL: Duration = Duration::from_millis(200);
 
 /// Serves `routes` on `listener`.
 pub fn serve(listener: TcpListener, routes: Router, shutdown: &Shutdown) {
-    serve_to_readers(listener, routes, UNREAD, shutdown);
+    serve_within(listener, routes, (HEADERS, UNREAD), shutdown);
 }
 
-fn serve_to_readers(listener: TcpListener, routes: Router, unread: Duration, shutdown: &Shutdown) {
+/// The same for clients that ask for nothing so long, and that take nothing so long.
+fn serve_within(
+    listener: TcpListener,
+    routes: Router,
+    (idle, unread): (Duration, Duration),
+    shutdown: &Shutdown,
+) {
     let ending = shutdown.clone();
     shutdown.spawn(async move {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -70,7 +75,7 @@ fn serve_to_readers(listener: TcpListener, routes: Router, unread: Duration, shu
                 let socket = events::Socket::new(socket, unread);
                 match speaks {
                     Some(Http::One) => one(socket, routes, ends, place).await,
-                    Some(Http::Two) => two(socket, routes, &ends).await,
+                    Some(Http::Two) => two(socket, routes, (idle, unread), &ends).await,
                     None => {}
                 }
             });
@@ -144,7 +149,12 @@ async fn one(socket: events::Socket, routes: Routes, ends: Shutdown, place: Owne
 }
 
 /// Serves a client that speaks HTTP/2.
-async fn two(socket: events::Socket, routes: Routes, ends: &Shutdown) {
+async fn two(
+    socket: events::Socket,
+    routes: Routes,
+    limits: (Duration, Duration),
+    ends: &Shutdown,
+) {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -152,16 +162,7 @@ async fn two(socket: events::Socket, routes: Routes, ends: &Shutdown) {
         .keep_alive_interval(ASKED.0)
         .keep_alive_timeout(ASKED.1)
         .enable_connect_protocol();
-    let service = TowerToHyperService::new(routes);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = ends.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
+    if let Err(error) = streams::serve(&builder, socket, routes, limits, ends).await {
         tracing::debug!(%error, "a connection ended");
     }
 }
@@ -173,7 +174,7 @@ mod tests {
 
     use axum::body::Body;
     use axum::routing::get;
-    use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
     use tokio::sync::mpsc;
     use tokio_util::io::ReaderStream;
 
@@ -207,12 +208,38 @@ mod tests {
         let routes = Router::new().route("/", get(answer));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
-        serve_to_readers(listener, routes, Duration::from_millis(200), &shutdown);
+        serve_within(
+            listener,
+            routes,
+            (HEADERS, Duration::from_millis(200)),
+            &shutdown,
+        );
         let mut socket = TcpStream::connect(at).await.unwrap();
         let asks = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         socket.write_all(asks).await.unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(20), ended.recv());
         assert_eq!(ended.await.expect("it ends"), Some(()));
+        shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_client_of_http2_that_asks_for_nothing_is_gone() {
+        let shutdown = Shutdown::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let limits = (Duration::from_millis(200), Duration::from_millis(200));
+        serve_within(listener, Router::new(), limits, &shutdown);
+        let mut socket = TcpStream::connect(at).await.unwrap();
+        // Its preface, and settings that set nothing.
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        socket
+            .write_all(&[PREFACE, &settings].concat())
+            .await
+            .unwrap();
+        let mut said = vec![];
+        let read = socket.read_to_end(&mut said);
+        let read = tokio::time::timeout(Duration::from_secs(20), read);
+        read.await.expect("it ends").unwrap();
         shutdown.cancel();
     }
 }

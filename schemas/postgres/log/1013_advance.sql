@@ -1,5 +1,5 @@
 -- Moving checkpoints is what is asked of the database most often, by subscribers that each have a search_path of their own: as a
--- statement of theirs it was planned anew each time. A function keeps its plans.
+-- statement of theirs it was planned anew each time. A function keeps its plans, also those that were made while the log was empty.
 --
 -- Moves the checkpoints of `lanes` that are where they are known to be to where these events are, unless the log does not hold one of
 -- those: then `ahead` is the first such position. `parked` says whether subjects of these lanes are. The transaction does
@@ -7,7 +7,7 @@
 CREATE FUNCTION subscription.advance(
     of_subscription text, lanes smallint[], known bigint[], positions bigint[], events uuid[], offsets bigint[],
     OUT ahead bigint, OUT moved bigint, OUT parked boolean
-) LANGUAGE plpgsql SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan AS $$
+) LANGUAGE plpgsql SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     SELECT min(u.position) INTO ahead

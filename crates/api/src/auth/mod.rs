@@ -93,7 +93,7 @@ pub(crate) struct Principal {
     pub(crate) account: String,
     /// With which rights beyond those of every user.
     pub(crate) roles: Vec<Role>,
-    /// Until when; what streams ends then.
+    /// Until when, at most; what streams ends then.
     pub(crate) until: DateTime<Utc>,
     /// By what it is proven.
     pub(crate) by: By,
@@ -149,11 +149,11 @@ fn scope(method: &Method) -> Scope {
 /// How long it may take to find out who asks.
 const PROVING: Duration = Duration::from_secs(10);
 
-/// How long a machine's stream may last; its key has no end of its own, and may be taken back.
-const MACHINE_STREAMS: chrono::Duration = chrono::Duration::minutes(10);
+/// How long the stream of somebody may last whom no session of ours vouches for: nobody would tell that their right has ended.
+const STREAMS: chrono::Duration = chrono::Duration::minutes(10);
 
 fn of_machine(machine: &Machine, now: DateTime<Utc>) -> Principal {
-    let most = now + MACHINE_STREAMS;
+    let most = now + STREAMS;
     Principal {
         tenant: TenantId(machine.tenant),
         user: UserId(machine.owner),
@@ -206,15 +206,17 @@ impl ApiState {
             });
         }
         let issuer = issuer(token).ok_or(Kind::TokenInvalid)?;
-        let who = if issuer == ISSUER {
+        let mut who = if issuer == ISSUER {
             self.verifier.verify(token, now)?
         } else {
             self.issuers.verify(&issuer, token, now).await?
         };
-        if let Some(session) = who.session
-            && !self.accounts.is_live(who.tenant.0, session).await?
-        {
-            return Err(Kind::SessionEnded.into());
+        match who.session {
+            Some(session) if !self.accounts.is_live(who.tenant.0, session).await? => {
+                return Err(Kind::SessionEnded.into());
+            }
+            Some(_) => {}
+            None => who.until = who.until.min(now + STREAMS),
         }
         Ok(who)
     }

@@ -3,8 +3,6 @@
 pub(crate) mod rate;
 pub(crate) mod reference;
 
-use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use futures::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use service::shutdown::Shutdown;
-use tokio::sync::mpsc;
 
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -29,7 +24,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const VERIFY_LIMIT: Duration = Duration::from_mins(15);
 /// Bytes a second of the slowest storage that is read through in time.
 pub(crate) const SLOWEST_READ: u64 = 8 << 20;
-/// How long a client may be silent while it sends a body, or take nothing of what is made for it while it waits.
+/// How long a client may be silent while it sends a body.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long after the end of its permission the body of an upload may go on.
@@ -98,42 +93,9 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, Problem> {
     Ok(whole.to_bytes())
 }
 
-/// What `pieces` gives, as a body. They end when nobody takes the next one for `silence`: a client of HTTP/2 may take none and stay.
-pub(crate) fn while_taken(
-    pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-    silence: Duration,
-    shutdown: &Shutdown,
-) -> Body {
-    let (give, mut take) = mpsc::channel(1);
-    shutdown.spawn(async move {
-        let mut pieces = pin!(pieces);
-        while let Some(piece) = pieces.next().await {
-            if give.send_timeout(piece, silence).await.is_err() {
-                return;
-            }
-        }
-    });
-    Body::from_stream(stream::poll_fn(move |cx| take.poll_recv(cx)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn what_nobody_takes_ends() {
-        let (tell, mut told) = mpsc::channel::<()>(1);
-        let endless = stream::repeat_with(move || {
-            let _told_when_dropped = &tell;
-            Ok(Bytes::from_static(b"a line"))
-        });
-        let silence = Duration::from_millis(100);
-        let body = while_taken(endless, silence, &Shutdown::new());
-        let mut pieces = body.into_data_stream();
-        assert_eq!(pieces.next().await.unwrap().unwrap(), "a line");
-        let ended = tokio::time::timeout(Duration::from_secs(20), told.recv());
-        assert_eq!(ended.await.expect("it ends"), None);
-    }
 
     #[test]
     fn an_upload_may_not_go_on_long_after_its_permission_has_ended() {

@@ -41,7 +41,7 @@ Registering, logging in and proving an address have rates of their own, by addre
 | time to send the headers, and idle time of a connection | 30 s | the connection is closed |
 | time until an answer begins | {answer} s; completing an upload, {verify} s | 504 `timeout` |
 | silence of who sends a body to a folder store | {silence} s | 504 `timeout` |
-| time in which a client takes nothing of what it is sent | 60 s | the connection is closed |
+| time in which a client takes nothing of what it is sent | 60 s | the connection is closed; of HTTP/2, the answer ends |
 | requests of one connection of HTTP/2 at once | 128 | waits |
 | connections | 50000 | waits |
 | requests in progress | `--max-in-flight` | 503 `overloaded`, `Retry-After` |

@@ -35,6 +35,7 @@ pub(crate) async fn follow(
     // Before the stream begins an error can still be a problem.
     reader.view(&state, READS).await?.asset(asset).await?;
     let place = live::place(&state, reader.who())?;
+    let (own, who) = (state.clone(), reader.who.clone());
     let watch = Watch {
         _place: place,
         state,
@@ -43,7 +44,7 @@ pub(crate) async fn follow(
         last: String::new(),
         settled: false,
     };
-    Ok(events(watch))
+    Ok(events(&own, &who, watch))
 }
 
 struct Watch {

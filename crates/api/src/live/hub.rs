@@ -34,7 +34,7 @@ const BATCH: Limits = Limits {
 };
 /// How long the log may be silent before it is asked again.
 const SILENCE: Duration = Duration::from_secs(30);
-/// After a failure, and for who was woken before the read models were there: everybody looks again.
+/// After a failure everybody looks again; and how often it is seen whether read models that were behind have come.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A user's streams wake together.
@@ -48,13 +48,18 @@ pub(crate) struct Hub(Arc<Mutex<HashMap<TenantId, Users>>>);
 pub(crate) struct Waiter {
     hub: Hub,
     who: (TenantId, UserId),
-    news: watch::Receiver<()>,
+    /// None once dropped.
+    news: Option<watch::Receiver<()>>,
 }
 
 impl Waiter {
     /// Resolves when there may be news since the last time.
     pub(crate) async fn news(&mut self) {
-        if self.news.changed().await.is_err() {
+        let changed = match &mut self.news {
+            Some(news) => news.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
             // Nobody wakes any more: the process ends.
             std::future::pending::<()>().await;
         }
@@ -64,12 +69,14 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut tenants = self.hub.lock();
+        // Under the lock: of two that end at once, the second one is the last.
+        self.news = None;
         let Some(users) = tenants.get_mut(&self.who.0) else {
             return;
         };
         if users
             .get(&self.who.1)
-            .is_some_and(|news| news.receiver_count() == 1)
+            .is_some_and(|news| news.receiver_count() == 0)
         {
             users.remove(&self.who.1);
         }
@@ -91,7 +98,7 @@ impl Hub {
         Waiter {
             hub: self.clone(),
             who,
-            news,
+            news: Some(news),
         }
     }
 
@@ -127,19 +134,21 @@ impl Hub {
 /// Reads the log from `from` on and wakes whom it concerns, until shutdown.
 pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
     let (filter, mut at) = (Filter::default(), from);
+    let mut late = None;
     while !state.shutdown.is_cancelled() {
         let mut tail = state.log.tail(state.wake(), filter.clone(), BATCH, at);
         state.hot.told(true);
         let failed = loop {
+            let wait = late.as_ref().map_or(SILENCE, |_| AGAIN);
             let page = tokio::select! {
-                page = tail.next(SILENCE) => page,
+                page = tail.next(wait) => page,
                 () = state.shutdown.cancelled() => return,
             };
             match page {
                 Ok(page) => {
                     at = page.seen;
                     state.hot.stir(&page.facts).await;
-                    if let Err(problem) = tell(&state, &hub, &page.facts).await {
+                    if let Err(problem) = tell(&state, &hub, &page.facts, &mut late).await {
                         break format!("{problem:?}");
                     }
                 }
@@ -158,8 +167,20 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
     }
 }
 
-/// Wakes whom these facts concern, once the read models have them.
-async fn tell(state: &ApiState, hub: &Hub, facts: &[Sealed]) -> Result<(), Problem> {
+/// Wakes whom these facts concern, once the read models have them; and, once they have come as far as others were told too early,
+/// everybody.
+async fn tell(
+    state: &ApiState,
+    hub: &Hub,
+    facts: &[Sealed],
+    late: &mut Option<Place>,
+) -> Result<(), Problem> {
+    if let Some(place) = late
+        && state.wait_for(place, READS).await?
+    {
+        *late = None;
+        hub.wake_all();
+    }
     let tenants: BTreeSet<TenantId> = facts.iter().map(|fact| fact.tenant).collect();
     let tenants: Vec<_> = tenants
         .into_iter()
@@ -178,13 +199,10 @@ async fn tell(state: &ApiState, hub: &Hub, facts: &[Sealed]) -> Result<(), Probl
         hub.wake(tenant, &users);
     }
     if !there {
-        // Read models that are behind will have it later, and nobody tells when.
-        let (hub, shutdown) = (hub.clone(), state.shutdown.clone());
-        state.shutdown.spawn(async move {
-            if shutdown.sleep(AGAIN).await {
-                hub.wake_all();
-            }
-        });
+        match late {
+            Some(late) => late.extend(place),
+            None => *late = Some(place),
+        }
     }
     Ok(())
 }

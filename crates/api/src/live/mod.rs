@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use events::id::{TenantId, UserId};
 use futures::stream;
 
+use crate::auth::Principal;
 use crate::problem::Problem;
 use crate::slots::Slot;
 use crate::state::ApiState;
@@ -25,11 +26,17 @@ pub(crate) trait Watch: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Option<Event>> + Send;
 }
 
-/// A stream of events, of which each is looked for when the one before was taken.
-pub(crate) fn events(watch: impl Watch) -> Response {
-    let events = stream::unfold(watch, async |mut watch| {
+/// A stream of events, of which each is looked for when the one before was taken. Who has logged out, or was, is told nothing more.
+pub(crate) fn events(state: &ApiState, who: &Principal, watch: impl Watch) -> Response {
+    let session = who.session.map(|session| (who.tenant, session));
+    let begin = (watch, state.clone(), session);
+    let events = stream::unfold(begin, async |(mut watch, state, session)| {
         let event = watch.next().await?;
-        Some((Ok::<_, Infallible>(event), watch))
+        if let Some((tenant, session)) = session {
+            let live = Box::pin(state.accounts.is_live(tenant.0, session)).await;
+            live.ok().filter(|live| *live)?;
+        }
+        Some((Ok::<_, Infallible>(event), (watch, state, session)))
     });
     Sse::new(events)
         .keep_alive(KeepAlive::default())

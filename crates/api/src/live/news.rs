@@ -122,7 +122,8 @@ impl Watch {
             told: Instant::now(),
         };
         watch.first = watch.look().await?;
-        Ok(events(watch))
+        let (state, who) = (watch.state.clone(), watch.reader.who.clone());
+        Ok(events(&state, &who, watch))
     }
 
     /// What is new to the client.

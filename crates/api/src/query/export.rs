@@ -3,7 +3,7 @@
 use std::io;
 
 use accounts::{ApiKey, Kept, KeptSession, Plan};
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use events::export::own::{OwnFact, own_fact};
 use events::id::{Position, TenantId, UserId};
 use events::store::{About, Filter, Limits, Page, bounds};
-use futures::stream;
+use futures::{StreamExt, stream};
 use projectors::graph::query::{self as graph, Profile};
 use projectors::page::Viewer;
 use projectors::usage::query::{self as usage, Taken};
@@ -21,7 +21,6 @@ use service::db::TenantTx;
 use utoipa::IntoParams;
 
 use crate::auth::Principal;
-use crate::limit::{SILENCE_LIMIT, while_taken};
 use crate::problem::{Kind, Problem};
 use crate::slots::Slot;
 use crate::state::ApiState;
@@ -88,7 +87,6 @@ pub(crate) async fn export(
         from.ok_or_else(|| Problem::field(Kind::Invalid, "/from", "is a position, from 1"))?;
     let place = state.exporting.take((who.tenant, who.user))?;
     let head = bounds(&state.pool).await?.head;
-    let shutdown = state.shutdown.clone();
     let mut export = Export {
         _place: place,
         tenant: who.tenant,
@@ -116,8 +114,8 @@ pub(crate) async fn export(
         ),
     ];
     let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
-    let lines = while_taken(lines, SILENCE_LIMIT, &shutdown);
-    Ok((headers, lines).into_response())
+    // Whoever compresses asks once more after the end.
+    Ok((headers, Body::from_stream(lines.fuse())).into_response())
 }
 
 /// An export that is under way.

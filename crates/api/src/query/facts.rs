@@ -83,7 +83,7 @@ pub(crate) async fn read(
         asked.after = Position(last.ok_or(Kind::PositionInvalid)?);
     }
     let place = live::place(&state, (who.tenant, who.user))?;
-    follow(state, who.until, asked, place).await
+    follow(state, &who, asked, place).await
 }
 
 /// Whose facts may be read; none: everybody's.
@@ -164,7 +164,7 @@ fn answer(asked: &Asked, page: &Page) -> Result<Response, Problem> {
 
 async fn follow(
     state: ApiState,
-    until: DateTime<Utc>,
+    who: &Principal,
     mut asked: Asked,
     place: Slot<(TenantId, UserId)>,
 ) -> Result<Response, Problem> {
@@ -175,14 +175,15 @@ async fn follow(
         .tail(state.wake(), asked.filter, limits, asked.after);
     // Before the stream begins an error can still be a problem.
     let waiting = tail.next(Duration::ZERO).await?.facts.into();
+    let own = state.clone();
     let watch = Watch {
         _place: place,
         state,
-        until,
+        until: who.until,
         tail,
         waiting,
     };
-    Ok(live::events(watch))
+    Ok(live::events(&own, who, watch))
 }
 
 /// A reader that stays.

@@ -54,7 +54,7 @@ fn at_most(most: usize, pointer: &'static str, text: Option<&str>) -> Result<(),
 
 /// Who reads, and how far the read models must have come.
 pub(crate) struct Reader {
-    who: Principal,
+    pub(crate) who: Principal,
     place: Option<Place>,
     route: String,
 }

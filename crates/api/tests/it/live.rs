@@ -143,6 +143,33 @@ async fn an_inbox_tells_how_much_is_unread() {
 }
 
 #[tokio::test]
+async fn who_logs_out_is_told_nothing_more() {
+    let app = App::start().await;
+    let auth = |what: &str| {
+        let post = app.http.post(format!("{}/v1/auth/{what}", app.url));
+        post.header("origin", &app.url)
+    };
+    let new = json!({"handle": "ana", "password": "a long enough password"});
+    let new = auth("register").json(&new).send().await.unwrap();
+    let cookie = new.headers()["set-cookie"].to_str().unwrap().to_owned();
+    let new: Value = new.json().await.unwrap();
+    let ana = app.with_token(new["access_token"].as_str().unwrap());
+    let mut live = Live::of(&ana, "/v1/notifications/live", None).await;
+    live.next().await;
+    let (cookie, _) = cookie.split_once(';').unwrap();
+    let out = auth("logout")
+        .header("cookie", cookie)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(out.status(), 204);
+    let path = format!("/v1/users/{}/follow", new["user"].as_str().unwrap());
+    app.user("bo").puts(&path).await;
+    let rest = tokio::time::timeout(SOON, live.answer.text()).await;
+    assert_eq!(rest.expect("the stream ends").unwrap(), "");
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_its_token_and_needs_one() {
     let app = App::start().await;
     let brief = app.user_for(app.tenant, "ana", Duration::from_secs(2));

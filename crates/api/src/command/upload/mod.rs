@@ -260,7 +260,7 @@ impl ApiState {
         drop(view);
         if open >= OPEN_UPLOADS {
             return Err(Problem::from(Kind::UploadsOpen).detail(format!(
-                "{OPEN_UPLOADS} are open: complete some, give some up, or wait for their end"
+                "{OPEN_UPLOADS} are open: complete some, or wait for their end; what was given up in a bucket counts until what was signed for it ends"
             )));
         }
         let bytes = i64::try_from(requested.bytes).unwrap_or(i64::MAX);
@@ -281,7 +281,7 @@ impl ApiState {
             expires_at: requested.expires_at,
             refused: None,
         };
-        let tx = reserving.reserve(&new, self.clock.now()).await?;
+        let (tx, _turn) = reserving.reserve(&new, self.clock.now()).await?;
         let key = StreamKey::asset(requested.asset);
         let decide = |streams: &Streams| allow(&key, streams, requested);
         self.execute_in(asked, tx, &[&key], decide).await

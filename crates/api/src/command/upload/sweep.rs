@@ -130,7 +130,8 @@ async fn look(state: &ApiState, open: &Open, now: DateTime<Utc>) -> Result<Fate,
             if open.bytes > 0 && (open.part_bytes.is_some() || open.expires_at < now) {
                 state.accounts.free_upload(open.tenant, open.asset).await?;
             }
-            let over = open.expires_at + LATE < now;
+            // A folder takes nothing of what has ended.
+            let over = state.store.folder().is_some() || open.expires_at + LATE < now;
             Ok(if over { Fate::Over } else { Fate::Open })
         }
         _ => Ok(Fate::Over),
