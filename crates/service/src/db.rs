@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::secret::Secret;
@@ -61,6 +61,8 @@ pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPoo
         ("jit", "off"),
         // The server's own 4 is that of disks with heads: it would rather sort all matches than walk to the newest.
         ("random_page_cost", "1.1"),
+        // Nobody reads a word about a transaction that was not open, see below.
+        ("client_min_messages", "error"),
     ]);
     // A migration may wait for another process's, and takes what it takes.
     if let Some(role) = role.name() {
@@ -83,6 +85,14 @@ pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPoo
                 if metadata.idle_for >= TRUSTED {
                     connection.ping().await?;
                 }
+                Ok(true)
+            })
+        })
+        // Who gives up while a transaction begins leaves it open, because sqlx counts one that has begun only. All that others do on that
+        // connection later would be part of it, and be lost with it.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.execute("ROLLBACK").await?;
                 Ok(true)
             })
         })

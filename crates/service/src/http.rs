@@ -139,8 +139,9 @@ async fn one(socket: events::Socket, routes: Routes, ends: Shutdown, place: Owne
         Ok(None) => {}
         Ok(Some(stream)) => {
             // A task of its own: this one keeps the room that requests took.
+            let end = ends.clone();
             ends.spawn(async move {
-                stream.send().await;
+                stream.send(end).await;
                 drop(place);
             });
         }

@@ -37,7 +37,7 @@ Registering, logging in and proving an address have rates of their own, by addre
 | body of JSON | {BODY_MAX} bytes | 413 `body-too-large` |
 | nesting of JSON | 128 | 400 `body-not-json` |
 | headers | 100 | 431 |
-| the request's line and headers together | 65536 bytes; of HTTP/2, 16384 | 431 |
+| the request's line and headers together | 65536 bytes, of which what is read at once may make more; of HTTP/2, 16384 | 431, or 414 for the line |
 | time to send the headers, and idle time of a connection | 30 s | the connection is closed |
 | time until an answer begins | {answer} s; completing an upload, {verify} s | 504 `timeout` |
 | silence of who sends a body to a folder store | {silence} s | 504 `timeout` |
@@ -49,8 +49,8 @@ Registering, logging in and proving an address have rates of their own, by addre
 | uploads of one user that are not over | {OPEN_UPLOADS} | 403 `uploads-open` |
 | uploads to a folder in progress; of one object | {UPLOADS}; 1 | 503; 409 `contended` |
 | stored objects that are read through at once; of one asset | {VERIFICATIONS}; 1 | 503; 409 `contended` |
-| streams of an asset's progress; of one user | {live}; {of_one} | 503; 409 `contended` |
-| streams of news; of one user | `--max-live`; {of_one} | 503; 409 `contended` |
+| streams of an asset's progress; of one user | {live}; {of_one} | 503 |
+| streams of news; of one user | `--max-live`; {of_one} | 503 |
 "
     )
 }

@@ -94,6 +94,10 @@ impl Hot {
         (post, look): (PostId, Look),
         ask: impl Future<Output = Result<Post, Problem>>,
     ) -> Result<Post, Problem> {
+        // It was changed a moment ago: who has seen that must not see it as before.
+        if self.stirred.contains_key(&post.0) {
+            return Ok(ask.await?.seen(look));
+        }
         let ask = async { ask.await.map(Arc::new) };
         let shown = self.posts.try_get_with((viewer.tenant, post), ask).await;
         let shown = shown.map_err(|problem| Problem::clone(&problem))?;

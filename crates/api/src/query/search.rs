@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::extract::{Query, State};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use events::id::{PostId, UserId};
 use projectors::feed::query as feed;
 use projectors::search::facets::{Facet, facets};
@@ -294,6 +294,16 @@ impl SearchQuery {
                 "/q",
                 "is needed, or a hashtag",
             ));
+        }
+        for (time, pointer) in [(self.from, "/from"), (self.to, "/to")] {
+            // RFC 3339 has no other years, and Postgres not all of those that a parser takes.
+            if time.is_some_and(|time| !(0..=9_999).contains(&time.year())) {
+                return Err(Problem::field(
+                    Kind::Invalid,
+                    pointer,
+                    "has a year of four digits",
+                ));
+            }
         }
         let order = match Word::if_any(self.order, "/order")? {
             None | Some(SearchOrder::Best) => model::Order::Best,

@@ -208,6 +208,7 @@ async fn pages_cursors_positions_and_keys_are_checked() {
         "/v1/trending?limit=0",
         "/v1/search?q=a&kind=thing",
         "/v1/search?q=a&order=oldest",
+        "/v1/search?q=a&to=-262143-01-01T00:00:00Z",
         "/v1/assets/00000000-0000-0000-0000-000000000000/waveform?format=mp3",
         "/v1/search/complete?q=a&limit=0",
         "/v1/search/complete?q=a&limit=1000000000",

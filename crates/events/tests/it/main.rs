@@ -12,6 +12,7 @@ mod golden;
 mod laws;
 mod log;
 mod parked;
+mod pool;
 mod react;
 mod relay;
 mod schemas;

@@ -185,22 +185,33 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Sends them until the client goes away or they end.
-    pub(super) async fn send(mut self) {
-        if let Err(error) = self.send_all().await {
-            tracing::debug!(%error, "a stream of events ended");
+    /// Sends them until the client goes away or they end, and soon after the end was asked for.
+    pub(super) async fn send(mut self, ends: Shutdown) {
+        let late = async {
+            ends.cancelled().await;
+            tokio::time::sleep(LATE).await;
+        };
+        tokio::select! {
+            sent = self.send_all() => if let Err(error) = sent {
+                tracing::debug!(%error, "a stream of events ended");
+            },
+            () = late => tracing::debug!("a client did not read the end of its events"),
         }
     }
 
     async fn send_all(&mut self) -> io::Result<()> {
-        let mut ignored = [0; 64];
+        let (mut buffer, mut ignored) = ([0; 64], 0);
         loop {
             let frame = tokio::select! {
                 frame = self.body.frame() => frame,
-                read = self.socket.read(&mut ignored) => match read? {
+                read = self.socket.read(&mut buffer) => match read? {
                     0 => return Ok(()),
                     // It was told that no other answer follows.
-                    _ => continue,
+                    read if ignored < IGNORED => {
+                        ignored += read;
+                        continue;
+                    }
+                    _ => return Err(io::ErrorKind::InvalidData.into()),
                 },
             };
             // One that breaks off has no last chunk: a client can tell that.
@@ -217,6 +228,10 @@ impl Events {
     }
 }
 
+/// How long a client has to read the end.
+const LATE: Duration = Duration::from_secs(5);
+/// So many bytes are passed over that a client sends all the same: requests that it did not wait with.
+const IGNORED: usize = 4_096;
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// A chunk of a body without a known length (RFC 9112, 7.1).
