@@ -294,12 +294,15 @@ async fn an_original_is_refused(disk: &Disk, client: &Client, ticket: &Value, by
     assert_eq!(disk.files(), Vec::<PathBuf>::new());
     let complete = format!("/uploads/{}/complete", ticket["id"].as_str().unwrap());
     // The connection on which too much was sent may just be ending.
-    let (status, told) = loop {
-        let complete = client.request(Method::POST, &complete);
-        if let Some(answer) = client.answer(complete).await {
-            break answer;
+    let answered = async {
+        loop {
+            let complete = client.request(Method::POST, &complete);
+            if let Some(answer) = client.answer(complete).await {
+                return answer;
+            }
         }
     };
+    let (status, told) = tokio::time::timeout(LIMIT, answered).await.unwrap();
     assert_eq!(status, StatusCode::CONFLICT, "{told}");
     assert_eq!(told["type"], "/problems/upload-missing");
 }

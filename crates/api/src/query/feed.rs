@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Reader;
 use super::post::{Post, READS};
+use super::search::READS as SEARCH_READS;
 use crate::cursor::{Page, PageQuery, Paging};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -148,20 +149,10 @@ pub(crate) async fn hashtag(
         ..search::Search::default()
     };
     let after = paging.after(&state)?;
-    let mut view = reader.view(&state, HASHTAG_READS).await?;
+    let mut view = reader.view(&state, SEARCH_READS).await?;
     let page = search::search(&mut view.tx, view.viewer, &wanted, after, paging.limit).await?;
     let posts: Vec<PostId> = page.items.iter().map(|found| PostId(found.id)).collect();
     let posts = feed::posts(&mut view.tx, view.viewer, &posts).await?;
     let items = view.present(posts).await?;
     Ok(view.mark(paging.page(&state, items, page.next)?))
 }
-
-/// What posts with a hashtag are found in, and shown from.
-const HASHTAG_READS: &[&str] = &[
-    "search",
-    "feed",
-    "engagement",
-    "graph",
-    "media",
-    "moderation",
-];

@@ -21,7 +21,7 @@ use crate::state::ApiState;
 use crate::word::Word;
 
 /// What is searched, and what hits are shown from.
-const READS: &[&str] = &[
+pub(super) const READS: &[&str] = &[
     "search",
     "feed",
     "engagement",

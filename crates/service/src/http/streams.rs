@@ -39,21 +39,9 @@ pub(super) async fn serve(
         })
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
-    let quiet = async {
-        let mut silent = false;
-        loop {
-            tokio::time::sleep(idle / 2).await;
-            // The service has one, and we do.
-            let now = Arc::strong_count(&busy) <= 2;
-            if silent && now {
-                return;
-            }
-            silent = now;
-        }
-    };
     tokio::select! {
         ended = &mut connection => return ended,
-        () = quiet => {}
+        () = idle_for(idle, &busy) => {}
         () = ends.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -64,13 +52,17 @@ pub(super) async fn serve(
     }
 }
 
-/// Resolves when nothing has been under way for so long.
+/// Resolves when nothing was under way, seen twice, half of `wait` apart.
 async fn idle_for(wait: Duration, busy: &Arc<()>) {
+    let mut silent = false;
     loop {
-        tokio::time::sleep(wait).await;
-        if Arc::strong_count(busy) <= 2 {
+        tokio::time::sleep(wait / 2).await;
+        // The service has one, and its connection.
+        let now = Arc::strong_count(busy) <= 2;
+        if silent && now {
             return;
         }
+        silent = now;
     }
 }
 
