@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use moka::future::Cache;
+use service::db;
 use service::mac::MacKey;
 use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
@@ -203,7 +204,7 @@ async fn turn<T>(turn: impl Future<Output = Result<T, AcquireError>>) -> Result<
 async fn begin(pool: &PgPool, tenant: Uuid) -> sqlx::Result<Transaction<'static, Postgres>> {
     // One round trip; nothing but an id comes in from outside.
     let begin = format!("BEGIN; SET LOCAL app.tenant = '{tenant}'");
-    pool.begin_with(AssertSqlSafe(begin)).await
+    db::begin(pool, AssertSqlSafe(begin)).await
 }
 
 /// Forgets all that is kept of a user. `pool` has the rights of `Role::Accounts`.

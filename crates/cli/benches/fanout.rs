@@ -28,7 +28,7 @@ use futures::{StreamExt, stream};
 use projectors::config::Config;
 use projectors::feed::Feed;
 use projectors::registry::{self, Generation};
-use service::db::Role;
+use service::db::{self, Role};
 use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgPool};
 use testing::bench::{Row, publish};
@@ -120,7 +120,7 @@ async fn inserted(owner: &PgPool, schema: &str, post: PostId, followers: u32) ->
         .await;
     assert_eq!(copied.unwrap().rows_affected(), u64::from(followers));
     let begun = Instant::now();
-    let mut tx = owner.begin().await.unwrap();
+    let mut tx = db::begin(owner, "BEGIN").await.unwrap();
     // As projectors commit.
     for sql in [
         "SET LOCAL synchronous_commit = off",

@@ -17,6 +17,7 @@ mod filled;
 mod reaction;
 mod support;
 
+use service::db;
 use std::time::Duration;
 
 use events::id::TenantId;
@@ -61,7 +62,7 @@ async fn main() {
 /// Appends to a log under a snapshot, which keeps all versions that its streams have had since.
 async fn under_snapshot(case: &str, small: &Filled, load: fn(&Filled, u64) -> Clients<'_>) -> Row {
     let held = log_of(SMALL).await;
-    let mut snapshot = held.0.owner.begin().await.unwrap();
+    let mut snapshot = db::begin(&held.0.owner, "BEGIN").await.unwrap();
     sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM log.log")
         .execute(&mut *snapshot)
         .await

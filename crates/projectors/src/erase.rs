@@ -10,6 +10,7 @@ use std::time::Duration;
 use events::failpoint;
 use events::id::{TenantId, UserId};
 use events::subscription;
+use service::db;
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -91,7 +92,7 @@ async fn purge_one(
     generation: &str,
     person: (TenantId, UserId),
 ) -> sqlx::Result<u64> {
-    let mut tx = pool.begin().await?;
+    let mut tx = db::begin(pool, "BEGIN").await?;
     // A batch holds its lanes for a minute at most.
     sqlx::query(
         "SELECT set_config('search_path', $1, true), set_config('lock_timeout', '90s', true)",

@@ -1,5 +1,6 @@
 //! Builds of read models: each has a schema of its own (`feed_g1`), and the views that are read (`feed`) point at one of them.
 
+use service::db;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::registry::Projection;
@@ -7,7 +8,7 @@ use crate::registry::Projection;
 /// Makes one more, empty generation of a read model, which nobody reads yet, and returns its name. What only reading needs is not
 /// there yet, see [`complete`].
 pub async fn fresh_generation(owner: &PgPool, projection: &dyn Projection) -> sqlx::Result<String> {
-    let mut tx = owner.begin().await?;
+    let mut tx = db::begin(owner, "BEGIN").await?;
     lock(&mut tx).await?;
     let generation = make_bare(&mut tx, projection).await?;
     tx.commit().await?;
@@ -41,7 +42,7 @@ pub(crate) async fn generation_to_compare(
             drop_generation(owner, &generation).await?;
         }
     }
-    let mut tx = owner.begin().await?;
+    let mut tx = db::begin(owner, "BEGIN").await?;
     lock(&mut tx).await?;
     let generation = schema(projection.name(), make_bare(&mut tx, projection).await?);
     execute(
@@ -103,7 +104,7 @@ async fn drop_those(
 /// Drops a generation that nobody reads, and its subscription; whether it was there. Checkpoints first: so does whoever
 /// still works through it.
 pub(crate) async fn drop_generation(owner: &PgPool, generation: &str) -> sqlx::Result<bool> {
-    let mut tx = owner.begin().await?;
+    let mut tx = db::begin(owner, "BEGIN").await?;
     lock(&mut tx).await?;
     let found = sqlx::query(
         "DELETE FROM projection.generations WHERE projection || '_g' || generation = $1 AND NOT live",
@@ -199,7 +200,7 @@ pub async fn complete(
             let missing = format!("the tables of {generation} do not say `{create}…;`");
             return Err(sqlx::Error::Protocol(missing));
         };
-        let mut tx = owner.begin().await?;
+        let mut tx = db::begin(owner, "BEGIN").await?;
         let sql = format!(
             "SET LOCAL search_path = {generation}; SET LOCAL maintenance_work_mem = '{INDEX_MEMORY}';
              CREATE INDEX IF NOT EXISTS {index} {on}"
@@ -216,7 +217,7 @@ pub(crate) async fn generation_to_build(
     guard: &mut PgConnection,
     projection: &dyn Projection,
 ) -> sqlx::Result<Option<String>> {
-    let mut tx = owner.begin().await?;
+    let mut tx = db::begin(owner, "BEGIN").await?;
     lock(&mut tx).await?;
     let unfinished: Option<i32> = sqlx::query_scalar(
         "SELECT max(generation) FROM projection.generations WHERE projection = $1 AND version = $2 AND building",
@@ -273,7 +274,7 @@ pub(crate) async fn swap(
     projection: &dyn Projection,
     generation: &str,
 ) -> sqlx::Result<()> {
-    let mut tx = owner.begin().await?;
+    let mut tx = db::begin(owner, "BEGIN").await?;
     lock(&mut tx).await?;
     let number: i32 = sqlx::query_scalar(
         "SELECT generation FROM projection.generations WHERE projection || '_g' || generation = $1",

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use events::id::{Lane, Position, TenantId, UserId};
 use events::store::{Keys, Reader};
 use events::subscription::{self, FillError, Subscriber};
+use service::db;
 use service::shutdown::Shutdown;
 use sqlx::{PgConnection, PgPool};
 
@@ -140,7 +141,7 @@ impl Rebuild<'_> {
         }
         self.approach(live, (&generation, &left_out), &mut pace, progress)
             .await?;
-        let mut tx = self.projector.begin().await?;
+        let mut tx = db::begin(self.projector, "BEGIN").await?;
         sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
             .execute(&mut *tx)
             .await?;
@@ -267,7 +268,7 @@ impl Rebuild<'_> {
         if version != projection.version() {
             return Err(RebuildError::OtherVersion(kept));
         }
-        let mut tx = self.projector.begin().await?;
+        let mut tx = db::begin(self.projector, "BEGIN").await?;
         let at = subscription::held(&mut tx, &live).await?;
         let until = tokio::time::Instant::now() + CATCH_UP;
         loop {
@@ -298,7 +299,7 @@ pub async fn repair(
     let ours = ours.filter(|(_, version)| *version == projection.version());
     let mut repaired = vec![];
     for (generation, _) in ours {
-        let mut tx = projector.begin().await?;
+        let mut tx = db::begin(projector, "BEGIN").await?;
         sqlx::query("SELECT set_config('search_path', $1, true)")
             .bind(format!("{generation}, public"))
             .execute(&mut *tx)

@@ -9,6 +9,7 @@ use events::fact::Fact;
 use events::id::{TenantId, UserId};
 use events::subscription::{self, Subscriber};
 use futures::future::BoxFuture;
+use service::db;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::config::Config;
@@ -96,7 +97,7 @@ pub fn all(config: &Config) -> Vec<Arc<dyn Projection>> {
 /// seen. What is read of another version goes on being read until it is rebuilt, see [`replaced`].
 pub async fn prepare(owner: &PgPool) -> sqlx::Result<()> {
     for projection in all(&Config::default()) {
-        let mut tx = owner.begin().await?;
+        let mut tx = db::begin(owner, "BEGIN").await?;
         lock(&mut tx).await?;
         let is_read: bool = sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM projection.generations WHERE projection = $1 AND live)",

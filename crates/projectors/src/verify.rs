@@ -8,6 +8,7 @@ use std::sync::Arc;
 use events::id::{Lane, Position};
 use events::store::{Keys, Reader};
 use events::subscription::{self, FillError};
+use service::db;
 use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
@@ -95,11 +96,11 @@ impl Rebuild<'_> {
         self.generation.leave_out(self.projector).await?;
         // Most of the way without holding anything up.
         let (near, missed) = {
-            let mut tx = self.projector.begin().await?;
+            let mut tx = db::begin(self.projector, "BEGIN").await?;
             self.stand(&mut tx).await?
         };
         self.fill(&near, &missed).await?;
-        let mut tx = self.projector.begin().await?;
+        let mut tx = db::begin(self.projector, "BEGIN").await?;
         sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0")
             .execute(&mut *tx)
             .await?;

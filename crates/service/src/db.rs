@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, SqlSafeStr, Transaction};
 use uuid::Uuid;
 
 use crate::secret::Secret;
@@ -61,8 +61,6 @@ pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPoo
         ("jit", "off"),
         // The server's own 4 is that of disks with heads: it would rather sort all matches than walk to the newest.
         ("random_page_cost", "1.1"),
-        // Nobody reads a word about a transaction that was not open, see below.
-        ("client_min_messages", "error"),
     ]);
     // A migration may wait for another process's, and takes what it takes.
     if let Some(role) = role.name() {
@@ -88,16 +86,26 @@ pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPoo
                 Ok(true)
             })
         })
-        // Who gives up while a transaction begins leaves it open, because sqlx counts one that has begun only. All that others do on that
-        // connection later would be part of it, and be lost with it.
-        .after_release(|connection, _| {
-            Box::pin(async move {
-                connection.execute("ROLLBACK").await?;
-                Ok(true)
-            })
-        })
         .connect_with(options)
         .await
+}
+
+/// Opens a transaction by `statement`, such as `BEGIN`. This, and not `Pool::begin`, is how one is opened: sqlx counts a
+/// transaction that has begun only, so that a caller who gives up meanwhile leaves one open in the pool, and all that others
+/// do on that connection later is part of it, and lost with it. Here the beginning is not the caller's to give up.
+pub async fn begin(
+    pool: &PgPool,
+    statement: impl SqlSafeStr,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let connection = pool.acquire().await?;
+    let beginning = Transaction::begin(connection, Some(statement.into_sql_str()));
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a round trip that outlives its caller, and rolls back what it brings to nobody"
+    )]
+    tokio::spawn(beginning)
+        .await
+        .map_err(|_| sqlx::Error::WorkerCrashed)?
 }
 
 /// A transaction that sees and touches only what `user` of `tenant` may: both are set for row level security before the
@@ -111,7 +119,7 @@ impl TenantTx {
         // One round trip; nothing but two ids comes in from outside.
         let begin =
             format!("BEGIN; SET LOCAL app.tenant = '{tenant}'; SET LOCAL app.\"user\" = '{user}'");
-        Ok(Self(pool.begin_with(AssertSqlSafe(begin)).await?))
+        Ok(Self(self::begin(pool, AssertSqlSafe(begin)).await?))
     }
 
     /// Lets the transaction see what is for the tenant's moderators alone. Whether the user is one must be known.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use events::fact::asset::MediaError;
 use events::id::{AssetId, JobId, TenantId};
+use service::db;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
@@ -273,7 +274,7 @@ impl Jobs {
 
     /// The transaction that ends a job.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        patiently(self.pool.begin()).await
+        patiently(db::begin(&self.pool, "BEGIN")).await
     }
 }
 

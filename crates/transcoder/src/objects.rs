@@ -13,6 +13,7 @@ use events::subscription::{Subscriber, lag};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use service::clock::Clock;
+use service::db;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use storage::{Key, Store};
@@ -92,9 +93,7 @@ pub async fn sweep(pool: &PgPool, store: &Store, spare: Duration) -> sqlx::Resul
 
 /// Marks nameless objects, in the snapshot that shows how far names are folded.
 async fn doom(pool: &PgPool, spare: Duration) -> sqlx::Result<Vec<String>> {
-    let mut tx = pool
-        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        .await?;
+    let mut tx = db::begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
     let spared: Option<bool> = sqlx::query_scalar(
         "WITH mine AS MATERIALIZED (SELECT FROM jobs.sweeps FOR UPDATE SKIP LOCKED)
          UPDATE jobs.sweeps s SET

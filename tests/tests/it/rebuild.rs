@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use service::db::Role;
+use service::db::{self, Role};
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use testing::process::Finished;
@@ -19,7 +19,7 @@ fn read(pool: PgPool, tenant: String, shutdown: &Shutdown) -> JoinHandle<u64> {
     shutdown.spawn(async move {
         let (mut reads, mut seen) = (0, 0);
         while end.sleep(Duration::from_millis(5)).await {
-            let mut tx = pool.begin().await.unwrap();
+            let mut tx = db::begin(&pool, "BEGIN").await.unwrap();
             sqlx::query("SELECT set_config('app.tenant', $1, true)")
                 .bind(&tenant)
                 .execute(&mut *tx)

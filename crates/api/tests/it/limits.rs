@@ -1,5 +1,6 @@
 //! How much one caller gets at once.
 
+use service::db;
 use std::convert::Infallible;
 
 use futures::channel::mpsc;
@@ -79,7 +80,7 @@ async fn locked(app: &App) -> i64 {
 async fn one_users_uploads_wait_for_each_other_in_nobodys_way() {
     let app = App::start().await;
     let (ana, bo) = (app.user("ana"), app.user("bo"));
-    let mut held = app.owner.begin().await.unwrap();
+    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 4005))")
         .bind(ana.id)
         .execute(&mut *held)

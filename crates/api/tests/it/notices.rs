@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use service::clock::Clock;
+use service::db;
 use service::mac;
 use service::shutdown::Shutdown;
 use tempfile::TempDir;
@@ -98,7 +99,7 @@ async fn an_upload_that_takes_long_to_look_at_holds_up_no_other() {
         put(&app, ticket, CLIP).await;
     }
     complete(&ana, &slow).await;
-    let mut held = app.owner.begin().await.unwrap();
+    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
     sqlx::query("LOCK TABLE usage.asset")
         .execute(&mut *held)
         .await

@@ -1,6 +1,7 @@
 //! What a caller is told when Postgres does not do what it should.
 
 use reqwest::{Method, Response};
+use service::db;
 use sqlx::PgPool;
 
 use crate::app::{App, SOON, assert_problem};
@@ -8,7 +9,7 @@ use crate::app::{App, SOON, assert_problem};
 /// The answer to a read whose statement is ended by this function of Postgres.
 async fn ended_by(app: &App, function: &str) -> Response {
     let admin = PgPool::connect(app.database.url().expose()).await.unwrap();
-    let mut lock = admin.begin().await.unwrap();
+    let mut lock = db::begin(&admin, "BEGIN").await.unwrap();
     sqlx::query("LOCK TABLE feed.post")
         .execute(&mut *lock)
         .await

@@ -338,9 +338,15 @@ async fn candidates_have_a_score_and_super_likes_show_to_the_other_side() {
             .await;
         user.posts("/v1/posts", json!({"text": "#gato"})).await;
     }
-    let whole = |page: &Value| ids(page).len() == 2;
+    // Of a post another model tells than of a profile: each comes in its own time.
+    let whole = |page: &Value| {
+        let items = page["items"].as_array().unwrap();
+        items.len() == 2 && items.iter().all(|one| one["score"].as_u64() >= Some(60))
+    };
     let path = "/v1/matches/candidates";
-    let page = ana.sees(path, "both are candidates", whole).await;
+    let page = ana
+        .sees(path, "both are candidates for what they post", whole)
+        .await;
     let scores: Vec<(&str, u64)> = page["items"]
         .as_array()
         .unwrap()

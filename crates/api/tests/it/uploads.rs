@@ -6,6 +6,7 @@ use events::id::{AssetId, CommandId, JobId, StreamKey};
 use events::store::{Command, Emit};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use service::db;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -156,7 +157,7 @@ async fn who_asks_to_complete_and_goes_away_has_it_completed() {
     let mut ana = app.user("ana");
     let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
     assert!(put(&app, &ticket, CLIP).await.status().is_success());
-    let mut held = app.owner.begin().await.unwrap();
+    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
     sqlx::query("LOCK TABLE accounts.uploads")
         .execute(&mut *held)
         .await

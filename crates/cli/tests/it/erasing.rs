@@ -9,7 +9,7 @@ use events::id::{CommandId, StreamKey, TenantId, UserId};
 use events::seal::Key;
 use events::store::{Command, Emit, Keys, Log, Streams};
 use projectors::registry;
-use service::db::Role;
+use service::db::{self, Role};
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use testing::db::Database;
@@ -76,7 +76,7 @@ async fn one_erasure_that_takes_long_holds_up_no_other() {
     let slow = registered(&log, tenant, "slow").await;
     let other = registered(&log, tenant, "other").await;
     let tenant = tenant.0;
-    let mut held = owner.begin().await.unwrap();
+    let mut held = db::begin(&owner, "BEGIN").await.unwrap();
     sqlx::query("SELECT log.erase_person($1, $2)")
         .bind(tenant)
         .bind(slow)

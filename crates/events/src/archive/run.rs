@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
+use service::db;
 use service::retry::Backoff;
 use service::shutdown::Shutdown;
 use sqlx::{PgConnection, PgPool};
@@ -368,7 +369,7 @@ impl Work<'_> {
     }
 
     async fn detach_one(&self) -> Result<Option<String>, sqlx::Error> {
-        let mut tx = self.owner.begin().await?;
+        let mut tx = db::begin(self.owner, "BEGIN").await?;
         sqlx::query("SELECT set_config('lock_timeout', $1, true)")
             .bind(LOCK_LIMIT)
             .execute(&mut *tx)

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
+use service::db;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use super::checkpoint::{self, Advance, Step};
@@ -66,7 +67,7 @@ pub async fn begin(
     let begin = format!(
         "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; SET LOCAL search_path = {schema}, public"
     );
-    pool.begin_with(AssertSqlSafe(begin)).await
+    db::begin(pool, AssertSqlSafe(begin)).await
 }
 
 /// One batch, one transaction: the checkpoints first, then what the facts mean. When the checkpoints do not move, nothing

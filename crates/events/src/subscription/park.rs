@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use chrono::{DateTime, Utc};
 use metrics::gauge;
 use serde::Serialize;
+use service::db;
 use sqlx::{PgConnection, PgPool};
 
 use super::Subscriber;
@@ -199,7 +200,7 @@ pub(super) async fn park(
     fact: &Sealed,
     error: &ApplyError,
 ) -> sqlx::Result<Advance> {
-    let mut tx = pool.begin().await?;
+    let mut tx = db::begin(pool, "BEGIN").await?;
     let (advance, _) = checkpoint::advance(&mut tx, subscription, steps).await?;
     if advance != Advance::Done {
         return Ok(advance);

@@ -8,7 +8,7 @@ use events::fact::post::{PostPublished, ReactionAdded, Visibility};
 use events::id::{Position, StreamKey};
 use events::store::{Accepted, Append, Emit, ExecuteError, Expected, Log, Streams, Undecided};
 use events::verify;
-use service::db::Role;
+use service::db::{self, Role};
 use testing::wait;
 use uuid::Uuid;
 
@@ -212,7 +212,7 @@ async fn a_stream_that_another_has_begun_is_found_out_before_its_facts() {
 async fn who_waited_while_the_log_was_closed_appends_nothing() {
     let world = World::new().await;
     let owner = world.owner().await;
-    let mut closing = owner.begin().await.unwrap();
+    let mut closing = db::begin(&owner, "BEGIN").await.unwrap();
     for order in [
         "REVOKE EXECUTE ON FUNCTION log.append FROM cinelog_api, cinelog_transcoder",
         "LOCK TABLE log.streams IN EXCLUSIVE MODE",
@@ -343,7 +343,9 @@ async fn a_key_that_was_never_stored_seals_nothing() {
     let emits = Emit::all(&stream, vec![published.into()]);
     let command = world.command(user(1), "publish", "k1");
     // The decider is asked, the key is made, and then the caller's transaction comes to nothing.
-    let tx = world.database.pool(Role::Api).await.begin().await.unwrap();
+    let tx = db::begin(&world.database.pool(Role::Api).await, "BEGIN")
+        .await
+        .unwrap();
     sqlx::query("CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$")
         .execute(&world.owner().await)
         .await

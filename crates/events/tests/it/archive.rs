@@ -14,7 +14,7 @@ use events::id::{Lane, Position};
 use events::source::{LaneStart, Source, SourceError};
 use events::store::{Filter, Limits, LogError, Reader, Wake};
 use events::subscription::{lag, reached};
-use service::db::Role;
+use service::db::{self, Role};
 use service::shutdown::Shutdown;
 use tempfile::TempDir;
 use testing::wait;
@@ -427,7 +427,7 @@ async fn appends_and_readers_go_on_while_partitions_leave() {
 async fn a_statement_that_runs_for_long_holds_the_partition_and_not_the_appends() {
     let (world, out) = (world().await, TempDir::new().unwrap());
     let owner = world.owner().await;
-    let mut reads = owner.begin().await.unwrap();
+    let mut reads = db::begin(&owner, "BEGIN").await.unwrap();
     sqlx::query("SELECT count(*) FROM log.events")
         .execute(&mut *reads)
         .await

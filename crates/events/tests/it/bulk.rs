@@ -2,7 +2,7 @@
 
 use events::id::Position;
 use events::store::{Filter, Limits, LogError, Reader};
-use service::db::Role;
+use service::db::{self, Role};
 
 use crate::support::World;
 
@@ -60,7 +60,7 @@ async fn a_reader_that_is_behind_is_told_of_a_gap() {
         world.database.pool(Role::Projector).await,
     );
     let all = Filter::default();
-    let mut tx = owner.begin().await.unwrap();
+    let mut tx = db::begin(&owner, "BEGIN").await.unwrap();
     for sql in [
         "SET LOCAL session_replication_role = replica",
         "DELETE FROM log.events WHERE position = 4321",

@@ -4,7 +4,7 @@ use events::decide::Refusal;
 use events::fact::post::{PostPublished, ReactionAdded, Visibility};
 use events::id::{AssetId, Position, StreamKey};
 use events::store::{Emit, ExecuteError, LogError, Streams, Undecided};
-use service::db::Role;
+use service::db::{self, Role};
 use uuid::Uuid;
 
 use crate::support::{World, post, user};
@@ -181,7 +181,7 @@ async fn facts_and_the_callers_rows_commit_together() {
         (2, (1, true), false),
         (3, (0, false), false),
     ] {
-        let mut tx = pool.begin().await.unwrap();
+        let mut tx = db::begin(&pool, "BEGIN").await.unwrap();
         sqlx::query("INSERT INTO public.mine VALUES ($1)")
             .bind(n)
             .execute(&mut *tx)

@@ -9,7 +9,7 @@ use projectors::config::Config;
 use projectors::page::Viewer;
 use projectors::registry::{self, Projection};
 use proptest::test_runner::{Config as Proptest, TestRunner};
-use service::db::{Role, TenantTx};
+use service::db::{self, Role, TenantTx};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use testing::db::Database;
 
@@ -51,7 +51,7 @@ impl Models {
             .filter(|recorded| projection.handles(&recorded.fact))
             .cloned()
             .collect();
-        let mut tx = self.projector.begin().await?;
+        let mut tx = db::begin(&self.projector, "BEGIN").await?;
         sqlx::query(AssertSqlSafe(format!(
             "SET LOCAL search_path = {generation}"
         )))

@@ -3,7 +3,7 @@
 use projectors::config::Config;
 use projectors::page::Viewer;
 use projectors::{engagement, feed, graph, media, moderation, pairing, search};
-use service::db::TenantTx;
+use service::db::{self, TenantTx};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -70,7 +70,7 @@ fn without_a_tenant_or_from_another_nothing_is_seen() {
         let strangers = TenantTx::begin(&models.api, Uuid::from_u128(0xB), user(0).0)
             .await
             .unwrap();
-        let nobody = models.api.begin().await.unwrap();
+        let nobody = db::begin(&models.api, "BEGIN").await.unwrap();
         let (mut strangers, mut nobody) = (strangers, nobody);
         let (mut own, _) = models.read(user(0)).await;
         let mut seen = 0;

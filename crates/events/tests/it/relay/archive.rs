@@ -1,5 +1,6 @@
 //! The relay and `verify` beside an archive.
 
+use service::db;
 use std::time::Duration;
 
 use events::archive::{Archive, ArchivingError, Done, Request, run};
@@ -170,7 +171,7 @@ async fn a_partition_below_the_floor_that_is_there_still_is_compared_once() {
     let (world, out) = (World::new().await, TempDir::new().unwrap());
     partitions_of(&world, 100).await;
     append(&world, "facts", 250).await;
-    let mut reading = world.owner().await.begin().await.unwrap();
+    let mut reading = db::begin(&world.owner().await, "BEGIN").await.unwrap();
     sqlx::query("SELECT count(*) FROM log.events")
         .execute(&mut *reading)
         .await

@@ -8,7 +8,7 @@ use events::decide::asset::delete;
 use events::id::{AssetId, UserId};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use service::db::Role;
+use service::db::{self, Role};
 use sqlx::PgPool;
 use testing::db::Database;
 use testing::wait;
@@ -348,7 +348,7 @@ impl Queue {
     async fn ask(&mut self, owner: u8) {
         self.asked += 1;
         self.line.ask(owner, self.asked);
-        let mut tx = self.pool.begin().await.unwrap();
+        let mut tx = db::begin(&self.pool, "BEGIN").await.unwrap();
         let job: Uuid = sqlx::query_scalar(
             "INSERT INTO jobs.jobs (job_id, tenant, asset, owner, profile, class, source_key, source_bytes, source_sha256,
                                     asked_at, ready)
