@@ -170,34 +170,28 @@ pub async fn counts(
         .iter()
         .map(|target| (*target, Counts::default()))
         .collect();
-    let tallies: Vec<(Uuid, String, i64)> = sqlx::query_as(
-        "SELECT target, kind, n FROM engagement.tally WHERE tenant = $1 AND target = ANY($2)",
-    )
-    .bind(viewer.tenant)
-    .bind(targets)
-    .fetch_all(&mut **tx)
-    .await?;
-    for (target, kind, n) in tallies {
-        let count = counts.entry(target).or_default();
-        match &*kind {
-            super::COMMENT => count.comments = n,
-            super::SHARE => count.shares = n,
-            super::VIEW => count.views = n,
-            _ => {
-                count.reactions.insert(kind, n);
-            }
-        }
-    }
-    let mine: Vec<(Uuid, String)> = sqlx::query_as(
-        "SELECT target, kind FROM engagement.reaction WHERE tenant = $1 AND target = ANY($2) AND \"user\" = $3",
+    // Without a number: what the viewer did.
+    let found: Vec<(Uuid, String, Option<i64>)> = sqlx::query_as(
+        "SELECT target, kind, n FROM engagement.tally WHERE tenant = $1 AND target = ANY($2)
+         UNION ALL
+         SELECT target, kind, NULL FROM engagement.reaction WHERE tenant = $1 AND target = ANY($2) AND \"user\" = $3",
     )
     .bind(viewer.tenant)
     .bind(targets)
     .bind(viewer.user)
     .fetch_all(&mut **tx)
     .await?;
-    for (target, kind) in mine {
-        counts.entry(target).or_default().mine = Some(kind);
+    for (target, kind, n) in found {
+        let count = counts.entry(target).or_default();
+        match (&*kind, n) {
+            (_, None) => count.mine = Some(kind),
+            (super::COMMENT, Some(n)) => count.comments = n,
+            (super::SHARE, Some(n)) => count.shares = n,
+            (super::VIEW, Some(n)) => count.views = n,
+            (_, Some(n)) => {
+                count.reactions.insert(kind, n);
+            }
+        }
     }
     Ok(counts)
 }
