@@ -68,9 +68,9 @@ impl Database {
         self.connect(role, self.db.database_connections).await
     }
 
-    /// The same with a quarter of the connections, for what is seldom asked.
+    /// The same with half of the connections, for what is seldom asked.
     pub async fn few(&self, role: Role) -> anyhow::Result<PgPool> {
-        self.connect(role, self.db.database_connections.div_ceil(4))
+        self.connect(role, self.db.database_connections.div_ceil(2))
             .await
     }
 

@@ -17,9 +17,16 @@ pub struct Config {
     /// Postgres, e.g. `postgres://user@host/name`. The user must be allowed to take Cinelog's roles.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<Secret>,
-    /// Connections this process may hold to Postgres.
-    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16)]
+    /// Connections this process may hold to Postgres with the rights of one role. When absent two for each of its CPUs, as many as
+    /// work at once, and four that mostly wait: with more of them, each is slower.
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = connections(), hide_default_value = true)]
     pub database_connections: u32,
+}
+
+/// As the PostgreSQL wiki advises, "Number Of Database Connections"; measured by `make bench NAME=http`, see ADR 30.
+fn connections() -> u32 {
+    let cpus = std::thread::available_parallelism();
+    cpus.map_or(2, |cpus| u32::try_from(cpus.get()).unwrap_or(2)) * 2 + 4
 }
 
 /// Whose rights a connection has. `cinelog migrate` makes these roles.
