@@ -203,7 +203,7 @@ async fn turn<T>(turn: impl Future<Output = Result<T, AcquireError>>) -> Result<
 /// A transaction that sees the accounts of one tenant.
 async fn begin(pool: &PgPool, tenant: Uuid) -> sqlx::Result<Transaction<'static, Postgres>> {
     // One round trip; nothing but an id comes in from outside.
-    let begin = format!("BEGIN; SET LOCAL app.tenant = '{tenant}'");
+    let begin = format!("SET LOCAL app.tenant = '{tenant}'; BEGIN");
     db::begin(pool, AssertSqlSafe(begin)).await
 }
 

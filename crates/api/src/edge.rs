@@ -1,5 +1,5 @@
 //! The outermost layer: every request gets an id, every error its body, every answer a line in the log, without
-//! personal data: no query, no path but the route's template.
+//! personal data: no query, no path but the route's template. Refusals for being too much are counted, and have lines of debugging.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +12,7 @@ use axum::response::Response;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::limit::Refused;
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
 use crate::problem;
 
@@ -56,24 +57,34 @@ pub(crate) async fn edge(route: Option<MatchedPath>, mut request: Request, next:
     request.extensions_mut().insert(id.clone());
     let span = tracing::info_span!("request", request_id = &*id.0);
     async {
-        let mut response = problem::finish(next.run(request).await, &id.0);
+        let answer = next.run(request).await;
+        let refused = answer.extensions().get::<Refused>().is_some();
+        let mut response = problem::finish(answer, &id.0);
         if let Ok(value) = HeaderValue::from_str(&id.0) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
         for (name, value) in HARMLESS {
             response.headers_mut().entry(name).or_insert(value);
         }
-        record(&method, route, &response, started);
+        if refused {
+            tracing::debug!(%method, route, "refused");
+        } else {
+            tell(&method, &route, &response, started);
+        }
+        count(&method, route, &response, started);
         response
     }
     .instrument(span)
     .await
 }
 
-fn record(method: &Method, route: String, response: &Response, started: Instant) {
+fn tell(method: &Method, route: &str, response: &Response, started: Instant) {
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
     let duration_ms = elapsed.as_secs_f64() * 1000.0;
     tracing::info!(%method, route, status, duration_ms, "answered");
+}
+
+fn count(method: &Method, route: String, response: &Response, started: Instant) {
     // Clients invent methods; labels must stay few.
     let method = match method.as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => {
@@ -82,6 +93,8 @@ fn record(method: &Method, route: String, response: &Response, started: Instant)
         _ => "other".to_owned(),
     };
     metrics::histogram!(REQUEST_SECONDS, "method" => method.clone(), "route" => route.clone())
-        .record(elapsed);
-    metrics::counter!(REQUESTS, "method" => method, "route" => route, "status" => status.to_string()).increment(1);
+        .record(started.elapsed());
+    let status = response.status().as_u16().to_string();
+    metrics::counter!(REQUESTS, "method" => method, "route" => route, "status" => status)
+        .increment(1);
 }

@@ -23,7 +23,7 @@ use crate::command::upload::notice::Topic;
 use crate::command::upload::sweep::keep_sweeping;
 use crate::config::{Config, ConfigError};
 use crate::limit::rate::{Rates, keep_tidy};
-use crate::limit::{DRAWING, EXPORTS, LIVE, LOOKING, RESERVING, UPLOADS, VERIFICATIONS};
+use crate::limit::{DRAWING, EXPORTS, InFlight, LIVE, LOOKING, RESERVING, UPLOADS, VERIFICATIONS};
 use crate::live::hub::{Hub, keep_waking};
 use crate::problem::Problem;
 use crate::query::hot::Hot;
@@ -62,7 +62,7 @@ pub struct Shared {
     pub(crate) generations: Cache<(), Arc<BTreeMap<String, String>>>,
     pub(crate) hot: Hot,
     pub(crate) posts: Posts,
-    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) in_flight: InFlight,
     /// Uploads to the folder, by the object's key.
     pub(crate) uploading: Slots<Key>,
     pub(crate) verifying: Slots<AssetId>,
@@ -128,7 +128,7 @@ impl ApiState {
                 .build(),
             hot: Hot::default(),
             posts: Cache::new(POSTS),
-            in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
+            in_flight: InFlight::new(config.max_in_flight),
             uploading: Slots::new(UPLOADS, 1),
             verifying: Slots::new(VERIFICATIONS, 1),
             reserving: Slots::new(RESERVING.0, RESERVING.1),

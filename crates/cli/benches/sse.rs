@@ -76,7 +76,7 @@ async fn main() {
     let world = World::on(Database::migrated().await).await;
     registry::prepare(&world.owner).await.unwrap();
     let served = Served::start(&world, &["--max-live", &most.to_string()]).await;
-    let mut stage = Stage::set(served, all).await;
+    let mut stage = Stage::set(served, all);
     for _ in 0..SEEN {
         stage.post().await;
     }
@@ -174,7 +174,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set(served: Served, all: usize) -> Self {
+    fn set(served: Served, all: usize) -> Self {
         let (told, news) = mpsc::channel(all);
         let tokens = (0..all).map(|n| served.token(&format!("follower {n}")));
         Self {

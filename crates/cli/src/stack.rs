@@ -65,13 +65,13 @@ impl Database {
 
     /// A pool with the rights of `role`.
     pub async fn pool(&self, role: Role) -> anyhow::Result<PgPool> {
-        self.connect(role, self.db.database_connections).await
+        self.connect(role, self.db.connections(role)).await
     }
 
-    /// The same with half of the connections, for what is seldom asked.
+    /// The same with a quarter of the connections, or four, for what is seldom asked.
     pub async fn few(&self, role: Role) -> anyhow::Result<PgPool> {
-        self.connect(role, self.db.database_connections.div_ceil(2))
-            .await
+        let all = self.db.connections(role);
+        self.connect(role, all.div_ceil(4).max(all.min(4))).await
     }
 
     async fn connect(&self, role: Role, connections: u32) -> anyhow::Result<PgPool> {

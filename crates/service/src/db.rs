@@ -17,16 +17,30 @@ pub struct Config {
     /// Postgres, e.g. `postgres://user@host/name`. The user must be allowed to take Cinelog's roles.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<Secret>,
-    /// Connections this process may hold to Postgres with the rights of one role. When absent two for each of its CPUs, as many as
-    /// work at once, and four that mostly wait: with more of them, each is slower.
-    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = connections(), hide_default_value = true)]
-    pub database_connections: u32,
+    /// Connections that each pool of this process may hold to Postgres. When absent 16; where requests are answered two for each CPU, as
+    /// many as work at once, and four that mostly wait, 8 to 16: with more of them, each is slower.
+    #[arg(long, env = "DATABASE_CONNECTIONS")]
+    pub database_connections: Option<u32>,
 }
 
-/// As the PostgreSQL wiki advises, "Number Of Database Connections"; measured by `make bench NAME=http`, see ADR 30.
-fn connections() -> u32 {
-    let cpus = std::thread::available_parallelism();
-    cpus.map_or(2, |cpus| u32::try_from(cpus.get()).unwrap_or(2)) * 2 + 4
+/// So many connections has a pool at the most that nobody sets a number for: those of all processes on a machine, and a few more, must
+/// fit into the hundred that Postgres allows unless told otherwise.
+const CONNECTIONS: u32 = 16;
+
+impl Config {
+    /// How many connections a pool for `role` may hold. See ADR 30.
+    pub fn connections(&self, role: Role) -> u32 {
+        self.database_connections.unwrap_or_else(|| match role {
+            Role::Api => {
+                let cpus = std::thread::available_parallelism();
+                let cpus = cpus.map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(CONNECTIONS));
+                cpus.saturating_mul(2)
+                    .saturating_add(4)
+                    .clamp(8, CONNECTIONS)
+            }
+            _ => CONNECTIONS,
+        })
+    }
 }
 
 /// Whose rights a connection has. `cinelog migrate` makes these roles.
@@ -97,9 +111,12 @@ pub async fn connect(url: &Secret, role: Role, connections: u32) -> Result<PgPoo
         .await
 }
 
-/// Opens a transaction by `statement`, such as `BEGIN`. This, and not `Pool::begin`, is how one is opened: sqlx counts a
-/// transaction that has begun only, so that a caller who gives up meanwhile leaves one open in the pool, and all that others
+/// Opens a transaction by `statement`, which ends with `BEGIN`. This, and not `Pool::begin`, is how one is opened in a pool: sqlx
+/// counts a transaction that has begun only, so that a caller who gives up meanwhile leaves one open there, and all that others
 /// do on that connection later is part of it, and lost with it. Here the beginning is not the caller's to give up.
+///
+/// What is set before `BEGIN` in the same `statement` is set in the transaction, and none has begun if that fails: Postgres takes
+/// statements that are sent as one for a transaction, which `BEGIN` goes on with.
 pub async fn begin(
     pool: &PgPool,
     statement: impl SqlSafeStr,
@@ -125,7 +142,7 @@ impl TenantTx {
     pub async fn begin(pool: &PgPool, tenant: Uuid, user: Uuid) -> Result<Self, sqlx::Error> {
         // One round trip; nothing but two ids comes in from outside.
         let begin =
-            format!("BEGIN; SET LOCAL app.tenant = '{tenant}'; SET LOCAL app.\"user\" = '{user}'");
+            format!("SET LOCAL app.tenant = '{tenant}'; SET LOCAL app.\"user\" = '{user}'; BEGIN");
         Ok(Self(self::begin(pool, AssertSqlSafe(begin)).await?))
     }
 

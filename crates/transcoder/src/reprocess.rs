@@ -99,9 +99,10 @@ pub fn main(args: ReprocessArgs) -> Result<(), JobError> {
 async fn run(args: ReprocessArgs) -> anyhow::Result<Asked> {
     let shutdown = Shutdown::new();
     shutdown.on_signal()?;
+    let connections = args.database.connections(Role::Transcoder);
     let url = args.database.database_url;
     let url = url.ok_or_else(|| JobError::usage("set DATABASE_URL"))?;
-    let pool = db::connect(&url, Role::Transcoder, args.database.database_connections)
+    let pool = db::connect(&url, Role::Transcoder, connections)
         .await
         .context("connect to Postgres")?;
     let keys = Keys::new(args.keys.read()?);

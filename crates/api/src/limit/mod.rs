@@ -3,8 +3,8 @@
 pub(crate) mod rate;
 pub(crate) mod reference;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
 
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -26,6 +27,9 @@ const VERIFY_LIMIT: Duration = Duration::from_mins(15);
 pub(crate) const SLOWEST_READ: u64 = 8 << 20;
 /// How long a client may be silent while it sends a body.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often to tell that requests are refused.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long after the end of its permission the body of an upload may go on.
 const UPLOAD_GRACE: Duration = Duration::from_mins(1);
@@ -62,9 +66,46 @@ pub(crate) async fn in_flight(
     request: Request,
     next: Next,
 ) -> Response {
-    match Arc::clone(&state.in_flight).try_acquire_owned() {
+    match Arc::clone(&state.in_flight.places).try_acquire_owned() {
         Ok(_permit) => next.run(request).await,
-        Err(_) => Problem::overloaded(Duration::from_secs(1)).into_response(),
+        Err(_) => state.in_flight.refuse(),
+    }
+}
+
+/// Requests in progress, and how many were refused on top of them.
+pub(crate) struct InFlight {
+    places: Arc<Semaphore>,
+    /// How many since that was last told, and when.
+    refused: Mutex<(u64, Option<Instant>)>,
+}
+
+/// On an answer that refuses a request because too many are in progress.
+#[derive(Clone)]
+pub(crate) struct Refused;
+
+impl InFlight {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(most)),
+            refused: Mutex::default(),
+        }
+    }
+
+    /// Refuses a request. That is told now and then only, so that refusing costs little however often it happens.
+    fn refuse(&self) -> Response {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.0 += 1;
+        if refused.1.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
+            tracing::warn!(
+                requests = refused.0,
+                "refused: as many are in progress as may be"
+            );
+            *refused = (0, Some(Instant::now()));
+        }
+        drop(refused);
+        let mut response = Problem::overloaded(Duration::from_secs(1)).into_response();
+        response.extensions_mut().insert(Refused);
+        response
     }
 }
 

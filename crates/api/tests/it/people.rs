@@ -338,7 +338,7 @@ async fn candidates_have_a_score_and_super_likes_show_to_the_other_side() {
             .await;
         user.posts("/v1/posts", json!({"text": "#gato"})).await;
     }
-    // Of a post another model tells than of a profile: each comes in its own time.
+    // Posts are told of in another lane than profiles: each comes in its own time.
     let whole = |page: &Value| {
         let items = page["items"].as_array().unwrap();
         items.len() == 2 && items.iter().all(|one| one["score"].as_u64() >= Some(60))

@@ -65,7 +65,7 @@ pub async fn begin(
     // One round trip; the name of a schema is ours. Rows are found by their keys: a plan that was made while a table was
     // small, and is kept, must not read all of one that has grown.
     let begin = format!(
-        "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; SET LOCAL search_path = {schema}, public"
+        "SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; SET LOCAL search_path = {schema}, public; BEGIN"
     );
     db::begin(pool, AssertSqlSafe(begin)).await
 }

@@ -86,12 +86,13 @@ async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         end_with_stdin(&shutdown);
     }
     let metrics = telemetry::init_metrics(&shutdown);
+    let connections = args.database.connections(Role::Transcoder);
     let url = args.database.database_url;
     let url = url.ok_or_else(|| JobError::usage("set DATABASE_URL"))?;
     if args.storage.storage_url.is_none() {
         return Err(JobError::usage("set STORAGE_URL").into());
     }
-    let pool = db::connect(&url, Role::Transcoder, args.database.database_connections)
+    let pool = db::connect(&url, Role::Transcoder, connections)
         .await
         .context("connect to Postgres")?;
     let keys = Keys::new(args.keys.read()?);
