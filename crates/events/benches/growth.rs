@@ -17,11 +17,11 @@ mod filled;
 mod reaction;
 mod support;
 
-use service::db;
 use std::time::Duration;
 
 use events::id::TenantId;
 use events::store::Log;
+use service::db;
 use testing::bench::{Row, publish};
 
 use clients::Clients;

@@ -3,7 +3,7 @@
 pub(crate) mod rate;
 pub(crate) mod reference;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
@@ -66,7 +66,7 @@ pub(crate) async fn in_flight(
     request: Request,
     next: Next,
 ) -> Response {
-    match Arc::clone(&state.in_flight.places).try_acquire_owned() {
+    match state.in_flight.places.try_acquire() {
         Ok(_permit) => next.run(request).await,
         Err(_) => state.in_flight.refuse(),
     }
@@ -74,7 +74,7 @@ pub(crate) async fn in_flight(
 
 /// Requests in progress, and how many were refused on top of them.
 pub(crate) struct InFlight {
-    places: Arc<Semaphore>,
+    places: Semaphore,
     /// How many since that was last told, and when.
     refused: Mutex<(u64, Option<Instant>)>,
 }
@@ -86,7 +86,7 @@ pub(crate) struct Refused;
 impl InFlight {
     pub(crate) fn new(most: usize) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(most)),
+            places: Semaphore::new(most),
             refused: Mutex::default(),
         }
     }

@@ -1,11 +1,11 @@
 //! How much one caller gets at once.
 
-use service::db;
 use std::convert::Infallible;
 
 use futures::channel::mpsc;
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use service::db;
 
 use crate::app::{App, SOON, User, assert_problem, sha256};
 

@@ -1,6 +1,5 @@
 //! The relay and `verify` beside an archive.
 
-use service::db;
 use std::time::Duration;
 
 use events::archive::{Archive, ArchivingError, Done, Request, run};
@@ -8,6 +7,7 @@ use events::envelope::Sealed;
 use events::id::Position;
 use events::log::{Kafka, Refusal, RelayError};
 use events::verify::{self, Difference, Report};
+use service::db;
 use service::shutdown::Shutdown;
 use tempfile::TempDir;
 use testing::kafka;
