@@ -1,6 +1,7 @@
-//! The outermost layer: every request gets an id, every error its body, every answer a line in the log, without
-//! personal data: no query, no path but the route's template. Refusals for being too much are counted, and have lines of debugging.
+//! The outermost layer of every route: every request gets an id, every error its body, every answer a line in the log, without
+//! personal data: no query, no path but the route's template. What is refused before has all but that line, and one for debugging.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,13 +9,12 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::limit::Refused;
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
-use crate::problem;
+use crate::problem::{self, Problem};
 
 /// On every answer that does not say otherwise: it is what it says it is, is nobody's page, and does not tell where one came from.
 const HARMLESS: [(HeaderName, HeaderValue); 3] = [
@@ -26,6 +26,8 @@ const HARMLESS: [(HeaderName, HeaderValue); 3] = [
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// For the route where none was looked for or found.
+const UNKNOWN: &str = "unknown";
 /// The longest id that a client may choose.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -52,49 +54,55 @@ impl RequestId {
 pub(crate) async fn edge(route: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
-    let method = request.method().clone();
-    let route = route.map_or_else(|| "unknown".to_owned(), |route| route.as_str().to_owned());
+    let method = label(request.method());
+    let route: Cow<'_, str> =
+        route.map_or(UNKNOWN.into(), |route| route.as_str().to_owned().into());
     request.extensions_mut().insert(id.clone());
     let span = tracing::info_span!("request", request_id = &*id.0);
     async {
-        let answer = next.run(request).await;
-        let refused = answer.extensions().get::<Refused>().is_some();
-        let mut response = problem::finish(answer, &id.0);
-        if let Ok(value) = HeaderValue::from_str(&id.0) {
-            response.headers_mut().insert(REQUEST_ID, value);
-        }
-        for (name, value) in HARMLESS {
-            response.headers_mut().entry(name).or_insert(value);
-        }
-        if refused {
-            tracing::debug!(%method, route, "refused");
-        } else {
-            tell(&method, &route, &response, started);
-        }
-        count(&method, route, &response, started);
+        let response = dress(next.run(request).await, &id);
+        let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+        let duration_ms = elapsed.as_secs_f64() * 1000.0;
+        tracing::info!(method, %route, status, duration_ms, "answered");
+        metrics::histogram!(REQUEST_SECONDS, "method" => method, "route" => route.clone())
+            .record(elapsed);
+        count(method, route, status);
         response
     }
     .instrument(span)
     .await
 }
 
-fn tell(method: &Method, route: &str, response: &Response, started: Instant) {
-    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
-    let duration_ms = elapsed.as_secs_f64() * 1000.0;
-    tracing::info!(%method, route, status, duration_ms, "answered");
+/// The answer to a request for which no route was looked for.
+pub(crate) fn refuse(request: &Request, why: Problem) -> Response {
+    let id = RequestId::of(request.headers());
+    let response = dress(why.into_response(), &id);
+    let (method, status) = (label(request.method()), response.status().as_u16());
+    tracing::debug!(request_id = &*id.0, method, status, "refused");
+    count(method, UNKNOWN.into(), status);
+    response
 }
 
-fn count(method: &Method, route: String, response: &Response, started: Instant) {
-    // Clients invent methods; labels must stay few.
-    let method = match method.as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => {
-            known.to_owned()
-        }
-        _ => "other".to_owned(),
-    };
-    metrics::histogram!(REQUEST_SECONDS, "method" => method.clone(), "route" => route.clone())
-        .record(started.elapsed());
-    let status = response.status().as_u16().to_string();
-    metrics::counter!(REQUESTS, "method" => method, "route" => route, "status" => status)
+/// With what every answer has.
+fn dress(response: Response, id: &RequestId) -> Response {
+    let mut response = problem::finish(response, &id.0);
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    for (name, value) in HARMLESS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
+}
+
+/// Clients invent methods; labels must stay few.
+fn label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let known = KNOWN.iter().find(|known| **known == method.as_str());
+    known.copied().unwrap_or("other")
+}
+
+fn count(method: &'static str, route: Cow<'static, str>, status: u16) {
+    metrics::counter!(REQUESTS, "method" => method, "route" => route, "status" => status.to_string())
         .increment(1);
 }

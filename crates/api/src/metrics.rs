@@ -1,6 +1,6 @@
 //! Names of the API's metrics.
 
-/// Requests answered; labels `method`, `route` (the template), `status`.
+/// Requests answered; labels `method`, `route` (the template; `unknown` where there is none, or it was too much to look), `status`.
 pub const REQUESTS: &str = "cinelog_api_requests_total";
 /// Time until an answer begins, seconds; labels `method`, `route`.
 pub const REQUEST_SECONDS: &str = "cinelog_api_request_seconds";

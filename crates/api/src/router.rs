@@ -38,8 +38,17 @@ const EXPOSED: [HeaderName; 9] = [
     RETRY_AFTER,
 ];
 
-/// The public listener's routes.
+/// The public listener's routes. What is too much is refused before a route is looked for, at next to no cost.
 pub fn router(state: ApiState) -> Router {
+    let cors = cors(&state);
+    Router::new()
+        .fallback_service(routed(state.clone()))
+        .layer(from_fn_with_state(state, in_flight))
+        // Outside of what gives errors their bodies: a page elsewhere must see those too.
+        .layer(cors)
+}
+
+fn routed(state: ApiState) -> Router {
     let (v1, document) = documented();
     let document: Arc<str> = document.to_json().unwrap_or_default().into();
     let openapi = async move || {
@@ -56,15 +65,11 @@ pub fn router(state: ApiState) -> Router {
         .layer(CompressionLayer::new())
         // Objects are neither tagged by content nor compressed: they have entity tags and ranges of their own.
         .route("/storage/{*key}", get(storage::get))
-        .layer(from_fn_with_state(state.clone(), in_flight))
-        // An upload may take an hour: it has places of its own.
         .route("/storage/{*key}", put(storage::put))
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .fallback(async || Problem::from(Kind::NotFound("route")))
         .layer(from_fn(edge))
-        // Outside of what gives errors their bodies: a page elsewhere must see those too.
-        .layer(cors(&state))
         .with_state(state)
 }
 

@@ -2,12 +2,12 @@
 //! on our origin: every answer is a download, of exactly the signed type, in a sandbox.
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use events::decide::asset::{AssetState, Phase};
 use events::id::{AssetId, StreamKey, TenantId};
@@ -31,6 +31,11 @@ const HARMLESS: [(HeaderName, HeaderValue); 3] = [
         HeaderValue::from_static("private, max-age=300"),
     ),
 ];
+
+/// Whether it is one that [`put`] takes in.
+pub(crate) fn is_upload(request: &Request) -> bool {
+    request.method() == Method::PUT && request.uri().path().starts_with("/storage/")
+}
 
 /// Takes in the bytes of one object, once.
 pub(crate) async fn put(

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
+use crate::{edge, storage};
 
 /// The largest JSON body, bytes.
 const BODY_MAX: usize = 256 * 1024;
@@ -60,16 +61,20 @@ pub(crate) fn read_limit(bytes: u64) -> Duration {
     Duration::from_mins(1) + Duration::from_secs(bytes / SLOWEST_READ)
 }
 
-/// Refuses what comes on top of the allowed number of requests in progress.
+/// Refuses what comes on top of the allowed number of requests in progress. An upload may take an hour: it has places of its own.
 pub(crate) async fn in_flight(
     State(state): State<ApiState>,
     request: Request,
     next: Next,
 ) -> Response {
-    match state.in_flight.places.try_acquire() {
-        Ok(_permit) => next.run(request).await,
-        Err(_) => state.in_flight.refuse(),
+    if storage::is_upload(&request) {
+        return next.run(request).await;
     }
+    if let Ok(_place) = state.in_flight.places.try_acquire() {
+        return next.run(request).await;
+    }
+    state.in_flight.refused();
+    edge::refuse(&request, Problem::overloaded(Duration::from_secs(1)))
 }
 
 /// Requests in progress, and how many were refused on top of them.
@@ -79,10 +84,6 @@ pub(crate) struct InFlight {
     refused: Mutex<(u64, Option<Instant>)>,
 }
 
-/// On an answer that refuses a request because too many are in progress.
-#[derive(Clone)]
-pub(crate) struct Refused;
-
 impl InFlight {
     pub(crate) fn new(most: usize) -> Self {
         Self {
@@ -91,8 +92,8 @@ impl InFlight {
         }
     }
 
-    /// Refuses a request. That is told now and then only, so that refusing costs little however often it happens.
-    fn refuse(&self) -> Response {
+    /// A request was refused. That is told now and then only, so that refusing costs little however often it happens.
+    fn refused(&self) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.0 += 1;
         if refused.1.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
@@ -102,10 +103,6 @@ impl InFlight {
             );
             *refused = (0, Some(Instant::now()));
         }
-        drop(refused);
-        let mut response = Problem::overloaded(Duration::from_secs(1)).into_response();
-        response.extensions_mut().insert(Refused);
-        response
     }
 }
 

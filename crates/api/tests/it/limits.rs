@@ -49,6 +49,49 @@ async fn an_upload_is_alone_and_in_nobodys_way() {
 }
 
 #[tokio::test]
+async fn what_is_too_much_is_refused_before_a_route_is_looked_for() {
+    let app = App::start_with(&[
+        "--max-in-flight",
+        "1",
+        "--cors-origins",
+        "https://app.example.org",
+    ])
+    .await;
+    let ana = app.user("ana");
+    let (body, pieces) = mpsc::unbounded::<Result<&[u8], Infallible>>();
+    let slow = ana.request(Method::POST, "/v1/posts");
+    let slow = slow.header("content-type", "application/json");
+    let slow = slow.body(Body::wrap_stream(pieces)).send();
+    let meanwhile = async {
+        let ask = async || {
+            let ask = ana.request(Method::GET, "/no/such/route");
+            let ask = ask.header("origin", "https://app.example.org");
+            ask.header("x-request-id", "mine").send().await.unwrap()
+        };
+        testing::wait::until_true(SOON, "the one place is taken", async || {
+            ask().await.status() == StatusCode::SERVICE_UNAVAILABLE
+        })
+        .await;
+        let refused = ask().await;
+        // With all that other answers have.
+        for (name, value) in [
+            ("access-control-allow-origin", "https://app.example.org"),
+            ("retry-after", "1"),
+            ("x-content-type-options", "nosniff"),
+            ("x-request-id", "mine"),
+        ] {
+            assert_eq!(refused.headers()[name], value);
+        }
+        assert_problem(refused, 503, "overloaded").await;
+        body.unbounded_send(Ok(br#"{"text": "hola"}"#)).unwrap();
+        drop(body);
+    };
+    let (posted, ()) = tokio::join!(slow, meanwhile);
+    assert_eq!(posted.unwrap().status(), StatusCode::CREATED);
+    assert_eq!(get(&ana, "/v1/feed").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn an_upload_given_up_while_it_comes_leaves_nothing() {
     let app = App::start().await;
     let mut ana = app.user("ana");
