@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -55,7 +56,7 @@ pub(crate) async fn edge(route: Option<MatchedPath>, mut request: Request, next:
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let method = label(request.method());
-    let route: Cow<'_, str> =
+    let route: Cow<'static, str> =
         route.map_or(UNKNOWN.into(), |route| route.as_str().to_owned().into());
     request.extensions_mut().insert(id.clone());
     let span = tracing::info_span!("request", request_id = &*id.0);
@@ -76,7 +77,11 @@ pub(crate) async fn edge(route: Option<MatchedPath>, mut request: Request, next:
 /// The answer to a request for which no route was looked for.
 pub(crate) fn refuse(request: &Request, why: Problem) -> Response {
     let id = RequestId::of(request.headers());
-    let response = dress(why.into_response(), &id);
+    let mut response = dress(why.into_response(), &id);
+    if request.method() == Method::HEAD {
+        // No route does it here, and HTTP/2 would send it.
+        *response.body_mut() = Body::empty();
+    }
     let (method, status) = (label(request.method()), response.status().as_u16());
     tracing::debug!(request_id = &*id.0, method, status, "refused");
     count(method, UNKNOWN.into(), status);
@@ -105,4 +110,22 @@ fn label(method: &Method) -> &'static str {
 fn count(method: &'static str, route: Cow<'static, str>, status: u16) {
     metrics::counter!(REQUESTS, "method" => method, "route" => route, "status" => status.to_string())
         .increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::HttpBody;
+
+    use super::*;
+    use crate::problem::Kind;
+
+    #[test]
+    fn who_asks_for_a_head_is_refused_without_a_body() {
+        for (method, empty) in [(Method::HEAD, true), (Method::GET, false)] {
+            let request = Request::builder().method(method).body(Body::empty());
+            let refused = refuse(&request.unwrap(), Kind::Overloaded.into());
+            assert_eq!(refused.status(), 503);
+            assert_eq!(refused.body().is_end_stream(), empty);
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! The HTTP API: takes commands, serves the read models. CQRS is in two folder names: `command` decides and appends,
 //! `query` reads projections and nothing else; no SQL is here.
 //!
-//! A request passes `edge` (its id, its log line, the body of every problem), the limits, then its handler. All errors
-//! are problems (RFC 9457) with a stable type, see `problem`.
+//! A request takes a place or is refused, passes `edge` (its id, its log line, the body of every problem), the other limits,
+//! then its handler. All errors are problems (RFC 9457) with a stable type, see `problem`.
 
 pub mod auth;
 pub mod config;

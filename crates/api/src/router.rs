@@ -10,7 +10,7 @@ use axum::http::header::{CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
@@ -64,8 +64,7 @@ fn routed(state: ApiState) -> Router {
         .layer(from_fn_with_state(state.clone(), of_address))
         .layer(CompressionLayer::new())
         // Objects are neither tagged by content nor compressed: they have entity tags and ranges of their own.
-        .route("/storage/{*key}", get(storage::get))
-        .route("/storage/{*key}", put(storage::put))
+        .route("/storage/{*key}", get(storage::get).put(storage::put))
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
         .fallback(async || Problem::from(Kind::NotFound("route")))

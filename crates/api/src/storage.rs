@@ -32,7 +32,7 @@ const HARMLESS: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
-/// Whether it is one that [`put`] takes in.
+/// Whether a request is for [`put`], if for anything.
 pub(crate) fn is_upload(request: &Request) -> bool {
     request.method() == Method::PUT && request.uri().path().starts_with("/storage/")
 }

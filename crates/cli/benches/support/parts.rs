@@ -1,8 +1,9 @@
 //! What the parts of a feed request take, each as the difference of two medians over one connection, in turns. From the bottom:
 //!
-//! - `HTTP`: a route that there is not (404). Sockets, the request's id, its log line, figures and a problem as answer.
-//! - `limits`: the feed in an order that there is not, without a token (401), less the above. Routing, requests in progress,
-//!   time, and the layers that tag and compress, which have nothing to do here.
+//! - `HTTP`: a route that there is not (404). Sockets, requests in progress, the request's id, its log line, figures and a problem
+//!   as answer.
+//! - `limits`: the feed in an order that there is not, without a token (401), less the above. Routing, time,
+//!   and the layers that tag and compress, which have nothing to do here.
 //! - `auth`: the same with a token (422), less the above. The token is proven; then the order is refused, before Postgres.
 //! - `row level security`: the statements of a page by pgbench with the rights of the API, less the same with those of projectors,
 //!   which no policy concerns.
