@@ -205,6 +205,22 @@ impl Accounts {
         let Some(token) = text.strip_prefix(PREFIX).and_then(Token::read) else {
             return Ok(None);
         };
+        // Remembered by what is shown, not by which key: a wrong secret must not shut out the right one.
+        let shown = (token.tenant, token.hash().to_vec());
+        let machine = match self.0.machines.get(&shown).await {
+            Some(machine) => machine,
+            // Seldom, and 10 kB, which every request would carry.
+            None => Box::pin(self.look_up(shown, &token)).await?,
+        };
+        Ok(machine.filter(|machine| machine.expires_at.is_none_or(|until| until > now)))
+    }
+
+    /// The machine behind a key that is shown; those who ask at once wait for the same answer.
+    async fn look_up(
+        &self,
+        shown: (Uuid, Vec<u8>),
+        token: &Token,
+    ) -> Result<Option<Arc<Machine>>, Error> {
         let look = async {
             let _turn = turn(self.0.shown.acquire()).await?;
             let mut tx = self.begin(token.tenant).await?;
@@ -224,11 +240,8 @@ impl Accounts {
             tx.commit().await?;
             Ok::<_, Error>(machine.map(Arc::new))
         };
-        // Remembered by what is shown, not by which key: a wrong secret must not shut out the right one.
-        let shown = (token.tenant, token.hash().to_vec());
         let machine = self.0.machines.try_get_with(shown, look).await;
-        let machine = machine.map_err(|error: Arc<Error>| Error::clone(&error))?;
-        Ok(machine.filter(|machine| machine.expires_at.is_none_or(|until| until > now)))
+        machine.map_err(|error: Arc<Error>| Error::clone(&error))
     }
 }
 

@@ -180,6 +180,9 @@ impl Accounts {
 
     /// Whether a session goes on; one that ended in another process is noticed within [`crate::REVOKED_WITHIN`].
     pub async fn is_live(&self, tenant: Uuid, session: Uuid) -> Result<bool, Error> {
+        if let Some(live) = self.0.live.get(&(tenant, session)).await {
+            return Ok(live);
+        }
         let look = async {
             let mut tx = self.begin(tenant).await?;
             let live = sqlx::query_scalar(
@@ -189,7 +192,8 @@ impl Accounts {
             tx.commit().await?;
             Ok::<_, sqlx::Error>(live)
         };
-        let live = self.0.live.try_get_with((tenant, session), look).await;
+        // Seldom, and 10 kB, which every request would carry.
+        let live = Box::pin(self.0.live.try_get_with((tenant, session), look)).await;
         live.map_err(Error::Postgres)
     }
 }

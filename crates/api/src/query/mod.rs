@@ -109,7 +109,8 @@ impl Reader {
     /// Waits for `models` as far as the reader asked to; how old they are then.
     pub(crate) async fn age(&self, state: &ApiState, models: &[&str]) -> Result<Age, Problem> {
         let stale = match &self.place {
-            Some(place) => !state.wait_for(place, models).await?,
+            // Few ask for it, and all would carry it.
+            Some(place) => !Box::pin(state.wait_for(place, models)).await?,
             None => false,
         };
         if stale {

@@ -95,9 +95,15 @@ pub(crate) async fn get(
         let age = reader.age(&state, READS).await?;
         return Ok(age.mark(Json(shown).into_response()));
     }
+    // Boxed, so that what is remembered costs little.
+    Box::pin(ask(&state, reader, id)).await
+}
+
+/// The post as the read models have it.
+async fn ask(state: &ApiState, reader: Reader, id: PostId) -> Result<Response, Problem> {
     // Before the look: what comes after it must not be missed.
     state.hub().await?;
-    let mut view = reader.view(&state, READS).await?;
+    let mut view = reader.view(state, READS).await?;
     let look = feed::look(&mut view.tx, view.viewer, id).await?;
     let look = look.ok_or(Kind::NotFound("post"))?;
     if !look.shared || reader.wrote() {
