@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::append::{Expected, Verdict};
@@ -11,7 +10,8 @@ use super::draft::Draft;
 use super::failure::Failure;
 use super::judge::Heads;
 use super::known::Epoch;
-use super::{ExecuteError, Log, LogError, StreamRow, batch};
+use super::look::{Seen, Wanted, look};
+use super::{ExecuteError, Log, StreamRow, batch};
 use crate::decide::{Refusal, State};
 use crate::envelope::Recorded;
 use crate::fact::Fact;
@@ -293,7 +293,11 @@ impl Log {
             decide,
         } in commands
         {
-            let (known, accepted) = look(&mut tx, &command.id, streams, epoch).await?;
+            let wanted = [Wanted::by(&command.id, streams)];
+            let Seen {
+                streams: known,
+                accepted,
+            } = look(&mut tx, &wanted, epoch).await?.remove(0)?;
             match accepted {
                 Some((_, _, hash)) if hash == command.body_hash => continue,
                 Some(_) => return Err(ExecuteError::KeyReused),
@@ -375,15 +379,13 @@ impl Log {
 
     /// What became of the command before, or the streams as they stand.
     async fn look(&self, command: &Command, streams: &[StreamKey]) -> Result<Looked, ExecuteError> {
-        let epoch = self.known.epoch();
-        let mut connection = self.pool.acquire().await?;
-        let (known, accepted) = look(&mut connection, &command.id, streams, epoch).await?;
-        drop(connection);
-        Ok(match accepted {
+        let wanted = Wanted::by(&command.id, streams);
+        let seen = self.looks.look(wanted).await?;
+        Ok(match seen.accepted {
             Some((first, last, hash)) => {
                 Looked::Before(self.accepted_before(command, first, last, &hash).await?)
             }
-            None => Looked::Now(known),
+            None => Looked::Now(seen.streams),
         })
     }
 
@@ -410,51 +412,4 @@ fn again(error: sqlx::Error) -> ExecuteError {
         Failure::Repeat => ExecuteError::Contended,
         _ => error.into(),
     }
-}
-
-/// First and last position of an accepted command, and the hash of its body.
-type Acceptance = (Position, Position, Vec<u8>);
-
-/// The streams, and the command's earlier acceptance if any, in one round trip and one snapshot.
-async fn look(
-    connection: &mut PgConnection,
-    id: &CommandId,
-    streams: &[StreamKey],
-    epoch: Epoch,
-) -> Result<(Streams, Option<Acceptance>), LogError> {
-    type Row = (
-        Option<String>,
-        Option<String>,
-        Option<i64>,
-        Option<Value>,
-        Option<i64>,
-        Option<i64>,
-        Option<Vec<u8>>,
-    );
-    let names: Vec<&str> = streams.iter().map(|key| key.stream.as_str()).collect();
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT t.stream_id, t.subject, t.version, t.state, c.first_position, c.last_position, c.body_hash
-         FROM (SELECT) one
-         LEFT JOIN log.commands c ON c.id = $1
-         LEFT JOIN log.streams t ON t.tenant = $2 AND t.stream_id = ANY ($3)",
-    )
-    .bind(id.hash())
-    .bind(id.tenant)
-    .bind(names)
-    .fetch_all(connection)
-    .await?;
-    let accepted = rows
-        .first()
-        .and_then(|row| Some((Position(row.4?), Position(row.5?), row.6.clone()?)));
-    let mut found = Streams::none(epoch);
-    for (stream, subject, version, state, ..) in rows {
-        let (Some(stream), Some(subject), Some(version), Some(state)) =
-            (stream, subject, version, state)
-        else {
-            continue;
-        };
-        let row = StreamRow::checked(&stream, subject, version, state)?;
-        found.rows.insert(stream, row);
-    }
-    Ok((found, accepted))
 }

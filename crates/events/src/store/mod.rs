@@ -9,6 +9,7 @@ mod failure;
 mod judge;
 mod keys;
 mod known;
+mod look;
 mod queue;
 mod read;
 mod room;
@@ -240,6 +241,7 @@ pub struct Log {
     keys: Keys,
     known: known::Known,
     writer: append::Writer,
+    looks: look::Looks,
     archive: Option<Archive>,
 }
 
@@ -252,12 +254,14 @@ impl Log {
         keys.check(&pool).await?;
         let known = known::Known::new();
         let writer = append::Writer::start(&pool, &known, &keys, shutdown);
+        let looks = look::Looks::start(&pool, &known, shutdown);
         Ok(Self {
             id,
             pool,
             keys,
             known,
             writer,
+            looks,
             archive: None,
         })
     }

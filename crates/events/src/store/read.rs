@@ -14,6 +14,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 
+use super::look::Wanted;
 use super::{Keys, Log, LogError, StreamRow};
 use crate::envelope::{Meta, Recorded, Sealed};
 use crate::fact::{DecodeError, Fact};
@@ -113,15 +114,9 @@ impl Log {
         tenant: TenantId,
         stream: &str,
     ) -> Result<Option<StreamRow>, LogError> {
-        let row: Option<(String, i64, serde_json::Value)> = sqlx::query_as(
-            "SELECT subject, version, state FROM log.streams WHERE tenant = $1 AND stream_id = $2",
-        )
-        .bind(tenant)
-        .bind(stream)
-        .fetch_optional(&self.pool)
-        .await?;
-        row.map(|(subject, version, state)| StreamRow::checked(stream, subject, version, state))
-            .transpose()
+        let wanted = Wanted::stream(tenant, stream);
+        let seen = self.looks.look(wanted).await?;
+        Ok(seen.streams.rows.into_values().next())
     }
 
     /// The facts of positions `first` to `last`, opened.

@@ -11,6 +11,7 @@ mod forgetting;
 mod golden;
 mod laws;
 mod log;
+mod look;
 mod parked;
 mod pool;
 mod react;
