@@ -153,7 +153,8 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
                     if let Err(problem) = tell(&state, &hub, &page.facts, &mut late).await {
                         break format!("{problem:?}");
                     }
-                    if !state.shutdown.sleep(PACE).await {
+                    let level = page.seen >= page.head;
+                    if level && !state.shutdown.sleep(PACE).await {
                         return;
                     }
                 }

@@ -10,7 +10,7 @@ use super::draft::Draft;
 use super::failure::Failure;
 use super::judge::Heads;
 use super::known::Epoch;
-use super::look::{Seen, Wanted, look};
+use super::look::{Wanted, find};
 use super::{ExecuteError, Log, StreamRow, batch};
 use crate::decide::{Refusal, State};
 use crate::envelope::Recorded;
@@ -293,17 +293,14 @@ impl Log {
             decide,
         } in commands
         {
-            let wanted = [Wanted::by(&command.id, streams)];
-            let Seen {
-                streams: known,
-                accepted,
-            } = look(&mut tx, &wanted, epoch).await?.remove(0)?;
-            match accepted {
+            let wanted = Wanted::by(&command.id, streams);
+            let seen = find(&mut tx, &[&wanted], epoch).await?.of(&wanted)?;
+            match seen.accepted {
                 Some((_, _, hash)) if hash == command.body_hash => continue,
                 Some(_) => return Err(ExecuteError::KeyReused),
                 None => {}
             }
-            let emits = decide(&known)?;
+            let emits = decide(&seen.streams)?;
             if emits.is_empty() {
                 continue;
             }
@@ -313,7 +310,7 @@ impl Log {
             } else {
                 None
             };
-            prepared.push(Draft::new(command, &known, emits, key.as_ref())?.prepared);
+            prepared.push(Draft::new(command, &seen.streams, emits, key.as_ref())?.prepared);
         }
         if !prepared.is_empty() {
             let mut heads = Heads::default();

@@ -1,32 +1,36 @@
 //! Group look: what commands are decided over, read at once for all that wait.
 //!
 //! Folded, looks share a round trip, and the pool's greeting and farewell, which are round trips too. No look waits for company: what
-//! is there goes.
+//! is there goes. Who gets no answer that way looks alone, so that nobody fails, or waits for long, because of another.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use metrics::{counter, histogram};
 use service::shutdown::Shutdown;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::execute::Streams;
 use super::known::{Epoch, Known};
 use super::{LogError, StreamRow};
 use crate::id::{CommandId, Position, StreamKey, TenantId};
+use crate::metrics::{LOOK_BATCH, LOOK_SECONDS, LOOKS_ALONE};
 
 /// The most that are looked for at once.
 const MOST: usize = 256;
-/// The most that may wait in the queue; the next wait for a place in it.
+/// The most that may wait; the next look alone.
 const WAITING: usize = 4096;
-/// How long one try may take.
-const TRY: Duration = Duration::from_secs(15);
+/// How long an answer is waited for, and worked for.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// A connection that nobody needed for so long goes back to the pool.
 const IDLE: Duration = Duration::from_secs(1);
+/// Of a pool of fewer connections none is kept: the writer and the listener keep one each.
+const ENOUGH: u32 = 5;
 
 /// What somebody wants to know.
 #[derive(Clone, Debug)]
@@ -68,16 +72,20 @@ pub(super) struct Seen {
 }
 
 struct Waiting {
-    wanted: Wanted,
-    answer: oneshot::Sender<Result<Seen, LogError>>,
+    wanted: Arc<Wanted>,
+    answer: oneshot::Sender<Arc<Found>>,
 }
 
 /// The way to whoever looks for this process.
 #[derive(Clone, Debug)]
-pub(super) struct Looks(mpsc::Sender<Waiting>);
+pub(super) struct Looks {
+    queue: mpsc::Sender<Waiting>,
+    pool: PgPool,
+    known: Known,
+}
 
 impl Looks {
-    /// Looks until `shutdown`, and then for what waits.
+    /// Looks for others until `shutdown`.
     pub(super) fn start(pool: &PgPool, known: &Known, shutdown: &Shutdown) -> Self {
         let (sender, queue) = mpsc::channel(WAITING);
         let task = Task {
@@ -87,17 +95,39 @@ impl Looks {
             queue,
         };
         shutdown.spawn(task.run(shutdown.clone()));
-        Self(sender)
+        Self {
+            queue: sender,
+            pool: pool.clone(),
+            known: known.clone(),
+        }
     }
 
-    /// Looks, together with others.
+    /// Looks together with others, or alone if nothing comes of that: then an error is the caller's own.
     pub(super) async fn look(&self, wanted: Wanted) -> Result<Seen, LogError> {
-        // This process is ending.
-        let ended = || LogError::Postgres(sqlx::Error::PoolClosed);
-        let (answer, seen) = oneshot::channel();
-        let waiting = Waiting { wanted, answer };
-        self.0.send(waiting).await.map_err(|_| ended())?;
-        seen.await.map_err(|_| ended())?
+        let (begun, wanted) = (Instant::now(), Arc::new(wanted));
+        let found = match self.with_others(&wanted).await {
+            Some(found) => found,
+            None => Arc::new(self.alone(&wanted).await?),
+        };
+        histogram!(LOOK_SECONDS).record(begun.elapsed().as_secs_f64());
+        found.of(&wanted)
+    }
+
+    async fn with_others(&self, wanted: &Arc<Wanted>) -> Option<Arc<Found>> {
+        let (answer, found) = oneshot::channel();
+        let waiting = Waiting {
+            wanted: Arc::clone(wanted),
+            answer,
+        };
+        self.queue.try_send(waiting).ok()?;
+        timeout(PATIENCE, found).await.ok()?.ok()
+    }
+
+    async fn alone(&self, wanted: &Wanted) -> Result<Found, LogError> {
+        counter!(LOOKS_ALONE).increment(1);
+        let epoch = self.known.epoch();
+        let mut connection = self.pool.acquire().await?;
+        Ok(find(&mut connection, &[wanted], epoch).await?)
     }
 }
 
@@ -112,15 +142,14 @@ impl Task {
     async fn run(mut self, end: Shutdown) {
         let mut waiting = Vec::new();
         loop {
-            let come = tokio::select! {
+            tokio::select! {
                 biased;
-                come = timeout(IDLE, self.queue.recv_many(&mut waiting, MOST)) => come,
+                come = self.queue.recv_many(&mut waiting, MOST) => match come {
+                    0 => return,
+                    _ => self.answer(&mut waiting).await,
+                },
                 () = end.cancelled() => return,
-            };
-            match come {
-                Ok(0) => return,
-                Ok(_) => self.answer(&mut waiting).await,
-                Err(_) => self.connection = None,
+                () = sleep(IDLE), if self.connection.is_some() => self.connection = None,
             }
         }
     }
@@ -128,68 +157,46 @@ impl Task {
     async fn answer(&mut self, waiting: &mut Vec<Waiting>) {
         // Who has gone wants nothing any more.
         waiting.retain(|one| !one.answer.is_closed());
-        let (wanted, answers): (Vec<_>, Vec<_>) = waiting
-            .drain(..)
-            .map(|one| (one.wanted, one.answer))
-            .unzip();
-        if wanted.is_empty() {
+        if waiting.is_empty() {
             return;
         }
-        let looked = match self.try_once(&wanted).await {
-            // The connection may have been lost while nobody used it.
-            Err(_) => self.try_once(&wanted).await,
-            looked => looked,
+        histogram!(LOOK_BATCH).record(waiting.len() as f64);
+        let wanted: Vec<&Wanted> = waiting.iter().map(|one| &*one.wanted).collect();
+        let found = match timeout(PATIENCE, self.find(&wanted)).await {
+            Ok(Ok(found)) => Arc::new(found),
+            // Everybody looks alone.
+            Ok(Err(_)) | Err(_) => return waiting.clear(),
         };
-        match looked {
-            Ok(seen) => {
-                for (answer, seen) in answers.into_iter().zip(seen) {
-                    answer.send(seen).ok();
-                }
-            }
-            Err(error) => {
-                for answer in answers {
-                    answer.send(Err(again(&error).into())).ok();
-                }
-            }
+        for one in waiting.drain(..) {
+            one.answer.send(Arc::clone(&found)).ok();
         }
     }
 
-    async fn try_once(
-        &mut self,
-        wanted: &[Wanted],
-    ) -> Result<Vec<Result<Seen, LogError>>, sqlx::Error> {
+    async fn find(&mut self, wanted: &[&Wanted]) -> Result<Found, sqlx::Error> {
         let epoch = self.known.epoch();
-        let kept = self.connection.take().filter(|(since, _)| *since == epoch);
-        let mut connection = match kept {
-            Some((_, connection)) => connection,
-            None => self.pool.acquire().await?,
+        let mut connection = match self.connection.take() {
+            Some((since, connection)) if since == epoch => connection,
+            old => {
+                if let Some((_, mut old)) = old {
+                    old.close_on_drop();
+                }
+                self.pool.acquire().await?
+            }
         };
-        let looked = timeout(TRY, look(&mut connection, wanted, epoch)).await;
-        let looked = looked.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        if looked.is_ok() {
+        let found = find(&mut connection, wanted, epoch).await?;
+        if self.pool.options().get_max_connections() >= ENOUGH {
             self.connection = Some((epoch, connection));
-        } else {
-            connection.close_on_drop();
         }
-        looked
+        Ok(found)
     }
 }
 
-/// An error once more, for another who waits: it may pass.
-fn again(error: &sqlx::Error) -> sqlx::Error {
-    match error {
-        sqlx::Error::PoolTimedOut => sqlx::Error::PoolTimedOut,
-        other => sqlx::Error::Io(std::io::Error::other(other.to_string())),
-    }
-}
-
-/// The streams, and the commands' earlier acceptances if any, in one round trip and one snapshot; of each that is wanted, in order.
-/// What was read is of `epoch`, at least.
-pub(super) async fn look(
+/// In one round trip and one snapshot all that is `wanted`. What was read is of `epoch`, at least.
+pub(super) async fn find(
     connection: &mut PgConnection,
-    wanted: &[Wanted],
+    wanted: &[&Wanted],
     epoch: Epoch,
-) -> Result<Vec<Result<Seen, LogError>>, sqlx::Error> {
+) -> Result<Found, sqlx::Error> {
     let names = wanted.iter().flat_map(|one| {
         let streams = one.streams.iter();
         streams.map(|stream| (one.tenant, stream.as_str()))
@@ -198,27 +205,37 @@ pub(super) async fn look(
     let (tenants, streams): (Vec<TenantId>, Vec<&str>) = names.into_iter().unzip();
     let commands: Vec<Uuid> = wanted.iter().filter_map(|one| one.command).collect();
     // Lists within subqueries are of unknown length to every plan, so that the one kept for all lengths looks no dearer than one made
-    // each time, which takes longer than the look.
+    // each time, which takes longer than the look. With the limits it is a probe for each name, whatever it takes their number for.
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT t.tenant, t.stream_id, t.subject, t.version, t.state,
-                NULL::uuid AS command, NULL::bigint AS first, NULL::bigint AS last, NULL::bytea AS body_hash
+        "SELECT t.*, NULL::uuid AS command, NULL::bigint AS first, NULL::bigint AS last, NULL::bytea AS body_hash
          FROM unnest((SELECT $1::uuid[]), (SELECT $2::text[])) w (tenant, stream)
-         JOIN log.streams t ON t.tenant = w.tenant AND t.stream_id = w.stream COLLATE \"C\"
+         CROSS JOIN LATERAL (
+             SELECT t.tenant, t.stream_id, t.subject, t.version, t.state::text AS state
+             FROM log.streams t
+             WHERE t.tenant = w.tenant AND t.stream_id = w.stream COLLATE \"C\"
+             LIMIT 1
+         ) t
          UNION ALL
-         SELECT NULL, NULL, NULL, NULL, NULL, id, first_position, last_position, body_hash
-         FROM log.commands
-         WHERE id = ANY ((SELECT $3::uuid[])::uuid[])",
+         SELECT NULL, NULL, NULL, NULL, NULL, c.*
+         FROM unnest((SELECT $3::uuid[])) w (id)
+         CROSS JOIN LATERAL (
+             SELECT c.id, c.first_position, c.last_position, c.body_hash FROM log.commands c WHERE c.id = w.id LIMIT 1
+         ) c",
     )
     .bind(tenants)
     .bind(streams)
     .bind(commands)
     .fetch_all(connection)
     .await?;
-    let mut found = Found::default();
+    let mut found = Found {
+        epoch,
+        streams: HashMap::new(),
+        accepted: HashMap::new(),
+    };
     for row in rows {
         found.keep(row);
     }
-    Ok(wanted.iter().map(|one| found.give(one, epoch)).collect())
+    Ok(found)
 }
 
 /// A stream or an acceptance.
@@ -228,7 +245,7 @@ struct Row {
     stream_id: Option<String>,
     subject: Option<String>,
     version: Option<i64>,
-    state: Option<Value>,
+    state: Option<String>,
     command: Option<Uuid>,
     first: Option<Position>,
     last: Option<Position>,
@@ -236,9 +253,10 @@ struct Row {
 }
 
 /// What was found of all that was wanted.
-#[derive(Default)]
-struct Found {
-    streams: HashMap<(TenantId, String), (String, i64, Value)>,
+pub(super) struct Found {
+    epoch: Epoch,
+    /// Subject, version and state.
+    streams: HashMap<(TenantId, String), (String, i64, String)>,
     accepted: HashMap<Uuid, Acceptance>,
 }
 
@@ -258,14 +276,16 @@ impl Found {
         }
     }
 
-    fn give(&self, wanted: &Wanted, epoch: Epoch) -> Result<Seen, LogError> {
-        let mut streams = Streams::none(epoch);
+    /// What one of those who look wanted to know.
+    pub(super) fn of(&self, wanted: &Wanted) -> Result<Seen, LogError> {
+        let mut streams = Streams::none(self.epoch);
         for stream in &wanted.streams {
             let name = (wanted.tenant, stream.clone());
             let Some((subject, version, state)) = self.streams.get(&name) else {
                 continue;
             };
-            let row = StreamRow::checked(stream, subject.clone(), *version, state.clone())?;
+            let state = serde_json::from_str(state).map_err(|e| LogError::state(stream, e))?;
+            let row = StreamRow::checked(stream, subject.clone(), *version, state)?;
             streams.rows.insert(name.1, row);
         }
         let accepted = wanted.command.and_then(|id| self.accepted.get(&id));
