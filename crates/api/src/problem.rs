@@ -355,9 +355,11 @@ impl From<&sqlx::Error> for Problem {
     fn from(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut => Self::overloaded(std::time::Duration::from_secs(1)),
-            sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
-                Self::unavailable(error)
-            }
+            // Whoever would have worked has ended, as this process does.
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Tls(_) => Self::unavailable(error),
             // Whatever its SQLSTATE: the session was ended, which is more than a statement of ours can bring about.
             sqlx::Error::Database(refused) if ends_the_session(refused.as_ref()) => {
                 Self::unavailable(error)
