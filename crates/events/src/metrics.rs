@@ -12,7 +12,7 @@ pub const APPEND_SECONDS: &str = "cinelog_append_seconds";
 pub const APPEND_OVERLOADED: &str = "cinelog_append_overloaded_total";
 /// Looks that commands share, in one statement; histogram.
 pub const LOOK_BATCH: &str = "cinelog_look_batch_looks";
-/// How long a command waits until it knows the streams that it is decided over; histogram, seconds.
+/// From asking how streams stand to knowing; histogram, seconds.
 pub const LOOK_SECONDS: &str = "cinelog_look_seconds";
 /// Looks that came to nothing together with others, or not in time, and were made alone; counter.
 pub const LOOKS_ALONE: &str = "cinelog_looks_alone_total";

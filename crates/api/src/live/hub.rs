@@ -153,8 +153,7 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
                     if let Err(problem) = tell(&state, &hub, &page.facts, &mut late).await {
                         break format!("{problem:?}");
                     }
-                    let level = page.seen >= page.head;
-                    if level && !state.shutdown.sleep(PACE).await {
+                    if tail.is_level() && !state.shutdown.sleep(PACE).await {
                         return;
                     }
                 }

@@ -33,7 +33,6 @@ const IDLE: Duration = Duration::from_secs(1);
 const ENOUGH: u32 = 5;
 
 /// What somebody wants to know.
-#[derive(Clone, Debug)]
 pub(super) struct Wanted {
     /// Whether this command, by the hash of its id, was accepted before.
     command: Option<Uuid>,
@@ -65,7 +64,6 @@ impl Wanted {
 pub(super) type Acceptance = (Position, Position, Vec<u8>);
 
 /// What somebody wanted to know.
-#[derive(Debug)]
 pub(super) struct Seen {
     pub(super) streams: Streams,
     pub(super) accepted: Option<Acceptance>,

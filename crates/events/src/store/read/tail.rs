@@ -42,6 +42,11 @@ impl Tail {
         self.seen
     }
 
+    /// Whether the last page ended with the log.
+    pub fn is_level(&self) -> bool {
+        self.level
+    }
+
     /// The next pages hold no more than `facts`.
     pub fn at_most(&mut self, facts: usize) {
         self.limits.facts = i64::try_from(facts).unwrap_or(i64::MAX);
