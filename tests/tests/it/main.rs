@@ -25,4 +25,5 @@ mod takeover;
 mod topic;
 mod up;
 mod victim;
+mod walk;
 mod world;

@@ -1,5 +1,6 @@
 //! The programs under test, as `ops/dev/build` leaves them.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -37,8 +38,14 @@ pub(crate) fn alone(args: &[&str], environment: &[(&str, &str)]) -> Child {
 
 /// How `cinelog` is started without the services that this test run has.
 pub(crate) fn alone_with(args: &[&str]) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(path("cinelog"));
+    let mut command = without_services(path("cinelog"));
     command.args(args);
+    command
+}
+
+/// How a program is started without the services that this test run has.
+pub(crate) fn without_services(program: impl AsRef<OsStr>) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(program);
     for service in ["DATABASE_URL", "KAFKA_BROKERS", "STORAGE_URL"] {
         command.env_remove(service);
     }

@@ -23,7 +23,7 @@ fn started(data: &Path, environment: &[(&str, &str)]) -> Child {
 }
 
 /// Starts it on `data`, and returns where it listens.
-async fn up(data: &Path) -> (Child, String) {
+pub(crate) async fn up(data: &Path) -> (Child, String) {
     // Another server's port, as a shell may have it, is not ours.
     let mut child = started(data, &[("PGPORT", "5433")]);
     let line = child.line("Cinelog is up on http://", LIMIT).await;
