@@ -15,7 +15,7 @@ use super::{ExecuteError, Log, StreamRow, batch};
 use crate::decide::{Refusal, State};
 use crate::envelope::Recorded;
 use crate::fact::Fact;
-use crate::id::{CommandId, Position, StreamKey};
+use crate::id::{CommandId, Position, StreamKey, TenantId, UserId};
 use crate::seal::Key;
 
 /// How often a command is decided anew when others change the same streams.
@@ -338,7 +338,7 @@ impl Log {
                 Submitted::Accepted(draft.recorded(first, at))
             }
             Verdict::Repeated { first, last } => Submitted::Accepted(Accepted {
-                facts: self.between(first, last).await?,
+                facts: Box::pin(self.between(first, last)).await?,
                 repeated: true,
             }),
             Verdict::KeyReused => return Err(ExecuteError::KeyReused),
@@ -364,6 +364,11 @@ impl Log {
         if let Some(key) = self.keys.cached(tenant, actor).await {
             return Ok(Some(key));
         }
+        Ok(Some(Box::pin(self.kept_key(tenant, actor)).await?))
+    }
+
+    /// The key of `actor` from the table, made if there is none.
+    async fn kept_key(&self, tenant: TenantId, actor: UserId) -> Result<Key, ExecuteError> {
         let epoch = self.keys.epoch();
         let mut connection = self.pool.acquire().await?;
         let key = self
@@ -371,7 +376,7 @@ impl Log {
             .for_writing(&mut connection, tenant, actor)
             .await?;
         self.keys.cache(tenant, actor, epoch, key.clone()).await;
-        Ok(Some(key))
+        Ok(key)
     }
 
     /// What became of the command before, or the streams as they stand.
@@ -380,7 +385,8 @@ impl Log {
         let seen = self.looks.look(wanted).await?;
         Ok(match seen.accepted {
             Some((first, last, hash)) => {
-                Looked::Before(self.accepted_before(command, first, last, &hash).await?)
+                let accepted = self.accepted_before(command, first, last, &hash);
+                Looked::Before(Box::pin(accepted).await?)
             }
             None => Looked::Now(seen.streams),
         })

@@ -105,7 +105,8 @@ impl Looks {
         let (begun, wanted) = (Instant::now(), Arc::new(wanted));
         let found = match self.with_others(&wanted).await {
             Some(found) => found,
-            None => Arc::new(self.alone(&wanted).await?),
+            // Apart, so that the rare case is not carried along in each caller's future.
+            None => Arc::new(Box::pin(self.alone(&wanted)).await?),
         };
         histogram!(LOOK_SECONDS).record(begun.elapsed().as_secs_f64());
         found.of(&wanted)
