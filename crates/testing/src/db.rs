@@ -14,6 +14,22 @@ use crate::environment;
 /// Connections of each pool of a test: tests run side by side on one server.
 const CONNECTIONS: u32 = 8;
 
+/// How many sessions of the database wait for a lock, with a statement like `statement`, in which `%` is anything.
+///
+/// # Panics
+///
+/// When Postgres does not tell.
+pub async fn locked_out(pool: &PgPool, statement: &str) -> i64 {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE $1",
+    )
+    .bind(statement)
+    .fetch_one(pool)
+    .await
+    .expect("Postgres tells who waits")
+}
+
 /// A database of a test's own, dropped when this is dropped.
 #[derive(Debug)]
 pub struct Database {

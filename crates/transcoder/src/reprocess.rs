@@ -110,6 +110,7 @@ async fn run(args: ReprocessArgs) -> anyhow::Result<Asked> {
         .await
         .context("open the log")?;
     let asked = ask(&pool, &log, args.wanted, &shutdown).await;
+    drop(log);
     shutdown.finish(LAST_WORDS).await;
     asked
 }

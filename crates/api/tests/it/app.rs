@@ -54,7 +54,7 @@ pub(crate) struct App {
     pub(crate) log: Log,
     /// Of the projectors alone.
     pub(crate) projecting: Shutdown,
-    shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
     objects: Objects,
     pub(crate) database: Database,
 }

@@ -6,6 +6,7 @@ use futures::channel::mpsc;
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use service::db;
+use testing::db::locked_out;
 
 use crate::app::{App, SOON, User, assert_problem, sha256};
 
@@ -114,15 +115,6 @@ async fn an_upload_given_up_while_it_comes_leaves_nothing() {
     assert!(!app.has(&format!("incoming/{}/{id}", app.tenant)));
 }
 
-/// Statements of this test's database that wait for a lock.
-async fn locked(app: &App) -> i64 {
-    let waiting = sqlx::query_scalar(
-        "SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    );
-    waiting.fetch_one(&app.owner).await.unwrap()
-}
-
 #[tokio::test]
 async fn one_users_uploads_wait_for_each_other_in_nobodys_way() {
     let app = App::start().await;
@@ -140,11 +132,14 @@ async fn one_users_uploads_wait_for_each_other_in_nobodys_way() {
     };
     let asked = futures::future::join_all((0..20).map(|_| ask()));
     let meanwhile = async {
-        testing::wait::until_true(SOON, "one waits", async || locked(&app).await > 0).await;
+        testing::wait::until_true(SOON, "one waits", async || {
+            locked_out(&app.owner, "%").await > 0
+        })
+        .await;
         // Of the eight connections that there are for this.
         for _ in 0..3 {
             assert_eq!(bo.reads("/v1/usage").await["plan"]["name"], "free");
-            assert!(locked(&app).await <= 2);
+            assert!(locked_out(&app.owner, "%").await <= 2);
         }
         held.rollback().await.unwrap();
     };

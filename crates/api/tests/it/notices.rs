@@ -12,6 +12,7 @@ use service::db;
 use service::mac;
 use service::shutdown::Shutdown;
 use tempfile::TempDir;
+use testing::db::locked_out;
 use testing::wait;
 use tokio::net::TcpListener;
 
@@ -104,13 +105,7 @@ async fn an_upload_that_takes_long_to_look_at_holds_up_no_other() {
         .execute(&mut *held)
         .await
         .unwrap();
-    let waits = async || {
-        let waits = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT EXISTS%usage.asset%')",
-        );
-        waits.fetch_one(&app.owner).await.unwrap()
-    };
+    let waits = async || locked_out(&app.owner, "SELECT EXISTS%usage.asset%").await > 0;
     tells(&app, "hmac", &json!({"keys": [key(&app, &slow)]}), SECRET).await;
     wait::until_true(SOON, "it is looked at", waits).await;
     tells(&app, "hmac", &json!({"keys": [key(&app, &other)]}), SECRET).await;

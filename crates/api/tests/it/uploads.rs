@@ -7,6 +7,7 @@ use events::store::{Command, Emit};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use service::db;
+use testing::db::locked_out;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -172,11 +173,7 @@ async fn who_asks_to_complete_and_goes_away_has_it_completed() {
     );
     socket.write_all(head.as_bytes()).await.unwrap();
     testing::wait::until_true(crate::app::SOON, "it is looked at", async || {
-        let waits = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock')",
-        );
-        waits.fetch_one(&app.owner).await.unwrap()
+        locked_out(&app.owner, "%").await > 0
     })
     .await;
     socket.shutdown().await.unwrap();

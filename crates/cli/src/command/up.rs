@@ -224,6 +224,8 @@ impl Up {
 impl Running {
     /// Ends every part, then the private Postgres under them.
     pub async fn stop(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        // The log's writer ends with the last way to it.
+        drop(self.log);
         if !shutdown.finish(END).await {
             tracing::warn!("something did not end in time");
         }

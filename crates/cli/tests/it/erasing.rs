@@ -12,7 +12,7 @@ use projectors::registry;
 use service::db::{self, Role};
 use service::shutdown::Shutdown;
 use sqlx::PgPool;
-use testing::db::Database;
+use testing::db::{Database, locked_out};
 use testing::process::Child;
 use testing::wait::until_true;
 use uuid::Uuid;
@@ -90,11 +90,7 @@ async fn one_erasure_that_takes_long_holds_up_no_other() {
     let _projectors = Child::start(env!("CARGO_BIN_EXE_cinelog"), &["projectors"], &environment);
     asks(&credentials, tenant, slow).await;
     until_true(LIMIT, "its key is being destroyed", async || {
-        let waits = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%erase_person%')",
-        );
-        waits.fetch_one(&owner).await.unwrap()
+        locked_out(&owner, "%erase_person%").await > 0
     })
     .await;
     asks(&credentials, tenant, other).await;

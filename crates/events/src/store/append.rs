@@ -3,6 +3,7 @@
 //! The positions' lock would cost each command a commit of its own; folded, up to [`MAX_BATCH`](super::MAX_BATCH) commands
 //! share one. No command waits for company: what is there goes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
 const TRY: Duration = Duration::from_secs(15);
 /// How long the writer repeats a batch whose outcome it does not know; once in any case.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How long commands are still taken after the end was asked for: those that were under way.
+const LAST: Duration = Duration::from_secs(5);
 
 /// What a command expects of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +131,7 @@ pub(super) type Answer = Result<Verdict, ExecuteError>;
 pub(super) struct Writer(Entrance);
 
 impl Writer {
-    /// Starts the writer. After `shutdown` it answers what waits and ends.
+    /// Starts the writer. After `shutdown` it ends when nobody has a way to it any more, and before long in any case.
     pub(super) fn start(pool: &PgPool, known: &Known, keys: &Keys, shutdown: &Shutdown) -> Self {
         let (entrance, queue) = queue();
         acceptances::keep(pool.clone(), shutdown);
@@ -183,11 +186,15 @@ const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 impl Task {
     async fn run(mut self, end: Shutdown) {
+        let mut late = pin!(async {
+            end.cancelled().await;
+            tokio::time::sleep(LAST).await;
+        });
         loop {
             let batch = tokio::select! {
                 biased;
                 batch = self.queue.gather() => batch,
-                () = end.cancelled() => return,
+                () = &mut late => return,
             };
             let Some(first) = batch.first() else { return };
             histogram!(APPEND_BATCH).record(batch.len() as f64);

@@ -9,6 +9,7 @@ use events::id::{Position, StreamKey};
 use events::store::{Accepted, Append, Emit, ExecuteError, Expected, Log, Streams, Undecided};
 use events::verify;
 use service::db::{self, Role};
+use testing::db::locked_out;
 use testing::wait;
 use uuid::Uuid;
 
@@ -219,15 +220,7 @@ async fn who_waited_while_the_log_was_closed_appends_nothing() {
     ] {
         sqlx::query(order).execute(&mut *closing).await.unwrap();
     }
-    let waits = async || {
-        sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_locks
-                WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-        )
-        .fetch_one(&owner)
-        .await
-        .unwrap()
-    };
+    let waits = async || locked_out(&owner, "%").await > 0;
     let close = async {
         wait::until_true(Duration::from_secs(20), "the append waits", waits).await;
         closing.commit().await.unwrap();

@@ -6,7 +6,7 @@ use events::id::{StreamKey, TenantId};
 use events::store::LogError;
 use futures::future::join_all;
 use service::db;
-use sqlx::PgPool;
+use testing::db::locked_out;
 use testing::wait::until_true;
 use uuid::Uuid;
 
@@ -94,16 +94,6 @@ async fn commands_that_look_at_once_are_told_what_became_of_each_before() {
     assert_eq!(world.head().await, i64::try_from(PEOPLE).unwrap());
 }
 
-/// How many sessions wait for a lock.
-async fn held_up(owner: &PgPool) -> i64 {
-    sqlx::query_scalar(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    )
-    .fetch_one(owner)
-    .await
-    .unwrap()
-}
-
 #[tokio::test]
 async fn looks_share_a_connection_until_it_does_not_answer() {
     let world = world().await;
@@ -120,12 +110,15 @@ async fn looks_share_a_connection_until_it_does_not_answer() {
     });
     let looks = join_all(looks);
     let watched = async {
-        until_true(SOON, "one looks", async || held_up(&owner).await > 0).await;
+        until_true(SOON, "one looks", async || {
+            locked_out(&owner, "%").await > 0
+        })
+        .await;
         // All of them have asked by now; it would have been time for others to look, too.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(held_up(&owner).await, 1);
+        assert_eq!(locked_out(&owner, "%").await, 1);
         until_true(SOON, "others look alone", async || {
-            held_up(&owner).await > 2
+            locked_out(&owner, "%").await > 2
         })
         .await;
         lock.rollback().await.unwrap();

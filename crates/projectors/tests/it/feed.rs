@@ -18,6 +18,7 @@ use projectors::registry::{Generation, Projection};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::TestCaseError;
+use testing::db::locked_out;
 use uuid::Uuid;
 
 use crate::history::{self, Attempt, History, USERS, delivery, user};
@@ -363,12 +364,11 @@ async fn race(models: &Models, feed: &dyn Projection, first: &Recorded, second: 
         .await
         .expect("apply the first");
     let waits = async {
-        testing::wait::until_true(Duration::from_secs(10), "the second waits for the first", async || {
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')")
-                .fetch_one(&models.owner)
-                .await
-                .expect("look at locks")
-        })
+        testing::wait::until_true(
+            Duration::from_secs(10),
+            "the second waits for the first",
+            async || locked_out(&models.owner, "%").await > 0,
+        )
         .await;
         open.commit().await.expect("commit the first");
     };
