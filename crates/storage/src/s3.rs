@@ -224,6 +224,10 @@ impl Bucket {
                 Err(error) if attempts.again(&error).await => {}
                 result => return result,
             }
+            // A store that has the object may hang up before it has read what it refuses, and that is all we see of it.
+            if self.head_once(&terms.key).await.is_ok() {
+                return Err(Error::Exists(terms.key.clone()));
+            }
         }
     }
 

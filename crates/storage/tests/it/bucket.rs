@@ -6,6 +6,8 @@ use std::time::Duration;
 use reqwest::{Client, Response, StatusCode};
 use storage::{Checksum, Config, Error, Expected, Presentation, SignedRequest, Store};
 use testing::s3::S3Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::{QUARTER_HOUR, bytes, config, deletes_under, key, now, replaces, terms};
 
@@ -245,14 +247,48 @@ async fn verifying_finds_bytes_that_the_store_should_not_have_kept() {
     assert!(matches!(missing, Err(Error::Missing(_))));
 }
 
-#[tokio::test]
-async fn a_bucket_that_hangs_is_left_alone_however_patient_its_callers_are() {
-    let hangs = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("s3://b?endpoint=http://{}", hangs.local_addr().unwrap());
-    let mut config = config(&url);
+/// A bucket that answers as a test says.
+fn over(listener: &TcpListener) -> Store {
+    let address = listener.local_addr().unwrap();
+    let mut config = config(&format!("s3://b?endpoint=http://{address}"));
     config.aws_access_key_id = Some("a".into());
     config.aws_secret_access_key = Some(service::secret::Secret::new("b"));
-    let (store, at) = (Store::open(&config).unwrap(), key("a/b"));
+    Store::open(&config).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_seen_though_the_bucket_hangs_up_on_a_put() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (store, body) = (over(&listener), bytes(700_000));
+    let sum = Checksum::of(&body).base64();
+    let bucket = async {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut method = [0; 4];
+            socket.read_exact(&mut method).await.unwrap();
+            if method == *b"HEAD" {
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: 700000\r\nx-amz-checksum-sha256: {sum}\r\nconnection: close\r\n\r\n"
+                );
+                socket.write_all(head.as_bytes()).await.unwrap();
+                let mut rest = vec![];
+                socket.read_to_end(&mut rest).await.unwrap();
+            }
+        }
+    };
+    let at = key("a/b");
+    let put = store.put(&at, body.into(), "video/mp4");
+    let facts = tokio::select! {
+        facts = put => facts.unwrap(),
+        () = bucket => unreachable!("it listens for ever"),
+    };
+    assert_eq!(facts.bytes, 700_000);
+}
+
+#[tokio::test]
+async fn a_bucket_that_hangs_is_left_alone_however_patient_its_callers_are() {
+    let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (store, at) = (over(&hangs), key("a/b"));
     // Less than one of our own tries.
     let give_up = || tokio::time::timeout(Duration::from_secs(11), store.head(&at));
     let given_up = futures::future::join_all((0..5).map(|_| give_up())).await;
