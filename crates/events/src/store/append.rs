@@ -131,7 +131,8 @@ pub(super) type Answer = Result<Verdict, ExecuteError>;
 pub(super) struct Writer(Entrance);
 
 impl Writer {
-    /// Starts the writer. After `shutdown` it ends when nobody has a way to it any more, and before long in any case.
+    /// Starts the writer. After `shutdown` it ends when nobody has a way to it any more, and before long in any case; at once
+    /// after a failure.
     pub(super) fn start(pool: &PgPool, known: &Known, keys: &Keys, shutdown: &Shutdown) -> Self {
         let (entrance, queue) = queue();
         acceptances::keep(pool.clone(), shutdown);
@@ -188,7 +189,10 @@ impl Task {
     async fn run(mut self, end: Shutdown) {
         let mut late = pin!(async {
             end.cancelled().await;
-            tokio::time::sleep(LAST).await;
+            // What cannot be mended is not written past.
+            if end.failure().is_none() {
+                tokio::time::sleep(LAST).await;
+            }
         });
         loop {
             let batch = tokio::select! {

@@ -457,3 +457,16 @@ async fn when_the_clock_goes_back_times_do_not() {
     assert_eq!(report.differences.first, []);
     assert_eq!(report.facts, 4);
 }
+
+#[tokio::test]
+async fn nothing_is_written_after_a_failure_that_needs_an_operator() {
+    let world = World::new().await;
+    world.shutdown.fail("the topic knows more than the log");
+    assert!(world.shutdown.finish(Duration::from_secs(4)).await);
+    let refused = append(&world, &world.log, "k1", vec![like(1, Expected::NoStream)]).await;
+    assert!(
+        matches!(refused, Err(ExecuteError::Unavailable(_))),
+        "{refused:?}"
+    );
+    assert_eq!(world.head().await, 0);
+}
