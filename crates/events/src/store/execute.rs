@@ -337,10 +337,9 @@ impl Log {
                 self.known.remember(command.id.tenant, epoch, left).await;
                 Submitted::Accepted(draft.recorded(first, at))
             }
-            Verdict::Repeated { first, last } => Submitted::Accepted(Accepted {
-                facts: Box::pin(self.between(first, last)).await?,
-                repeated: true,
-            }),
+            Verdict::Repeated { first, last } => {
+                Submitted::Accepted(Box::pin(self.repeated(first, last)).await?)
+            }
             Verdict::KeyReused => return Err(ExecuteError::KeyReused),
             Verdict::SubjectDiffers => {
                 return Err(Refusal::WrongState("the stream has another subject").into());
@@ -384,24 +383,16 @@ impl Log {
         let wanted = Wanted::by(&command.id, streams);
         let seen = self.looks.look(wanted).await?;
         Ok(match seen.accepted {
-            Some((first, last, hash)) => {
-                let accepted = self.accepted_before(command, first, last, &hash);
-                Looked::Before(Box::pin(accepted).await?)
+            Some((first, last, hash)) if hash == command.body_hash => {
+                Looked::Before(Box::pin(self.repeated(first, last)).await?)
             }
+            Some(_) => return Err(ExecuteError::KeyReused),
             None => Looked::Now(seen.streams),
         })
     }
 
-    async fn accepted_before(
-        &self,
-        command: &Command,
-        first: Position,
-        last: Position,
-        hash: &[u8],
-    ) -> Result<Accepted, ExecuteError> {
-        if hash != command.body_hash {
-            return Err(ExecuteError::KeyReused);
-        }
+    /// What came of a command whose facts have been there before.
+    async fn repeated(&self, first: Position, last: Position) -> Result<Accepted, ExecuteError> {
         Ok(Accepted {
             facts: self.between(first, last).await?,
             repeated: true,
