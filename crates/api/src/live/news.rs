@@ -43,7 +43,8 @@ pub(crate) struct InboxNews {
 /// Be told when one's feed has new posts
 ///
 /// A `feed` event each time, at most one a second; an event's id is a position, and after a `Last-Event-ID` what is newer is told at
-/// once. The stream ends with the token.
+/// once. Without news the stream begins with an id alone, to come back with: read the feed after that, and nothing is missed. The stream
+/// ends with the token.
 #[utoipa::path(get, path = "/feed/live", tag = "feed",
     responses((status = 200, description = "Events", content_type = "text/event-stream", body = FeedNews)))]
 pub(crate) async fn feed(
@@ -141,26 +142,29 @@ impl Watch {
                     .iter()
                     .map(|post| (post.position, post.post))
                     .collect();
-                let newest = now
-                    .last()
-                    .map_or(Position::START, |(position, _)| *position);
-                let new = match (&*ids, *since) {
-                    // Older ones come up when one is deleted.
-                    (Some(seen), _) => {
-                        let oldest = seen
-                            .first()
-                            .map_or(Position::START, |(position, _)| *position);
-                        now.difference(seen)
-                            .filter(|(position, _)| *position > oldest)
-                            .count()
-                    }
-                    (None, Some(since)) => {
-                        now.iter().filter(|(position, _)| *position > since).count()
-                    }
-                    (None, None) => 0,
-                };
-                *ids = Some(now);
-                Ok((new > 0).then(|| event("feed", newest, &FeedNews { new })))
+                // Older ones come up when one is deleted.
+                let oldest = ids.as_ref().and_then(BTreeSet::first).copied();
+                let come = ids.as_ref().map(|seen| {
+                    let come = now.difference(seen);
+                    come.filter(|post| oldest.is_none_or(|oldest| **post > oldest))
+                        .count()
+                });
+                if come == Some(0) {
+                    *ids = Some(now);
+                    return Ok(None);
+                }
+                let posts: Vec<PostId> = now.iter().map(|(_, post)| *post).collect();
+                let shown = feed::shown_since(tx, viewer, &posts).await?;
+                // Of who was here before it is not known what they saw, but until when.
+                let last = since.unwrap_or(Position::END);
+                let new = come.unwrap_or_else(|| shown.iter().filter(|at| **at > last).count());
+                let newest = shown.into_iter().chain(*since).max();
+                let newest = newest.unwrap_or(Position::START);
+                (*ids, *since) = (Some(now), Some(newest));
+                Ok(Some(match new {
+                    0 => Event::default().id(newest.to_string()),
+                    new => event("feed", newest, &FeedNews { new }),
+                }))
             }
             Seen::Inbox(seen) => {
                 let mark = mark::position(tx, viewer).await?;

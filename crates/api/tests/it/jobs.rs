@@ -12,7 +12,7 @@ pub(crate) const WAVEFORM: &[u8] = &[
 ];
 
 /// An upload whose jobs wait, and they by profile.
-async fn uploaded(app: &App, ana: &mut User<'_>) -> (String, Value) {
+pub(crate) async fn uploaded(app: &App, ana: &mut User<'_>) -> (String, Value) {
     let ticket = ana.posts("/v1/uploads", file(WAVEFORM)).await;
     assert!(put(app, &ticket, WAVEFORM).await.status().is_success());
     let done: Value = complete(ana, &ticket).await.json().await.unwrap();

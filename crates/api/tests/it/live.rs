@@ -6,6 +6,8 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::app::{App, SOON, User, assert_problem};
+use crate::jobs::{WAVEFORM, uploaded};
+use crate::uploads::render;
 
 /// A stream of events.
 struct Live {
@@ -32,16 +34,28 @@ impl Live {
 
     /// The next event, which must come.
     async fn next(&mut self) -> News {
-        let next = async {
+        loop {
+            let event = self.whole().await;
+            // A comment keeps the connection open, and an id alone is for coming back.
+            if event.contains("data: ") {
+                return read(&event);
+            }
+        }
+    }
+
+    /// What a stream begins with that has nothing to tell.
+    async fn id(&mut self) -> i64 {
+        let event = self.whole().await;
+        event.strip_prefix("id: ").unwrap().parse().unwrap()
+    }
+
+    async fn whole(&mut self) -> String {
+        let whole = async {
             loop {
                 if let Some((event, rest)) = self.text.split_once("\n\n") {
                     let (event, rest) = (event.to_owned(), rest.to_owned());
                     self.text = rest;
-                    // A comment keeps the connection open.
-                    if !event.starts_with(':') {
-                        return read(&event);
-                    }
-                    continue;
+                    return event;
                 }
                 let some = self
                     .answer
@@ -52,12 +66,18 @@ impl Live {
                 self.text.push_str(std::str::from_utf8(&some).unwrap());
             }
         };
-        tokio::time::timeout(SOON, next).await.expect("an event")
+        tokio::time::timeout(SOON, whole).await.expect("an event")
     }
 
     async fn is_silent(&mut self) {
         let some = tokio::time::timeout(Duration::from_millis(1_500), self.answer.chunk()).await;
         assert!(some.is_err(), "{some:?}");
+    }
+
+    /// That it ends, without another event.
+    async fn ends(self) {
+        let rest = tokio::time::timeout(SOON, self.answer.text()).await;
+        assert_eq!(rest.expect("the stream ends").unwrap(), "");
     }
 }
 
@@ -93,6 +113,7 @@ async fn a_feed_tells_of_new_posts_of_those_one_follows_and_may_see() {
     .await;
     let mut live = Live::of(&ana, "/v1/feed/live", None).await;
     let mut others = Live::of(&eve, "/v1/feed/live", None).await;
+    live.id().await;
     publish(&mut eve, "nobody of yours", "public").await;
     publish(&mut bo, "not for you", "private").await;
     live.is_silent().await;
@@ -116,6 +137,72 @@ async fn a_feed_tells_of_new_posts_of_those_one_follows_and_may_see() {
     // Who was away is told at once, of what is newer.
     let mut again = Live::of(&ana, "/v1/feed/live", Some(first)).await;
     assert_eq!(again.next().await.2, json!({"new": 3}));
+}
+
+#[tokio::test]
+async fn who_was_away_is_told_of_what_came_to_be_seen_meanwhile() {
+    let app = App::start().await;
+    let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));
+    let (asset, jobs) = uploaded(&app, &mut bo).await;
+    ana.puts(&format!("/v1/users/{}/follow", bo.id)).await;
+    let begun = Live::of(&ana, "/v1/feed/live", None).await.id().await;
+    let clip = json!({"text": "a clip", "visibility": "public", "assets": [asset]});
+    bo.posts("/v1/posts", clip).await;
+    let shy = json!({"text": "a secret", "visibility": "private"});
+    let shy = bo.posts("/v1/posts", shy).await;
+    publish(&mut bo, "one", "public").await;
+    publish(&mut bo, "two", "public").await;
+    let count = |n: usize| move |feed: &Value| feed["items"].as_array().unwrap().len() == n;
+    ana.knows(&bo);
+    ana.sees("/v1/feed", "both", count(2)).await;
+    let mut live = Live::of(&ana, "/v1/feed/live", Some(begun)).await;
+    let (_, last, data) = live.next().await;
+    assert_eq!(data, json!({"new": 2}));
+    assert_eq!(
+        Live::of(&ana, "/v1/feed/live", Some(last)).await.id().await,
+        last
+    );
+    drop(live);
+    // Older than what she was told last, and shown only now.
+    render(
+        &app,
+        &bo,
+        &asset,
+        jobs["fast@1"].as_str().unwrap(),
+        WAVEFORM,
+    )
+    .await;
+    ana.sees("/v1/feed", "the clip too", count(3)).await;
+    let (_, last, data) = Live::of(&ana, "/v1/feed/live", Some(last))
+        .await
+        .next()
+        .await;
+    assert_eq!(data, json!({"new": 1}));
+    let path = format!("/v1/posts/{}", shy["id"].as_str().unwrap());
+    let shown = json!({"visibility": "public"});
+    bo.does(Method::PATCH, &path, Some(shown)).await;
+    ana.sees("/v1/feed", "no secret any more", count(4)).await;
+    let told = Live::of(&ana, "/v1/feed/live", Some(last))
+        .await
+        .next()
+        .await;
+    assert_eq!(told.2, json!({"new": 1}));
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_key_that_began_it() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let key = ana.posts("/v1/api-keys", json!({"name": "a reader"})).await;
+    let machine = app.with_token(key["key"].as_str().unwrap());
+    let mut live = Live::of(&machine, "/v1/notifications/live", None).await;
+    live.next().await;
+    ana.deletes(&format!("/v1/api-keys/{}", key["id"].as_str().unwrap()))
+        .await;
+    app.user("bo")
+        .puts(&format!("/v1/users/{}/follow", ana.id))
+        .await;
+    live.ends().await;
 }
 
 #[tokio::test]
@@ -165,8 +252,7 @@ async fn who_logs_out_is_told_nothing_more() {
     assert_eq!(out.status(), 204);
     let path = format!("/v1/users/{}/follow", new["user"].as_str().unwrap());
     app.user("bo").puts(&path).await;
-    let rest = tokio::time::timeout(SOON, live.answer.text()).await;
-    assert_eq!(rest.expect("the stream ends").unwrap(), "");
+    live.ends().await;
 }
 
 #[tokio::test]
@@ -175,8 +261,7 @@ async fn a_stream_ends_with_its_token_and_needs_one() {
     let brief = app.user_for(app.tenant, "ana", Duration::from_secs(2));
     let mut live = Live::of(&brief, "/v1/notifications/live", None).await;
     live.next().await;
-    let rest = tokio::time::timeout(SOON, live.answer.text()).await;
-    assert_eq!(rest.expect("the stream ends").unwrap(), "");
+    live.ends().await;
     let nobody = app
         .http
         .get(format!("{}/v1/feed/live", app.url))

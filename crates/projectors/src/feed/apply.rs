@@ -20,6 +20,7 @@ struct PostRow {
     author: UserId,
     position: Position,
     visibility: String,
+    shown: Position,
     text: Option<String>,
     place: Option<String>,
     language: Option<String>,
@@ -32,8 +33,8 @@ row!(
     PostRow in "post", key (tenant: TenantId, post: PostId),
     "t.tenant = (k->>0)::uuid AND t.post = (k->>1)::uuid",
     "ON CONFLICT (tenant, post) DO UPDATE SET
-        visibility = EXCLUDED.visibility, text = EXCLUDED.text, place = EXCLUDED.place, language = EXCLUDED.language,
-        edited_at = EXCLUDED.edited_at"
+        visibility = EXCLUDED.visibility, shown = EXCLUDED.shown, text = EXCLUDED.text, place = EXCLUDED.place,
+        language = EXCLUDED.language, edited_at = EXCLUDED.edited_at"
 );
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +54,7 @@ row!(
 struct ViewableRow {
     tenant: TenantId,
     asset: AssetId,
+    position: Position,
 }
 
 row!(
@@ -192,7 +194,7 @@ fn fold(
         }
         Fact::PostEdited(fact) => {
             if let Some(post) = posts.get_mut((tenant, fact.post)) {
-                edit(post, fact);
+                edit(post, fact, recorded.position);
                 post.edited_at = Some(recorded.recorded_at);
             }
         }
@@ -208,9 +210,11 @@ fn fold(
         }
         Fact::FollowEnded(fact) => *follows.slot((tenant, fact.follower, fact.followee)) = None,
         Fact::RenditionCompleted(fact) if PRIMARY.contains(&fact.name.as_str()) => {
-            *assets.slot((tenant, fact.asset)) = Some(ViewableRow {
+            let asset = assets.slot((tenant, fact.asset));
+            asset.get_or_insert(ViewableRow {
                 tenant,
                 asset: fact.asset,
+                position: recorded.position,
             });
         }
         Fact::AssetDeleted(fact) => *assets.slot((tenant, fact.asset)) = None,
@@ -247,6 +251,7 @@ fn published(recorded: &Recorded, fact: &PostPublished) -> PostRow {
         author: fact.author,
         position: recorded.position,
         visibility: fact.visibility.as_str().to_owned(),
+        shown: recorded.position,
         text: fact.text.text().map(str::to_owned),
         place: fact
             .place
@@ -260,7 +265,7 @@ fn published(recorded: &Recorded, fact: &PostPublished) -> PostRow {
     }
 }
 
-fn edit(post: &mut PostRow, fact: &PostEdited) {
+fn edit(post: &mut PostRow, fact: &PostEdited, at: Position) {
     if let Some(text) = &fact.text {
         post.text = text.text().map(str::to_owned);
     }
@@ -270,7 +275,10 @@ fn edit(post: &mut PostRow, fact: &PostEdited) {
     if let Some(language) = &fact.language {
         post.language = Some(language.clone());
     }
-    if let Some(visibility) = fact.visibility {
+    if let Some(visibility) = fact.visibility
+        && post.visibility != visibility.as_str()
+    {
         visibility.as_str().clone_into(&mut post.visibility);
+        post.shown = at;
     }
 }

@@ -44,11 +44,11 @@ impl Projection for Feed {
     }
 
     fn version(&self) -> i32 {
-        3
+        4
     }
 
     fn ddl(&self) -> &'static str {
-        include_str!("../../../../schemas/postgres/views/feed.v3.sql")
+        include_str!("../../../../schemas/postgres/views/feed.v4.sql")
     }
 
     fn late(&self) -> &'static [&'static str] {

@@ -153,6 +153,24 @@ pub(super) async fn wanted(
     .await
 }
 
+/// Since when each of `posts` is there to be seen as it is: the position of the fact by which its visibility was set, or the last of
+/// what it shows had something to look at.
+pub async fn shown_since(
+    tx: &mut TenantTx,
+    viewer: Viewer,
+    posts: &[PostId],
+) -> sqlx::Result<Vec<Position>> {
+    sqlx::query_scalar(
+        "SELECT GREATEST(p.shown, (
+            SELECT max(v.position) FROM feed.viewable v WHERE v.tenant = $1 AND v.asset = ANY(p.assets)))
+        FROM feed.post p WHERE p.tenant = $1 AND p.post = ANY($2)",
+    )
+    .bind(viewer.tenant)
+    .bind(posts)
+    .fetch_all(&mut **tx)
+    .await
+}
+
 /// What of a post depends on who looks.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Look {

@@ -5,6 +5,7 @@ CREATE TABLE post (
     author       uuid NOT NULL,
     position     bigint NOT NULL,              -- of post.published: the post's place in every feed
     visibility   text NOT NULL,
+    shown        bigint NOT NULL,              -- position of the fact that said so
     text         text,
     place        text,
     language     text,
@@ -58,8 +59,9 @@ CREATE INDEX follow_followee ON follow (tenant, followee, follower);
 
 -- Assets that have something to look at. A post with others is its author's alone.
 CREATE TABLE viewable (
-    tenant uuid NOT NULL,
-    asset  uuid NOT NULL,
+    tenant   uuid NOT NULL,
+    asset    uuid NOT NULL,
+    position bigint NOT NULL,                  -- of the fact since when it has
     PRIMARY KEY (tenant, asset)
 );
 
