@@ -4,6 +4,7 @@
 mod issuer;
 mod own;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -13,6 +14,7 @@ use axum::http::{HeaderMap, Method};
 use chrono::{DateTime, Utc};
 use events::id::{TenantId, UserId};
 use serde::{Deserialize, Serialize};
+use service::secret::Secret;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -74,12 +76,12 @@ impl Role {
 }
 
 /// By what somebody proves who they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     /// A token.
     Token,
-    /// A machine's key.
-    ApiKey,
+    /// A machine's key, which may end while what it began goes on.
+    ApiKey(Secret),
 }
 
 /// Who asks, proven.
@@ -152,7 +154,8 @@ const PROVING: Duration = Duration::from_secs(10);
 /// How long the stream of somebody may last whom no session of ours vouches for: nobody would tell that their right has ended.
 const STREAMS: chrono::Duration = chrono::Duration::minutes(10);
 
-fn of_machine(machine: &Machine, now: DateTime<Utc>) -> Principal {
+/// Who shows the `key` of `machine`.
+fn of_machine(machine: &Machine, key: &str, roles: Vec<Role>, now: DateTime<Utc>) -> Principal {
     let most = now + STREAMS;
     Principal {
         tenant: TenantId(machine.tenant),
@@ -160,9 +163,9 @@ fn of_machine(machine: &Machine, now: DateTime<Utc>) -> Principal {
         issuer: machine.issuer.clone(),
         // It was known when the key was made, and the user registered with it.
         account: String::new(),
-        roles: vec![],
+        roles,
         until: machine.expires_at.map_or(most, |until| until.min(most)),
-        by: By::ApiKey,
+        by: By::ApiKey(Secret::new(key)),
         session: None,
     }
 }
@@ -186,24 +189,13 @@ impl ApiState {
         });
         let (token, now) = (token.ok_or(Kind::TokenMissing)?, self.clock.now());
         if Accounts::is_api_key(token) {
-            let machine = self.accounts.machine(token, now).await?;
-            let machine = machine.ok_or(Kind::TokenInvalid)?;
+            let (machine, roles) = self.machine(token, now).await?;
             if !machine.may(scope(method)) {
                 return Err(
                     Problem::from(Kind::Forbidden).detail("the API key lacks the scope for this")
                 );
             }
-            // What the issuer may not give any more, its machines have no more.
-            let (issuer, tenant) = (&machine.issuer, TenantId(machine.tenant));
-            let roles = Role::named(&machine.roles);
-            let roles = self
-                .issuers
-                .allowed(issuer, tenant, roles)
-                .ok_or(Kind::TokenInvalid)?;
-            return Ok(Principal {
-                roles,
-                ..of_machine(&machine, now)
-            });
+            return Ok(of_machine(&machine, token, roles, now));
         }
         let issuer = issuer(token).ok_or(Kind::TokenInvalid)?;
         let mut who = if issuer == ISSUER {
@@ -219,6 +211,39 @@ impl ApiState {
             None => who.until = who.until.min(now + STREAMS),
         }
         Ok(who)
+    }
+
+    /// The machine that shows `key`, and with which roles.
+    async fn machine(
+        &self,
+        key: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(Arc<Machine>, Vec<Role>), Problem> {
+        let machine = self.accounts.machine(key, now).await?;
+        let machine = machine.ok_or(Kind::TokenInvalid)?;
+        // What the issuer may not give any more, its machines have no more.
+        let (issuer, tenant) = (&machine.issuer, TenantId(machine.tenant));
+        let roles = Role::named(&machine.roles);
+        let roles = self
+            .issuers
+            .allowed(issuer, tenant, roles)
+            .ok_or(Kind::TokenInvalid)?;
+        Ok((machine, roles))
+    }
+
+    /// Whether `who` may still do what they could when they were proven: no session or key of theirs has ended, or lost a role.
+    pub(crate) async fn still_holds(&self, who: &Principal) -> bool {
+        match (&who.by, who.session) {
+            (By::ApiKey(key), _) => {
+                let now = self.machine(key.expose(), self.clock.now()).await;
+                now.is_ok_and(|(_, roles)| who.roles.iter().all(|role| roles.contains(role)))
+            }
+            (By::Token, Some(session)) => {
+                let live = self.accounts.is_live(who.tenant.0, session).await;
+                live.is_ok_and(|live| live)
+            }
+            (By::Token, None) => true,
+        }
     }
 }
 

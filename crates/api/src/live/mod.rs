@@ -26,17 +26,14 @@ pub(crate) trait Watch: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Option<Event>> + Send;
 }
 
-/// A stream of events, of which each is looked for when the one before was taken. Who has logged out, or was, is told nothing more.
+/// A stream of events, of which each is looked for when the one before was taken. Whose session or key has ended is told nothing more.
 pub(crate) fn events(state: &ApiState, who: &Principal, watch: impl Watch) -> Response {
-    let session = who.session.map(|session| (who.tenant, session));
-    let begin = (watch, state.clone(), session);
-    let events = stream::unfold(begin, async |(mut watch, state, session)| {
+    let begin = (watch, state.clone(), who.clone());
+    let events = stream::unfold(begin, async |(mut watch, state, who)| {
         let event = watch.next().await?;
-        if let Some((tenant, session)) = session {
-            let live = Box::pin(state.accounts.is_live(tenant.0, session)).await;
-            live.ok().filter(|live| *live)?;
-        }
-        Some((Ok::<_, Infallible>(event), (watch, state, session)))
+        // In a box of its own: all others only wait.
+        Box::pin(state.still_holds(&who)).await.then_some(())?;
+        Some((Ok::<_, Infallible>(event), (watch, state, who)))
     });
     Sse::new(events)
         .keep_alive(KeepAlive::default())
