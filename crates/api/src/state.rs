@@ -63,6 +63,9 @@ pub struct Shared {
     pub(crate) hot: Hot,
     pub(crate) posts: Posts,
     pub(crate) in_flight: InFlight,
+    /// Bodies that are under way, by the address that they come from; and those of uploads to the folder.
+    pub(crate) sending: Slots<String>,
+    pub(crate) uploads: Slots<String>,
     /// Uploads to the folder, by the object's key.
     pub(crate) uploading: Slots<Key>,
     pub(crate) verifying: Slots<AssetId>,
@@ -129,7 +132,9 @@ impl ApiState {
             hot: Hot::default(),
             posts: Cache::new(POSTS),
             in_flight: InFlight::new(config.max_in_flight),
-            uploading: Slots::new(UPLOADS, 1),
+            sending: Slots::new(config.max_in_flight, config.max_in_flight.div_ceil(4)),
+            uploads: Slots::new(UPLOADS.0, UPLOADS.1),
+            uploading: Slots::new(UPLOADS.0, 1),
             verifying: Slots::new(VERIFICATIONS, 1),
             reserving: Slots::new(RESERVING.0, RESERVING.1),
             following: Slots::new(LIVE.0, LIVE.1),

@@ -1,6 +1,8 @@
 //! `PUT|GET /storage/{key}`: the bytes of a folder store, by signed URL only. Nothing that strangers uploaded may act
 //! on our origin: every answer is a download, of exactly the signed type, in a sandbox.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::header::{
@@ -16,6 +18,7 @@ use storage::{ByteRange, Folder, Incoming, Key, OpenObject, Presentation, Signat
 use tokio_util::io::ReaderStream;
 
 use crate::limit::{SILENCE_LIMIT, upload_limit};
+use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -32,6 +35,9 @@ const HARMLESS: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
+/// When to try again where as many uploads come as may.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// Whether a request is for [`put`], if for anything.
 pub(crate) fn is_upload(request: &Request) -> bool {
     request.method() == Method::PUT && request.uri().path().starts_with("/storage/")
@@ -40,6 +46,7 @@ pub(crate) fn is_upload(request: &Request) -> bool {
 /// Takes in the bytes of one object, once.
 pub(crate) async fn put(
     State(state): State<ApiState>,
+    peer: Peer,
     Path(key): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -48,6 +55,8 @@ pub(crate) async fn put(
     let folder = folder(&state)?;
     let now = state.clock.now();
     let (terms, until) = folder.check_put(&key, &query.unwrap_or_default(), &headers, now)?;
+    let sending = state.uploads.take(peer.counted());
+    let _sending = sending.map_err(|_| Problem::overloaded(RETRY_AFTER))?;
     // The same URL again while its bytes come would only fill the disk.
     let _alone = state.uploading.take(terms.key.clone())?;
     still_awaited(&state, &terms.key).await?;

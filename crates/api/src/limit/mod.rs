@@ -6,20 +6,24 @@ pub(crate) mod reference;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 use crate::{edge, storage};
 
 /// The largest JSON body, bytes.
 const BODY_MAX: usize = 256 * 1024;
+/// How long a client may take to send one.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
 /// How long a request may take until its answer begins.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// The same where storage may have to be read through. Reading goes on, and who asks again later is told what it found.
@@ -34,8 +38,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long after the end of its permission the body of an upload may go on.
 const UPLOAD_GRACE: Duration = Duration::from_mins(1);
-/// Uploads to the folder in progress at once, besides all other requests; of one object, one.
-pub(crate) const UPLOADS: usize = 128;
+/// Uploads to the folder in progress at once, besides all other requests, in all and from one address; of one object, one.
+pub(crate) const UPLOADS: (usize, usize) = (128, 32);
 /// Uploads of one user that are not over.
 pub(crate) const OPEN_UPLOADS: i64 = 100;
 /// Uploads that are being allowed at once, in all and of one user: those of one user wait for each other.
@@ -61,7 +65,8 @@ pub(crate) fn read_limit(bytes: u64) -> Duration {
     Duration::from_mins(1) + Duration::from_secs(bytes / SLOWEST_READ)
 }
 
-/// Refuses what comes on top of the allowed number of requests in progress. An upload may take an hour: it has places of its own.
+/// Refuses what comes on top of the allowed number of requests in progress. One is in progress once all of it has come: who sends slowly
+/// is in nobody's way but of others who send. An upload may take an hour: it has places of its own.
 pub(crate) async fn in_flight(
     State(state): State<ApiState>,
     request: Request,
@@ -70,11 +75,27 @@ pub(crate) async fn in_flight(
     if storage::is_upload(&request) {
         return next.run(request).await;
     }
-    if let Ok(_place) = state.in_flight.places.try_acquire() {
-        return next.run(request).await;
+    let (mut parts, body) = request.into_parts();
+    let came = match arrived(&state, &mut parts, body).await {
+        Ok(body) => state.in_flight.place().map(|place| (place, body)),
+        Err(problem) => Err(problem),
+    };
+    match came {
+        Ok((_place, body)) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => edge::refuse(&Request::from_parts(parts, Body::empty()), problem),
     }
-    state.in_flight.refused();
-    edge::refuse(&request, Problem::overloaded(Duration::from_secs(1)))
+}
+
+/// A body that has come whole. As many are under way as requests may be in progress, and a quarter of them from one address.
+async fn arrived(state: &ApiState, parts: &mut Parts, body: Body) -> Result<Body, Problem> {
+    if body.is_end_stream() {
+        return Ok(body);
+    }
+    let Ok(peer) = Peer::from_request_parts(parts, state).await;
+    let sending = state.sending.take(peer.counted());
+    let _sending = sending.map_err(|_| Problem::overloaded(Duration::from_secs(1)))?;
+    let whole = tokio::time::timeout(BODY_LIMIT, read(body)).await;
+    Ok(whole.map_err(|_| Kind::Timeout)??.into())
 }
 
 /// Requests in progress, and how many were refused on top of them.
@@ -90,6 +111,14 @@ impl InFlight {
             places: Semaphore::new(most),
             refused: Mutex::default(),
         }
+    }
+
+    /// A place for a request.
+    fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.places.try_acquire().map_err(|_| {
+            self.refused();
+            Problem::overloaded(Duration::from_secs(1))
+        })
     }
 
     /// A request was refused. That is told now and then only, so that refusing costs little however often it happens.

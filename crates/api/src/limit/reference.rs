@@ -1,17 +1,15 @@
 //! docs/reference/limits.md.
 
 use super::{
-    ANSWER_LIMIT, BODY_MAX, LIVE, OPEN_UPLOADS, RESERVING, SILENCE_LIMIT, UPLOADS, VERIFICATIONS,
-    VERIFY_LIMIT, rate,
+    ANSWER_LIMIT, BODY_LIMIT, BODY_MAX, LIVE, OPEN_UPLOADS, RESERVING, SILENCE_LIMIT, UPLOADS,
+    VERIFICATIONS, VERIFY_LIMIT, rate,
 };
 
 /// The page.
 pub fn limits() -> String {
-    let (answer, verify, silence) = (
-        ANSWER_LIMIT.as_secs(),
-        VERIFY_LIMIT.as_secs(),
-        SILENCE_LIMIT.as_secs(),
-    );
+    let [answer, verify, silence, sending] =
+        [ANSWER_LIMIT, VERIFY_LIMIT, SILENCE_LIMIT, BODY_LIMIT].map(|limit| limit.as_secs());
+    let (uploads, from_one) = UPLOADS;
     let (live, of_one) = LIVE;
     let (reserving, of_user) = RESERVING;
     let rates = rate::table();
@@ -35,6 +33,7 @@ Registering, logging in and proving an address have rates of their own, by addre
 | what | limit | one more |
 |---|---|---|
 | body of JSON | {BODY_MAX} bytes | 413 `body-too-large` |
+| time to send a body of JSON | {sending} s | 504 `timeout` |
 | nesting of JSON | 128 | 400 `body-not-json` |
 | headers | 100 | 431 |
 | the request's line and headers together | 65536 bytes, of which what is read at once may make more; of HTTP/2, 16384 | 431, or 414 for the line |
@@ -45,9 +44,10 @@ Registering, logging in and proving an address have rates of their own, by addre
 | requests of one connection of HTTP/2 at once | 128 | waits |
 | connections | 50000 | waits |
 | requests in progress | `--max-in-flight` | 503 `overloaded`, `Retry-After` |
+| bodies of JSON that are being sent; from one address | `--max-in-flight`; a quarter | 503 `overloaded`, `Retry-After` |
 | uploads that are being allowed; of one user | {reserving}; {of_user} | 503 `overloaded` |
 | uploads of one user that are not over | {OPEN_UPLOADS} | 403 `uploads-open` |
-| uploads to a folder in progress; of one object | {UPLOADS}; 1 | 503; 409 `contended` |
+| uploads to a folder in progress; from one address; of one object | {uploads}; {from_one}; 1 | 503; 503; 409 `contended` |
 | stored objects that are read through at once; of one asset | {VERIFICATIONS}; 1 | 503; 409 `contended` |
 | streams of an asset's progress; of one user | {live}; {of_one} | 503 |
 | streams of news; of one user | `--max-live`; {of_one} | 503 |

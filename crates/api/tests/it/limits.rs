@@ -6,6 +6,7 @@ use futures::channel::mpsc;
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use service::db;
+use sqlx::{Postgres, Transaction};
 use testing::db::locked_out;
 
 use crate::app::{App, SOON, User, assert_problem, sha256};
@@ -27,6 +28,17 @@ fn put(app: &App, ticket: &Value) -> RequestBuilder {
 
 async fn get(user: &User<'_>, path: &str) -> Response {
     user.request(Method::GET, path).send().await.unwrap()
+}
+
+/// While it is open, nothing is allowed to be uploaded by `user`.
+async fn uploads_held(app: &App, user: &User<'_>) -> Transaction<'static, Postgres> {
+    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 4005))")
+        .bind(user.id)
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    held
 }
 
 #[tokio::test]
@@ -60,10 +72,9 @@ async fn what_is_too_much_is_refused_before_a_route_is_looked_for() {
     .await;
     let mut ana = app.user("ana");
     let ticket = ticket(&mut ana).await;
-    let (body, pieces) = mpsc::unbounded::<Result<&[u8], Infallible>>();
-    let slow = ana.request(Method::POST, "/v1/posts");
-    let slow = slow.header("content-type", "application/json");
-    let slow = slow.body(Body::wrap_stream(pieces)).send();
+    let held = uploads_held(&app, &ana).await;
+    let slow = ana.request(Method::POST, "/v1/uploads");
+    let slow = slow.json(&crate::uploads::file(CLIP)).send();
     let meanwhile = async {
         let ask = async || {
             let ask = ana.request(Method::GET, "/no/such/route");
@@ -88,12 +99,43 @@ async fn what_is_too_much_is_refused_before_a_route_is_looked_for() {
         // Uploads have places of their own.
         let stored = put(&app, &ticket).body(CLIP).send().await.unwrap();
         assert_eq!(stored.status(), StatusCode::CREATED);
-        body.unbounded_send(Ok(br#"{"text": "hola"}"#)).unwrap();
+        held.rollback().await.unwrap();
+    };
+    let (allowed, ()) = tokio::join!(slow, meanwhile);
+    assert_eq!(allowed.unwrap().status(), StatusCode::CREATED);
+    assert_eq!(get(&ana, "/v1/feed").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn who_sends_slowly_is_in_the_way_of_others_who_send_and_not_for_long() {
+    let app = App::start_with(&["--max-in-flight", "1"]).await;
+    let ana = app.user("ana");
+    let send = |pieces: mpsc::UnboundedReceiver<Result<&'static [u8], Infallible>>| {
+        let slow = ana.request(Method::POST, "/v1/posts");
+        let slow = slow.header("content-type", "application/json");
+        slow.body(Body::wrap_stream(pieces)).send()
+    };
+    let (body, pieces) = mpsc::unbounded();
+    let meanwhile = async {
+        let ask = async || {
+            let ask = ana.request(Method::POST, "/no/such/route");
+            ask.body("{}").send().await.unwrap()
+        };
+        testing::wait::until_true(SOON, "the one place is taken", async || {
+            ask().await.status() == StatusCode::SERVICE_UNAVAILABLE
+        })
+        .await;
+        assert!(ask().await.headers().contains_key("retry-after"));
+        assert_eq!(get(&ana, "/no/such/route").await.status(), 404);
+        let said: &[u8] = br#"{"text": "hola"}"#;
+        body.unbounded_send(Ok(said)).unwrap();
         drop(body);
     };
-    let (posted, ()) = tokio::join!(slow, meanwhile);
+    let (posted, ()) = tokio::join!(send(pieces), meanwhile);
     assert_eq!(posted.unwrap().status(), StatusCode::CREATED);
-    assert_eq!(get(&ana, "/v1/feed").await.status(), StatusCode::OK);
+    let (_body, never) = mpsc::unbounded();
+    let ended = tokio::time::timeout(SOON, send(never)).await;
+    assert_problem(ended.expect("it ends").unwrap(), 504, "timeout").await;
 }
 
 #[tokio::test]
@@ -119,12 +161,7 @@ async fn an_upload_given_up_while_it_comes_leaves_nothing() {
 async fn one_users_uploads_wait_for_each_other_in_nobodys_way() {
     let app = App::start().await;
     let (ana, bo) = (app.user("ana"), app.user("bo"));
-    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 4005))")
-        .bind(ana.id)
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    let held = uploads_held(&app, &ana).await;
     let ask = || {
         let ask = ana.request(Method::POST, "/v1/uploads");
         let ask = ask.json(&crate::uploads::file(CLIP));
