@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use crate::auth::Asks;
+use crate::edge::Caller;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -29,6 +30,9 @@ pub(crate) async fn tag(
     request.extensions_mut().insert(Asks(asks));
     let kept = request.headers().get(IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
+    if let Some((_, user)) = viewer {
+        response.extensions_mut().insert(Caller(user));
+    }
     response
         .headers_mut()
         .entry(CACHE_CONTROL)

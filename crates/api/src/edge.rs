@@ -11,7 +11,8 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYP
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tracing::Instrument;
+use events::id::{JobId, UserId};
+use tracing::{Instrument, field};
 use uuid::Uuid;
 
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
@@ -41,15 +42,25 @@ impl RequestId {
         let chosen = headers
             .get(REQUEST_ID)
             .and_then(|value| value.to_str().ok());
-        let sane = |id: &&str| {
-            (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
-        };
+        // It is logged: an address, or whatever else is more than a name for a request, is none.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        let sane = |id: &&str| (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(plain);
         Self(
             chosen
                 .filter(sane)
                 .map_or_else(|| Uuid::now_v7().to_string().into(), Into::into),
         )
     }
+}
+
+/// Who asked, for the line in the log: a name of ours that says nothing to strangers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller(pub(crate) UserId);
+
+/// Has the line in the log name the job that an answer is about.
+pub(crate) fn about_job(mut response: Response, job: JobId) -> Response {
+    response.extensions_mut().insert(job);
+    response
 }
 
 pub(crate) async fn edge(route: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
@@ -64,7 +75,10 @@ pub(crate) async fn edge(route: Option<MatchedPath>, mut request: Request, next:
         let response = dress(next.run(request).await, &id);
         let (status, elapsed) = (response.status().as_u16(), started.elapsed());
         let duration_ms = elapsed.as_secs_f64() * 1000.0;
-        tracing::info!(method, %route, status, duration_ms, "answered");
+        let told = response.extensions();
+        let user = told.get().map(|Caller(user)| field::display(user));
+        let job_id = told.get::<JobId>().map(field::display);
+        tracing::info!(method, %route, status, duration_ms, user, job_id, "answered");
         metrics::histogram!(REQUEST_SECONDS, "method" => method, "route" => route.clone())
             .record(elapsed);
         count(method, route, status);

@@ -68,5 +68,28 @@ async fn readmes_walk_uploads_posts_and_finds() {
         assert_eq!(&post["assets"][0]["id"], id, "{post}");
     }
     running.signal(Signal::TERM);
-    assert!(running.finish(LIMIT).await.status.success());
+    let ended = running.finish(LIMIT).await;
+    assert!(ended.status.success());
+    told(&ended.stderr, completed);
+}
+
+/// The access log names who completed the upload, and the job; and says nothing of what they said.
+fn told(log: &str, completed: &Value) {
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let lines: Vec<Value> = lines.collect();
+    let of_route = |line: &&Value| line["route"] == "/v1/uploads/{id}/complete";
+    let answered = lines.iter().find(of_route).expect(log);
+    assert_eq!(answered["job_id"], completed["job"]);
+    assert_eq!(answered["status"], 202);
+    assert!(
+        answered["user"]
+            .as_str()
+            .unwrap()
+            .parse::<uuid::Uuid>()
+            .is_ok()
+    );
+    assert!(answered["span"]["request_id"].is_string(), "{answered}");
+    assert!(!log.contains("rabbit"), "{log}");
 }

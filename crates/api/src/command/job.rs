@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Asked, AskedWith, Done};
+use crate::edge::about_job;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -101,7 +102,7 @@ pub(crate) async fn retry(
     let decide = |asset_state: &AssetState| decide::asset::retry_job(asset_state, asset, me, job);
     let done = state.decide_asset(&asked, asset, decide).await?;
     if done.changed_nothing() {
-        return Ok(done.no_content());
+        return Ok(about_job(done.no_content(), job));
     }
     accepted(&done, asset)
 }
@@ -119,10 +120,8 @@ pub(crate) async fn cancel(
     let (job, me) = (JobId(id), asked.who.user);
     let asset = state.asset_of(&asked, job).await?;
     let decide = |asset_state: &AssetState| decide::asset::cancel_job(asset_state, asset, me, job);
-    Ok(state
-        .decide_asset(&asked, asset, decide)
-        .await?
-        .no_content())
+    let done = state.decide_asset(&asked, asset, decide).await?;
+    Ok(about_job(done.no_content(), job))
 }
 
 /// The job that an answer's fact asks for.
@@ -136,8 +135,9 @@ fn accepted(done: &Done, asset: AssetId) -> Result<Response, Problem> {
         _ => None,
     });
     let job = job.ok_or(Kind::Internal)?;
-    let location = HeaderValue::from_str(&format!("/v1/jobs/{}", job.job));
-    let mut response = done.answer(StatusCode::ACCEPTED, job);
+    let id = JobId(job.job);
+    let location = HeaderValue::from_str(&format!("/v1/jobs/{id}"));
+    let mut response = about_job(done.answer(StatusCode::ACCEPTED, job), id);
     if let Ok(location) = location {
         response.headers_mut().insert(LOCATION, location);
     }

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::peaks::{POINTS, Peaks, READ_MAX, peaks};
 use super::{Reader, View};
 use crate::cursor::{Page, PageQuery, Paging};
+use crate::edge::about_job;
 use crate::openapi::one_of;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -269,7 +270,7 @@ pub(crate) async fn job(
     let job = media::job(&mut view.tx, view.viewer, JobId(id))
         .await?
         .ok_or(Kind::NotFound("job"))?;
-    Ok(view.answer(Job::from(job)))
+    Ok(about_job(view.answer(Job::from(job)), JobId(id)))
 }
 
 /// What wavesurfer.js draws of an asset.

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::parts::in_parts;
 use super::{mine, stored_at};
 use crate::command::Asked;
+use crate::edge::about_job;
 use crate::limit::read_limit;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -101,7 +102,7 @@ async fn take_in(state: ApiState, id: Uuid, asked: Asked) -> Result<Response, Pr
         job,
         jobs,
     };
-    let mut response = done.answer(StatusCode::ACCEPTED, body);
+    let mut response = about_job(done.answer(StatusCode::ACCEPTED, body), JobId(job));
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{job}")) {
         response.headers_mut().insert(LOCATION, location);
     }
