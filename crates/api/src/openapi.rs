@@ -1,16 +1,39 @@
 //! `/openapi.json`, made from the handlers. What all operations share (the bearer token, problems as errors, the headers
 //! of commands and reads) is added here once.
 
+use axum::http::StatusCode;
 use serde_json::Value;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, Object, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
-    ResponseBuilder, Type,
+    Response, ResponseBuilder, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::problem::{FieldError, ProblemBody};
+
+const PROBLEM: &str = "Problem";
+
+/// Of the problems of a read.
+const READ: [StatusCode; 10] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::NOT_FOUND,
+    StatusCode::GONE,
+    StatusCode::UNPROCESSABLE_ENTITY,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::INTERNAL_SERVER_ERROR,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];
+/// Of those of a command: these too.
+const COMMAND: [StatusCode; 3] = [
+    StatusCode::CONFLICT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+];
 
 /// What there is before the first route.
 pub(crate) fn base() -> OpenApi {
@@ -29,7 +52,10 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     let components = api.components.get_or_insert_default();
     components
         .schemas
-        .insert("Problem".to_owned(), ProblemBody::schema());
+        .insert(PROBLEM.to_owned(), ProblemBody::schema());
+    components
+        .responses
+        .insert(PROBLEM.to_owned(), RefOr::T(problem()));
     components
         .schemas
         .insert(FieldError::name().into_owned(), FieldError::schema());
@@ -48,16 +74,16 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
             ..
         } = item;
         if let Some(read) = get {
-            if is_open(read) {
-                fails(read);
-            } else {
+            fails(read, &READ);
+            if !is_open(read) {
                 let wait = "Wait until the read models have come so far.";
                 share(read, Some(header("Cinelog-Min-Position", wait, text())));
             }
         }
         for command in [put, post, delete, patch].into_iter().flatten() {
+            fails(command, &READ);
+            fails(command, &COMMAND);
             if is_open(command) {
-                fails(command);
                 continue;
             }
             // State that is no history is asked for without a key.
@@ -110,21 +136,25 @@ fn share(operation: &mut Operation, parameter: Option<Parameter>) {
         "bearer",
         Vec::<String>::new(),
     )]);
-    fails(operation);
 }
 
-fn fails(operation: &mut Operation) {
-    let problem = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Problem")))
+/// Has an operation name each status that a problem of it may have.
+fn fails(operation: &mut Operation, statuses: &[StatusCode]) {
+    let problem = || RefOr::Ref(Ref::from_response_name(PROBLEM));
+    let answers = statuses
+        .iter()
+        .map(|status| (status.as_str().to_owned(), problem()));
+    operation.responses.responses.extend(answers);
+}
+
+fn problem() -> Response {
+    let body = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(PROBLEM)))
         .build();
-    let response = ResponseBuilder::new()
+    ResponseBuilder::new()
         .description("A problem; its `type` is stable")
-        .content("application/problem+json", problem)
-        .build();
-    operation
-        .responses
-        .responses
-        .insert("default".to_owned(), RefOr::T(response));
+        .content("application/problem+json", body)
+        .build()
 }
 
 /// A text that is one of `words`, where another crate has the set.
@@ -143,4 +173,26 @@ fn header(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
         .description(Some(description))
         .schema(Some(schema.build()))
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+
+    use super::*;
+    use crate::problem::{Kind, Problem};
+
+    #[test]
+    fn every_problem_has_a_status_that_operations_name() {
+        // Of what is no operation: another method, and stored objects.
+        let others = [
+            StatusCode::METHOD_NOT_ALLOWED,
+            StatusCode::RANGE_NOT_SATISFIABLE,
+        ];
+        let named = [&READ[..], &COMMAND, &others].concat();
+        for kind in Kind::ALL {
+            let status = Problem::from(*kind).into_response().status();
+            assert!(named.contains(&status), "{kind:?} is answered {status}");
+        }
+    }
 }

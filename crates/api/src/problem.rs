@@ -35,6 +35,9 @@ macro_rules! kinds {
         }
 
         impl Kind {
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Self] = &[Self::NotFound("thing"), $(Self::$name,)*];
+
             /// Slug, status and title.
             fn row(self) -> (Cow<'static, str>, StatusCode, Cow<'static, str>) {
                 match self {

@@ -113,10 +113,6 @@ fn document(things: &Things) -> Value {
     let mut document = serde_json::to_value(api::document()).unwrap();
     for (path, item) in document["paths"].as_object_mut().unwrap() {
         for (method, operation) in item.as_object_mut().unwrap() {
-            // What is told of all other answers holds of refusals: an answer of another kind must be told by its status.
-            let answers = operation["responses"].as_object_mut().unwrap();
-            let problem = answers.remove("default").unwrap();
-            answers.insert("4XX".to_owned(), problem);
             let Some(Value::Array(parameters)) = operation.get_mut("parameters") else {
                 continue;
             };

@@ -24,6 +24,9 @@ fn the_generated_document_is_checked_in_as_it_is() {
 fn every_operation_is_described_and_says_how_it_fails() {
     let document = serde_json::to_value(api::document()).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
+    let problem = &document["components"]["responses"]["Problem"]["content"];
+    let schema = &problem["application/problem+json"]["schema"]["$ref"];
+    assert_eq!(schema, "#/components/schemas/Problem");
     let (mut operations, mut names) = (0, BTreeSet::new());
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -34,11 +37,10 @@ fn every_operation_is_described_and_says_how_it_fails() {
                 operation["summary"].as_str().is_some_and(|s| !s.is_empty()),
                 "{method} {path} has no summary"
             );
-            let failure = &operation["responses"]["default"]["content"]["application/problem+json"];
-            assert_eq!(
-                failure["schema"]["$ref"], "#/components/schemas/Problem",
-                "{method} {path}"
-            );
+            for status in ["400", "429", "503"] {
+                let failure = &operation["responses"][status]["$ref"];
+                assert_eq!(failure, "#/components/responses/Problem", "{method} {path}");
+            }
             // Of those that let somebody in, of notices, which are signed, and of ids that are secret, `[{}]`: nothing is needed.
             let lets_in = path.starts_with("/v1/auth/") && path != "/v1/auth/invites";
             let open = lets_in || path.starts_with("/v1/webhooks/") || path == "/v1/erasures/{id}";
