@@ -342,6 +342,8 @@ impl From<storage::Error> for Problem {
                 .detail(format!("{found} bytes instead of {expected}")),
             Error::ChecksumDiffers { .. } => Kind::UploadChecksumDiffers.into(),
             Error::Exists(_) => Kind::ObjectExists.into(),
+            // Somebody else wrote it while it was read.
+            Error::Changed(_) => Kind::Contended.into(),
             error if error.retry() == Retry::Later => Self::unavailable(&error),
             error => Self::internal(&error),
         }

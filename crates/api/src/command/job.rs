@@ -4,13 +4,14 @@ use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use events::decide;
 use events::decide::asset::AssetState;
+use events::decide::{self, Refusal};
 use events::fact::Fact;
 use events::id::{AssetId, JobId};
 use garde::Validate;
 use projectors::media::query as media;
 use projectors::page::Viewer;
+use projectors::usage::query as usage;
 use serde::{Deserialize, Serialize};
 use service::db::TenantTx;
 use utoipa::ToSchema;
@@ -69,7 +70,8 @@ pub(crate) struct JobAsked {
 
 /// Ask for one more profile of an asset
 ///
-/// While a job for the profile is under way, or when there were very many, this is the problem `wrong-state`.
+/// While a job for the profile is under way, or when there were very many, this is the problem `wrong-state`. Once all bytes of the
+/// plan are taken, it is `quota-reached`.
 #[utoipa::path(post, path = "/assets/{id}/renditions", tag = "assets", params(("id" = Uuid, Path)),
     request_body = RenditionWanted,
     responses((status = 202, description = "Waiting to be done", body = JobAsked)))]
@@ -82,7 +84,7 @@ pub(crate) async fn request(
     let decide = |asset_state: &AssetState| {
         decide::asset::request_rendition(asset_state, asset, me, wanted.profile.name())
     };
-    let done = state.decide_asset(&asked, asset, decide).await?;
+    let done = state.more_of(&asked, asset, decide).await?;
     accepted(&done, asset)
 }
 
@@ -100,7 +102,7 @@ pub(crate) async fn retry(
     let (job, me) = (JobId(id), asked.who.user);
     let asset = state.asset_of(&asked, job).await?;
     let decide = |asset_state: &AssetState| decide::asset::retry_job(asset_state, asset, me, job);
-    let done = state.decide_asset(&asked, asset, decide).await?;
+    let done = state.more_of(&asked, asset, decide).await?;
     if done.changed_nothing() {
         return Ok(about_job(done.no_content(), job));
     }
@@ -145,6 +147,38 @@ fn accepted(done: &Done, asset: AssetId) -> Result<Response, Problem> {
 }
 
 impl ApiState {
+    /// Decides about what makes more bytes of an asset: how many is not known before, so it is refused where the plan has none left.
+    /// What was accepted before is answered as it was.
+    async fn more_of(
+        &self,
+        asked: &Asked,
+        asset: AssetId,
+        decide: impl Fn(&AssetState) -> Result<Vec<Fact>, Refusal> + Send + Sync,
+    ) -> Result<Done, Problem> {
+        let (tenant, user) = (asked.who.tenant, asked.who.user);
+        let plan = self.accounts.plan(tenant.0, user.0).await?;
+        let mut tx = TenantTx::begin(&self.pool, tenant.0, user.0).await?;
+        let (taken, _) = usage::taken(&mut tx, Viewer { tenant, user }, &[]).await?;
+        drop(tx);
+        let mut over = false;
+        let within = |state: &AssetState| {
+            let facts = decide(state)?;
+            over = taken >= plan.bytes && !facts.is_empty();
+            if over {
+                return Err(Refusal::Forbidden("the plan has no bytes left"));
+            }
+            Ok(facts)
+        };
+        let done = self.decide_asset(asked, asset, within).await;
+        if over {
+            return Err(Problem::from(Kind::QuotaReached).detail(format!(
+                "the plan {} allows {} bytes, of which {taken} are taken",
+                plan.plan, plan.bytes
+            )));
+        }
+        done
+    }
+
     /// The asset of one of the caller's own jobs. Jobs are found by the read model, and decided about by the asset's stream.
     async fn asset_of(&self, asked: &Asked, job: JobId) -> Result<AssetId, Problem> {
         let (tenant, user) = (asked.who.tenant, asked.who.user);

@@ -4,6 +4,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::app::{App, SOON, User, assert_problem};
+use crate::parts::allows;
 use crate::uploads::{complete, file, put, render};
 
 /// audiowaveform's format, version 1: eight bits, 48,000 samples a second, 480 in each of two pairs.
@@ -91,6 +92,38 @@ async fn a_job_is_given_up_and_tried_again_by_its_owner() {
         StatusCode::NO_CONTENT,
         "another one is at it"
     );
+}
+
+#[tokio::test]
+async fn who_has_no_bytes_left_gets_no_more_of_an_asset() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let (asset, jobs) = uploaded(&app, &mut ana).await;
+    let taken = |usage: &Value| usage["original_bytes"] == WAVEFORM.len();
+    ana.sees("/v1/usage", "it is counted", taken).await;
+    let path = format!("/v1/assets/{asset}/renditions");
+    let wants = async || {
+        let request = ana.request(Method::POST, &path);
+        let request = request.header("idempotency-key", "once");
+        let wanted = json!({ "profile": "edit@1" });
+        request.json(&wanted).send().await.unwrap()
+    };
+    allows(&app, 1).await;
+    let refused = assert_problem(wants().await, 403, "quota-reached").await;
+    let why = "the plan free allows 1 bytes, of which 24 are taken";
+    assert_eq!(refused["detail"], why);
+    let job = jobs["proxy720@1"].as_str().unwrap();
+    for (step, status) in [("cancel", 204), ("retry", 403)] {
+        let answer = post(&ana, &format!("/v1/jobs/{job}/{step}")).await;
+        assert_eq!(answer.status(), status, "{step}");
+    }
+    allows(&app, 1000).await;
+    let accepted: Value = wants().await.json().await.unwrap();
+    // What was accepted is answered again, whatever came in between.
+    allows(&app, 1).await;
+    let again = wants().await;
+    assert_eq!(again.status(), StatusCode::ACCEPTED);
+    assert_eq!(again.json::<Value>().await.unwrap(), accepted);
 }
 
 #[tokio::test]

@@ -198,7 +198,8 @@ async fn what_a_bucket_may_still_take_stays_reserved() {
     assert!(!app.has(&format!("incoming/{}/{id}", app.tenant)));
 }
 
-async fn allows(app: &App, bytes: i64) {
+/// Has the plan that everybody has allow so many bytes.
+pub(crate) async fn allows(app: &App, bytes: i64) {
     sqlx::query("UPDATE accounts.plans SET bytes = $1 WHERE plan = 'free'")
         .bind(bytes)
         .execute(&app.owner)
