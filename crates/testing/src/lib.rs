@@ -14,5 +14,6 @@ pub mod kafka;
 pub mod peer;
 pub mod port;
 pub mod process;
+pub mod report;
 pub mod s3;
 pub mod wait;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgPool};
 use testing::db::Database;
+use testing::report::tell;
 use testing::{clip, environment, kafka, wait};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -74,7 +75,8 @@ async fn whatever_is_killed_the_log_stays_whole() {
         tally.compared += 1;
     }
     topic::at_equals_the_log(broker.address(), &prefix, &world.owner).await;
-    println!("{}", told(seed, due, &world.owner, &clients, &tally).await);
+    let told = told(seed, due, &world.owner, &clients, &tally).await;
+    tell(format_args!("{told}"));
     assert!(world.shutdown.finish(LIMIT).await);
 }
 

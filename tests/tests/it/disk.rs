@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tempfile::TempDir;
 use testing::db::Database;
 use testing::process::Child;
+use testing::report::tell;
 use testing::{clip, environment, port, wait};
 use tokio::sync::watch;
 
@@ -224,10 +225,10 @@ async fn a_full_disk_stops_the_log_by_its_name_and_loses_nothing_that_was_accept
     world.settle(projectors).await;
     let (accepted, _) = client.is_kept(&world.owner).await;
     assert!(accepted > 40);
-    println!(
+    tell(format_args!(
         "full disk: Postgres ran out of room twice; {accepted} accepted over HTTP, {} facts, 1 comparison, 0 differences",
         head(&world).await
-    );
+    ));
     end(api).await;
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testing::report::tell;
 use testing::{clip, environment, wait};
 
 use crate::program::tool;
@@ -192,7 +193,9 @@ async fn a_large_file_is_interrupted_twice_and_ends_ready() {
         "each part came once"
     );
     last.is_rendered(id).await;
-    println!("{bytes} bytes in {count} parts, interrupted twice: ready");
+    tell(format_args!(
+        "{bytes} bytes in {count} parts, interrupted twice: ready"
+    ));
     for program in [api, projectors, worker] {
         end(program).await;
     }

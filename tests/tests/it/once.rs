@@ -16,6 +16,7 @@ use service::shutdown::Shutdown;
 use sqlx::PgPool;
 use testing::db::Database;
 use testing::environment;
+use testing::report::tell;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
@@ -231,7 +232,7 @@ async fn each_key_takes_effect_once_however_often_the_api_dies() {
         kills.lock().unwrap().clone(),
     );
     let kills: u64 = kills.values().sum();
-    println!(
+    tell(format_args!(
         "once: {count} keys in {seconds} s of {rate} a second, {sent} requests, {kills} kills: {} acknowledged, {} in the \
          log, {} doubled, {} lost, {} strange",
         acknowledged.len(),
@@ -239,7 +240,7 @@ async fn each_key_takes_effect_once_however_often_the_api_dies() {
         compared.doubled,
         compared.lost,
         compared.strange
-    );
+    ));
     assert_eq!(acknowledged.len(), count);
     let all = Compared {
         in_log: count,

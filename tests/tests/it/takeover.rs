@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use events::subscription::lag;
 use sqlx::PgPool;
+use testing::report::tell;
 use testing::wait;
 use tokio::time::sleep;
 
@@ -54,10 +55,10 @@ async fn of_two_processes_one_is_killed_again_and_again_and_nothing_is_lost() {
                 async || behind(&owner).await < SMALL,
             )
             .await;
-            println!(
+            tell(format_args!(
                 "kill {kill}: lag is small again after {:?}",
                 began.elapsed()
-            );
+            ));
             sleep(EVERY.saturating_sub(began.elapsed())).await;
         }
     };

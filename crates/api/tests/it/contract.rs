@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::environment;
 use testing::process::{Child, Finished};
+use testing::report::tell;
 use uuid::Uuid;
 
 use crate::app::{App, User};
@@ -185,6 +186,9 @@ async fn whoever_may_do_everything_is_answered_as_the_document_says() {
     let told = ask(&app, &document(&things), 16, &["--header", &token]).await;
     let cases = held(&told);
     println!("{}", told.stdout);
+    tell(format_args!(
+        "schemathesis: {cases} cases of who may do everything"
+    ));
     assert!(cases > 2_500, "{cases} cases");
 }
 
@@ -198,6 +202,9 @@ async fn a_member_is_answered_as_the_document_says() {
     let told = ask(&app, &document(&things), 4, &more).await;
     let cases = held(&told);
     println!("{}", told.stdout);
+    tell(format_args!(
+        "schemathesis: {cases} cases of who is a member"
+    ));
     assert!(cases > 300, "{cases} cases");
 }
 
@@ -215,5 +222,8 @@ async fn whoever_says_nothing_of_themselves_is_answered_as_the_document_says() {
     .await;
     let cases = held(&told);
     println!("{}", told.stdout);
+    tell(format_args!(
+        "schemathesis: {cases} cases of who says nothing of themselves"
+    ));
     assert!(cases > 200, "{cases} cases");
 }

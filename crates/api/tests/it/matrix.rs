@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::auth::Role;
 use reqwest::{Method, Response};
 use serde_json::Value;
+use testing::report::tell;
 
 use crate::app::{App, assert_problem};
 
@@ -128,10 +129,10 @@ async fn nobody_gets_in_by_any_route_without_a_token_that_holds() {
             cells += 1;
         }
     }
-    println!(
-        "{cells} cells: {} operations, 5 without a token that holds",
+    tell(format_args!(
+        "who is let in: {cells} cells, {} operations, 5 without a token that holds",
         operations.len()
-    );
+    ));
     assert!(cells >= 400, "{cells}");
     assert_eq!(app.head().await, head);
 }
@@ -156,11 +157,11 @@ async fn what_is_for_some_roles_is_for_no_others() {
             cells += 1;
         }
     }
-    println!(
-        "{cells} cells: {} operations, {} roles",
+    tell(format_args!(
+        "what roles may: {cells} cells, {} operations, {} roles",
         GUARDED.len(),
         ROLES.len()
-    );
+    ));
 }
 
 /// Whatever is asked for, as its example says: nothing is a fault of ours, and each answer is one that the document has.
@@ -183,7 +184,7 @@ async fn examples_are_answered_as_the_document_says() {
         println!("{} {status}", operation.name);
         assert!(!status.is_server_error(), "{}: {status}", operation.name);
         assert!(
-            !status.is_success() || known.get(status.as_str()).is_some(),
+            known.get(status.as_str()).is_some(),
             "{}: {status} is not described",
             operation.name
         );

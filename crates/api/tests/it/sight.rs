@@ -6,6 +6,7 @@ mod stage;
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
+use testing::report::tell;
 
 use crate::app::App;
 use look::Eye;
@@ -222,15 +223,15 @@ async fn everybody_sees_what_is_for_them_and_nothing_else() {
     let before = wrong(&stage, &controls).await;
     stage.settle().await;
     let after = wrong(&stage, &cells).await;
-    println!(
-        "{} cells, {} of them n, and {} before anything happens: {} situations, {} who look, {} places",
+    tell(format_args!(
+        "who sees what: {} cells, {} of them n, and {} before anything happens: {} situations, {} who look, {} places",
         cells.len(),
         cells.iter().filter(|cell| !cell.seen).count(),
         controls.len(),
         situations.len(),
         LOOKERS.len(),
         places.len()
-    );
+    ));
     assert!(
         before.is_empty() && after.is_empty(),
         "{} cells are wrong before anything happened, and {} afterwards:\n{}\n\n{}",

@@ -16,8 +16,8 @@ use tokio::process::Command;
 use crate::support::{MASTER, World};
 
 const SECRET: &str = "a secret that only the benches have";
-/// Options of the API that every bench sets: what one user may ask for in a minute is not what is measured.
-const OPTIONS: &[&str] = &["--rate-limits", "off"];
+/// What one user may ask for in a minute is not what is measured.
+const UNLIMITED: &str = "off";
 /// How long starting and ending may take.
 const LIMIT: Duration = Duration::from_mins(1);
 /// How long a token holds: longer than any bench.
@@ -35,11 +35,15 @@ pub(crate) struct Served {
 impl Served {
     /// It, with these options besides.
     pub(crate) async fn start(world: &World, options: &[&str]) -> Self {
+        Self::limited(world, UNLIMITED, options).await
+    }
+
+    /// It, with these rates.
+    pub(crate) async fn limited(world: &World, rates: &str, options: &[&str]) -> Self {
         let objects = TempDir::new().unwrap();
         let folder = objects.path().to_str().unwrap();
         let mut arguments = vec!["api", "--listen", "127.0.0.1:0", "--secret-key", SECRET];
-        arguments.extend(["--storage-url", folder]);
-        arguments.extend(OPTIONS);
+        arguments.extend(["--storage-url", folder, "--rate-limits", rates]);
         arguments.extend(options);
         let mut api = cinelog(world, &arguments);
         let line = api.line("the API is on http://", LIMIT).await;

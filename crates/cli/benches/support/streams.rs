@@ -3,8 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::Builder;
+use http::Request;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 /// How long a stream may take to begin.
@@ -15,14 +20,10 @@ const BUFFER: usize = 512;
 pub(crate) struct Stream(BufReader<TcpStream>);
 
 impl Stream {
-    /// It, once the answer to `request` has begun. `small`: with as little room as can be for what is not read yet.
-    pub(crate) async fn open(address: SocketAddr, request: &[u8], small: bool) -> Self {
+    /// It, once the answer to `request` has begun.
+    pub(crate) async fn open(address: SocketAddr, request: &[u8]) -> Self {
         let opened = timeout(LIMIT, async {
-            let socket = TcpSocket::new_v4().unwrap();
-            if small {
-                socket.set_recv_buffer_size(1).unwrap();
-            }
-            let mut stream = socket.connect(address).await.unwrap();
+            let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(request).await.unwrap();
             let mut lines = BufReader::with_capacity(BUFFER, stream);
             let mut line = String::new();
@@ -49,5 +50,38 @@ impl Stream {
                 return Some(Instant::now());
             }
         }
+    }
+}
+
+/// An open stream whose client takes not a byte of what it is told.
+pub(crate) struct Deaf {
+    _body: RecvStream,
+    /// Ends with it.
+    _connection: JoinSet<()>,
+}
+
+impl Deaf {
+    /// It, once the answer has begun: heads are told whatever the window.
+    pub(crate) async fn open(address: SocketAddr, path: &str, token: &str) -> Self {
+        let opened = timeout(LIMIT, async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let mut builder = Builder::new();
+            builder.initial_window_size(0);
+            let (mut requests, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+            let mut running = JoinSet::new();
+            // It ends with an error when nobody holds it any more.
+            running.spawn(async move { drop(connection.await) });
+            let request = Request::get(format!("http://{address}{path}"));
+            let request = request.header("authorization", format!("Bearer {token}"));
+            let request = request.body(()).unwrap();
+            let (answer, _) = requests.send_request(request, true).unwrap();
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.status(), 200);
+            Self {
+                _body: answer.into_body(),
+                _connection: running,
+            }
+        });
+        opened.await.expect("a stream begins in time")
     }
 }
