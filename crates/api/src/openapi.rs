@@ -15,6 +15,15 @@ use crate::problem::{FieldError, ProblemBody};
 
 const PROBLEM: &str = "Problem";
 
+/// Reads of the log itself, of accounts and of the machinery: there is no read model to wait for.
+const OF_NO_MODEL: [&str; 5] = [
+    "/v1/admin/",
+    "/v1/api-keys",
+    "/v1/facts",
+    "/v1/uploads/",
+    "/v1/users/me/export",
+];
+
 /// Of the problems of a read.
 const READ: [StatusCode; 10] = [
     StatusCode::BAD_REQUEST,
@@ -76,8 +85,12 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         if let Some(read) = get {
             fails(read, &READ);
             if !is_open(read) {
+                let waits = !OF_NO_MODEL.iter().any(|of| path.starts_with(of));
                 let wait = "Wait until the read models have come so far.";
-                share(read, Some(header("Cinelog-Min-Position", wait, text())));
+                share(
+                    read,
+                    waits.then(|| header("Cinelog-Min-Position", wait, text())),
+                );
             }
         }
         for command in [put, post, delete, patch].into_iter().flatten() {

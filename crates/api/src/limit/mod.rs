@@ -46,7 +46,7 @@ pub(crate) const OPEN_UPLOADS: i64 = 100;
 pub(crate) const RESERVING: (usize, usize) = (64, 8);
 /// Live streams at once, in all and of one user: each looks into the read models again and again.
 pub(crate) const LIVE: (usize, usize) = (256, 8);
-/// Streams that look into the read models at a time, of those that wait for news.
+/// Streams that look into the read models at a time, of those that wait for news or follow an asset.
 pub(crate) const LOOKING: usize = 4;
 /// Exports of what is kept about somebody at once; of one person, one.
 pub(crate) const EXPORTS: usize = 4;

@@ -11,9 +11,10 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use events::id::{TenantId, UserId};
 use futures::stream;
+use tokio::sync::SemaphorePermit;
 
 use crate::auth::Principal;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::slots::Slot;
 use crate::state::ApiState;
 
@@ -38,6 +39,12 @@ pub(crate) fn events(state: &ApiState, who: &Principal, watch: impl Watch) -> Re
     Sse::new(events)
         .keep_alive(KeepAlive::default())
         .into_response()
+}
+
+/// A turn at looking into the read models. However many streams would look, so many do at a time: others' requests need connections too.
+async fn turn(state: &ApiState) -> Result<SemaphorePermit<'_>, Problem> {
+    let turn = state.looking.acquire().await;
+    Ok(turn.map_err(|_| Kind::Unavailable)?)
 }
 
 /// A place among the live streams of this process, held as long as the stream.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::hub::Waiter;
-use super::{RETRY_AFTER, events};
+use super::{RETRY_AFTER, events, turn};
 use crate::problem::{Kind, Problem};
 use crate::query::Reader;
 use crate::slots::Slot;
@@ -129,9 +129,7 @@ impl Watch {
 
     /// What is new to the client.
     async fn look(&mut self) -> Result<Option<Event>, Problem> {
-        // However many are woken, so many look at a time: others' requests need connections too.
-        let turn = self.state.looking.acquire().await;
-        let _turn = turn.map_err(|_| Kind::Unavailable)?;
+        let _turn = turn(&self.state).await?;
         let mut view = self.reader.view(&self.state, &[]).await?;
         let (tx, viewer) = (&mut view.tx, view.viewer);
         match &mut self.seen {

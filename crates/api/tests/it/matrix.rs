@@ -46,6 +46,13 @@ struct Operation {
     closed: bool,
 }
 
+impl Operation {
+    /// Whether its answer does not end.
+    fn is_stream(&self) -> bool {
+        self.path.ends_with("/live")
+    }
+}
+
 fn operations() -> Vec<Operation> {
     let document = serde_json::to_value(api::document()).unwrap();
     let mut operations = vec![];
@@ -164,6 +171,34 @@ async fn what_is_for_some_roles_is_for_no_others() {
     ));
 }
 
+/// A read that says that it waits for a position looks at it, and no other does.
+#[tokio::test]
+async fn a_forged_position_is_refused_where_one_is_waited_for() {
+    let app = App::start().await;
+    let ana = app.bearer(app.tenant, "ana", &ROLES, Duration::from_mins(10));
+    let document = serde_json::to_value(api::document()).unwrap();
+    let mut waits = 0;
+    for operation in operations() {
+        if operation.method != Method::GET || !operation.closed || operation.is_stream() {
+            continue;
+        }
+        let (_, path) = operation.name.split_once(' ').unwrap();
+        let parameters = document["paths"][path]["get"]["parameters"].as_array();
+        let mut parameters = parameters.into_iter().flatten();
+        let told = parameters.any(|one| one["name"] == "Cinelog-Min-Position");
+        let request = ana.request(Method::GET, &operation.path);
+        let request = request.header("cinelog-min-position", "forged");
+        let answer = request.send().await.unwrap();
+        if told {
+            assert_problem(answer, 400, "position-invalid").await;
+            waits += 1;
+        } else {
+            assert_ne!(answer.status(), 400, "{}", operation.name);
+        }
+    }
+    assert!(waits > 30, "{waits}");
+}
+
 /// Whatever is asked for, as its example says: nothing is a fault of ours, and each answer is one that the document has.
 #[tokio::test]
 async fn examples_are_answered_as_the_document_says() {
@@ -174,8 +209,7 @@ async fn examples_are_answered_as_the_document_says() {
     // Whoever was erased may do nothing any more.
     operations.sort_by_key(|operation| operation.name == "DELETE /v1/users/me");
     for operation in operations {
-        // A stream does not end.
-        if operation.path.ends_with("/live") {
+        if operation.is_stream() {
             continue;
         }
         let answer = ask(&app, &operation, Some(&ana.token)).await;
