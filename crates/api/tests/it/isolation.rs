@@ -1,7 +1,12 @@
 //! Nobody reads or changes what is not theirs, and a refusal does not say whether it is there.
 
+use events::id::Position;
+use events::store::{Filter, Limits, LogError, bounds, page};
 use reqwest::Method;
 use serde_json::json;
+use service::db::{Role, TenantTx};
+use testing::report::tell;
+use uuid::Uuid;
 
 use crate::app::{App, User, assert_problem, sha256};
 
@@ -23,7 +28,7 @@ async fn a_post_cannot_carry_anothers_asset() {
     let (of_bo, of_elsewhere) = (upload(&mut bo).await, upload(&mut elsewhere).await);
     let mine = upload(&mut ana).await;
     let head = app.head().await;
-    for asset in [&of_bo, &of_elsewhere, &uuid::Uuid::from_u128(9).to_string()] {
+    for asset in [&of_bo, &of_elsewhere, &Uuid::from_u128(9).to_string()] {
         let request = ana
             .request(Method::POST, "/v1/posts")
             .json(&json!({"text": "mine?", "assets": [mine, asset]}));
@@ -173,4 +178,82 @@ async fn a_post_is_seen_by_those_it_is_for() {
         "post-not-found",
     )
     .await;
+}
+
+/// What the API may read without a policy, and why that brings nobody another tenant's.
+const OPEN: [(&str, &str); 12] = [
+    ("log.archived", "positions of lanes"),
+    (
+        "log.commands",
+        "hashes, under ids that are hashes themselves",
+    ),
+    ("log.log", "one row, about the log"),
+    (
+        "log.streams",
+        "read for many tenants at once, and kept by the tenant that each row names",
+    ),
+    ("log.tenants", "their names"),
+    ("projection.generations", "which tables are read"),
+    ("subscription.checkpoints", "positions of lanes"),
+    ("subscription.dropped", "how many, of which subscription"),
+    ("subscription.leases", "who is at work"),
+    ("subscription.members", "who is at work"),
+    ("subscription.parked", "for operators, who run all tenants"),
+    ("subscription.parked_facts", "positions, for operators"),
+];
+
+#[tokio::test]
+async fn every_table_that_the_api_may_read_has_its_policy() {
+    let app = App::start().await;
+    let tables: Vec<(String, bool)> = sqlx::query_as(
+        "SELECT c.oid::regclass::text, c.relrowsecurity AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'm')
+            AND has_schema_privilege('cinelog_api', n.oid, 'USAGE')
+            AND has_any_column_privilege('cinelog_api', c.oid, 'SELECT')
+        ORDER BY 1",
+    )
+    .fetch_all(&app.owner)
+    .await
+    .unwrap();
+    let open = tables.iter().filter(|(_, guarded)| !guarded);
+    let open: Vec<&str> = open.map(|(name, _)| &**name).collect();
+    assert_eq!(open, OPEN.map(|(name, _why)| name));
+    tell(format_args!(
+        "row level security: {} tables that the API may read, {} without a policy",
+        tables.len(),
+        open.len()
+    ));
+}
+
+#[tokio::test]
+async fn a_query_of_the_log_that_forgets_its_tenant_sees_no_other() {
+    let app = App::start().await;
+    let elsewhere = app.second_tenant().await;
+    let mut users = [app.user("ana"), app.user_of(elsewhere, "zoe")];
+    for user in &mut users {
+        user.posts("/v1/posts", json!({"text": "hola"})).await;
+    }
+    let pool = app.database.pool(Role::Api).await;
+    for (user, tenant) in users.iter().zip([app.tenant, elsewhere]) {
+        let mut tx = TenantTx::begin(&pool, tenant.0, user.id.0).await.unwrap();
+        let (all, start) = (Filter::default(), Position::START);
+        let page = page(&mut *tx, start, &all, Limits::BULK).await;
+        // It would be all facts, and is not: that is noticed too.
+        assert!(matches!(page, Err(LogError::Gap { .. })), "{page:?}");
+        let seen: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT DISTINCT tenant FROM (SELECT tenant FROM log.events
+                UNION ALL SELECT tenant FROM log.person_keys) AS seen",
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .unwrap();
+        assert_eq!(seen, [tenant.0]);
+        let head = bounds(&mut *tx).await.unwrap().head;
+        assert_eq!(
+            head.0,
+            app.head().await,
+            "where the log ends is everybody's"
+        );
+    }
 }

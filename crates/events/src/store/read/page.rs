@@ -131,12 +131,10 @@ pub struct Bounds {
 
 /// The bounds of the log.
 pub async fn bounds(executor: impl PgExecutor<'_>) -> Result<Bounds, LogError> {
-    let (log_id, floor, head) = sqlx::query_as(
-        "SELECT log_id, floor, COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), floor - 1)
-         FROM log.log",
-    )
-    .fetch_one(executor)
-    .await?;
+    let (log_id, floor, head) =
+        sqlx::query_as("SELECT log_id, floor, COALESCE(log.head(), floor - 1) FROM log.log")
+            .fetch_one(executor)
+            .await?;
     Ok(Bounds {
         log_id,
         floor,
@@ -167,7 +165,7 @@ impl Order {
             "SELECT l.floor, h.head, e.*
              FROM log.log l
              CROSS JOIN LATERAL (
-                 SELECT COALESCE((SELECT position FROM log.events ORDER BY position DESC LIMIT 1), l.floor - 1) AS head
+                 SELECT COALESCE(log.head(), l.floor - 1) AS head
              ) h
              LEFT JOIN LATERAL (
                  SELECT {COLUMNS}, e.stored

@@ -1,6 +1,8 @@
 //! The whole log without a seam: what Postgres holds, and before its floor the archive, when there is one.
 
+use service::db::TenantTx;
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use super::bulk::Bulk;
 use super::{Bounds, Filter, Limits, LogError, Page, bounds, page};
@@ -55,10 +57,16 @@ impl Reader {
         limits: Limits,
     ) -> Result<Page, LogError> {
         let all = filter.is_all() && limits == Limits::BULK.within(limits.positions);
-        let page = if all {
-            self.bulk.page(&self.pool, after, limits.positions).await
-        } else {
-            page(&self.pool, after, filter, limits).await
+        let page = match filter.tenant {
+            // For a tenant no more is in reach than what is theirs.
+            Some(tenant) => {
+                let mut tx = TenantTx::begin(&self.pool, tenant.0, Uuid::nil()).await?;
+                let page = page(&mut *tx, after, filter, limits).await;
+                tx.commit().await?;
+                page
+            }
+            None if all => self.bulk.page(&self.pool, after, limits.positions).await,
+            None => page(&self.pool, after, filter, limits).await,
         };
         match (page, &mut self.archive) {
             // The floor moves after the index was written: all that lies below it is in the archive.
