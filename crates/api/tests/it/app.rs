@@ -27,6 +27,8 @@ use uuid::Uuid;
 pub(crate) const SECRET: &str = "a secret that only the tests of the API have";
 /// Within which a read model must show what was written.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// Within which all of them must show all that was written, and for which tokens hold.
+pub(crate) const LONG: Duration = Duration::from_mins(10);
 
 #[derive(Parser)]
 struct ApiArgs {
@@ -67,10 +69,15 @@ impl App {
 
     /// Over a folder, with these options of the API.
     pub(crate) async fn start_with(options: &[&str]) -> Self {
+        Self::start_by(options, Clock::System).await
+    }
+
+    /// Over a folder, with these options of the API and this clock.
+    pub(crate) async fn start_by(options: &[&str], clock: Clock) -> Self {
         let folder = TempDir::new().unwrap();
         let url = folder.path().to_str().unwrap().to_owned();
         let storage = ["--storage-url", &url];
-        Self::over(&storage, Objects::Folder(folder), options).await
+        Self::over(&storage, Objects::Folder(folder), options, clock).await
     }
 
     /// Over an S3 server.
@@ -91,7 +98,7 @@ impl App {
             "--aws-secret-access-key",
             &secret,
         ];
-        Self::over(&arguments, Objects::Bucket(server), options).await
+        Self::over(&arguments, Objects::Bucket(server), options, Clock::System).await
     }
 
     /// Over a bucket that does not answer, with these options of the API.
@@ -100,10 +107,10 @@ impl App {
         let keys = ["--aws-access-key-id", "a", "--aws-secret-access-key", "b"];
         let arguments = [&["--storage-url", &url][..], &keys].concat();
         let nothing = Objects::Folder(TempDir::new().unwrap());
-        Self::over(&arguments, nothing, options).await
+        Self::over(&arguments, nothing, options, Clock::System).await
     }
 
-    async fn over(storage: &[&str], objects: Objects, options: &[&str]) -> Self {
+    async fn over(storage: &[&str], objects: Objects, options: &[&str], clock: Clock) -> Self {
         let database = Database::migrated().await;
         let owner = database.pool(Role::Owner).await;
         registry::prepare(&owner).await.unwrap();
@@ -138,7 +145,7 @@ impl App {
             log.clone(),
             (pool, database.pool(Role::Accounts).await),
             store,
-            Clock::System,
+            clock,
             shutdown.clone(),
         )
         .await
@@ -258,6 +265,16 @@ impl App {
             .fetch_one(&self.owner)
             .await
             .unwrap()
+    }
+
+    /// Waits until every read model has taken in every fact.
+    pub(crate) async fn level(&self) {
+        testing::wait::until_true(LONG, "the read models are level", async || {
+            let mut connection = self.owner.acquire().await.unwrap();
+            let lags = events::subscription::lag(&mut connection).await.unwrap();
+            !lags.is_empty() && lags.iter().all(|lag| lag.lanes_behind == 0)
+        })
+        .await;
     }
 }
 

@@ -19,7 +19,7 @@ use service::shutdown::Shutdown;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::app::{App, assert_problem};
+use crate::app::{App, SOON, assert_problem};
 
 const ISSUER: &str = "https://id.example.org/";
 const SHARED: &str = "a secret that the issuer has told us, and nobody else";
@@ -90,6 +90,11 @@ async fn passes(app: &App, token: &str) -> bool {
 
 /// An API that trusts one issuer.
 async fn trusting(folder: &Path, issuer: Value) -> App {
+    trusting_by(folder, issuer, Clock::System).await
+}
+
+/// The same by this clock.
+async fn trusting_by(folder: &Path, issuer: Value, clock: Clock) -> App {
     let mut described = json!({"issuer": ISSUER, "audience": ["cinelog"], "tenants": ["default"], "roles": ["moderator"]});
     for (name, value) in issuer.as_object().expect("an issuer") {
         described[name] = value.clone();
@@ -99,7 +104,7 @@ async fn trusting(folder: &Path, issuer: Value) -> App {
         "issuers.json",
         json!([described]).to_string().as_bytes(),
     );
-    App::start_with(&["--jwt-issuers", &file]).await
+    App::start_by(&["--jwt-issuers", &file], clock).await
 }
 
 #[tokio::test]
@@ -268,6 +273,14 @@ impl Published {
         jwk.common.key_id = Some(kid.to_owned());
         self.keys.lock().expect("nobody panicked").keys.push(jwk);
     }
+
+    fn withdraw_all(&self) {
+        self.keys.lock().expect("nobody panicked").keys.clear();
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Published {
@@ -297,7 +310,7 @@ async fn published_keys_are_read_once_and_their_kind_is_not_the_tokens_choice() 
     let good = token(Algorithm::ES256, Some("one"), &claims(&app), &key);
     let many = futures::future::join_all((0..20).map(|_| passes(&app, &good)));
     assert!(many.await.into_iter().all(|passed| passed));
-    assert_eq!(published.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(published.asked(), 1);
     // Good signatures of published keys, and not the issuer's algorithm.
     assert!(
         !passes(
@@ -324,7 +337,129 @@ async fn published_keys_are_read_once_and_their_kind_is_not_the_tokens_choice() 
         );
         assert!(!passes(&app, &unknown).await);
     }
-    assert_eq!(published.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(published.asked(), 1);
+}
+
+fn edwards(folder: &Path, name: &str) -> EncodingKey {
+    let (private, _) = pair(folder, name, &["-algorithm", "ED25519"]);
+    EncodingKey::from_ed_pem(&private).expect("a key that signs")
+}
+
+#[tokio::test]
+async fn a_token_by_eddsa_passes_under_the_issuers_key_only() {
+    let folder = TempDir::new().unwrap();
+    let (ours, others) = (
+        edwards(folder.path(), "ours"),
+        edwards(folder.path(), "others"),
+    );
+    let file = folder.path().join("ours.pub.pem");
+    let described = json!({"algorithm": "EdDSA", "pem_file": file});
+    let app = trusting(folder.path(), described).await;
+    let by = |key| token(Algorithm::EdDSA, None, &claims(&app), key);
+    assert!(passes(&app, &by(&ours)).await);
+    assert_problem(
+        asks(&app, &by(&others), "/v1/feed").await,
+        401,
+        "token-invalid",
+    )
+    .await;
+    let secret = EncodingKey::from_secret(&std::fs::read(&file).unwrap());
+    assert!(!passes(&app, &token(Algorithm::HS256, None, &claims(&app), &secret)).await);
+}
+
+#[tokio::test]
+async fn an_issuer_may_change_its_keys() {
+    let folder = TempDir::new().unwrap();
+    let (published, clock) = (Published::start().await, Clock::fixed(Clock::System.now()));
+    let [first, second, third] = ["1", "2", "3"].map(|name| edwards(folder.path(), name));
+    published.publish("first", &first, Algorithm::EdDSA);
+    let described = json!({"algorithm": "EdDSA", "jwks_url": published.url});
+    let app = trusting_by(folder.path(), described, clock.clone()).await;
+    let exp = json!(clock.now().timestamp() + 3_600);
+    let by = |kid, key| {
+        token(
+            Algorithm::EdDSA,
+            Some(kid),
+            &with(claims(&app), "exp", exp.clone()),
+            key,
+        )
+    };
+    assert!(passes(&app, &by("first", &first)).await);
+
+    published.withdraw_all();
+    published.publish("second", &second, Algorithm::EdDSA);
+    // Half a minute may pass until a name that is not known is asked for.
+    assert!(!passes(&app, &by("second", &second)).await);
+    assert_eq!(published.asked(), 1);
+    clock.advance(chrono::Duration::seconds(31));
+    assert!(passes(&app, &by("second", &second)).await);
+    assert!(!passes(&app, &by("first", &first)).await);
+    assert!(!passes(&app, &by("second", &first)).await);
+
+    // And ten minutes until the keys are looked at though all names are known.
+    published.withdraw_all();
+    published.publish("third", &third, Algorithm::EdDSA);
+    assert!(passes(&app, &by("second", &second)).await);
+    assert_eq!(published.asked(), 2);
+    clock.advance(chrono::Duration::seconds(601));
+    testing::wait::until_true(
+        SOON,
+        "the key that was withdrawn is not believed",
+        async || !passes(&app, &by("second", &second)).await,
+    )
+    .await;
+    assert!(passes(&app, &by("third", &third)).await);
+}
+
+#[tokio::test]
+async fn a_key_that_was_withdrawn_long_ago_is_not_believed_once_more() {
+    let folder = TempDir::new().unwrap();
+    let (published, clock) = (Published::start().await, Clock::fixed(Clock::System.now()));
+    let stolen = edwards(folder.path(), "stolen");
+    published.publish("stolen", &stolen, Algorithm::EdDSA);
+    let described = json!({"algorithm": "EdDSA", "jwks_url": published.url});
+    let app = trusting_by(folder.path(), described, clock.clone()).await;
+    let exp = json!(clock.now().timestamp() + 86_400);
+    let claims = with(claims(&app), "exp", exp);
+    let token = token(Algorithm::EdDSA, Some("stolen"), &claims, &stolen);
+    assert!(passes(&app, &token).await);
+    published.withdraw_all();
+    // A night in which nobody of this issuer asks for anything.
+    clock.advance(chrono::Duration::hours(9));
+    assert!(!passes(&app, &token).await);
+}
+
+#[tokio::test]
+async fn a_key_that_a_token_brings_along_decides_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (published, evil) = (Published::start().await, Published::start().await);
+    let (ours, theirs) = (
+        edwards(folder.path(), "ours"),
+        edwards(folder.path(), "theirs"),
+    );
+    published.publish("one", &ours, Algorithm::EdDSA);
+    evil.publish("one", &theirs, Algorithm::EdDSA);
+    evil.publish("evil", &theirs, Algorithm::EdDSA);
+    let described = json!({"algorithm": "EdDSA", "jwks_url": published.url});
+    let app = trusting(folder.path(), described).await;
+    let brought = Jwk::from_encoding_key(&theirs, Algorithm::EdDSA).unwrap();
+    for kid in [None, Some("one"), Some("evil")] {
+        for hint in ["jku", "x5u", "jwk", "all"] {
+            let mut header = Header::new(Algorithm::EdDSA);
+            header.kid = kid.map(str::to_owned);
+            let says = |name| [name, "all"].contains(&hint);
+            header.jku = says("jku").then(|| evil.url.clone());
+            header.x5u = says("x5u").then(|| evil.url.clone());
+            header.jwk = says("jwk").then(|| brought.clone());
+            let by = |key| jsonwebtoken::encode(&header, &claims(&app), key).unwrap();
+            let forged = asks(&app, &by(&theirs), "/v1/feed").await;
+            assert_problem(forged, 401, "token-invalid").await;
+            // Nor does it spoil what is good.
+            let good = passes(&app, &by(&ours)).await;
+            assert_eq!(good, kid != Some("evil"), "{kid:?}, {hint}");
+        }
+    }
+    assert_eq!(evil.asked(), 0, "nobody asks where a token says");
 }
 
 #[tokio::test]

@@ -170,8 +170,8 @@ impl Remote {
         })))
     }
 
-    /// The key of this id; the only one, when a token names none. A key that is known is there at once; for one that is not, the
-    /// issuer is asked by one task, which nobody who goes away stops.
+    /// The key of this id; the only one, when a token names none. A key that was looked at lately is there at once; for another, the
+    /// issuer is asked by one task, which nobody who goes away stops. One that did not answer when it was asked last is not waited for.
     async fn key(&self, kid: Option<&str>, now: DateTime<Utc>) -> Result<Option<Jwk>, Problem> {
         let mut answered = self.0.answered.subscribe();
         let waits = {
@@ -179,6 +179,9 @@ impl Remote {
             let found = known.find(kid).filter(|_| known.holds(now));
             let age = |since: Option<DateTime<Utc>>| since.map(|since| now - since);
             let old = age(known.fetched).is_none_or(|age| age > REFRESH);
+            // Whoever asks while the keys are a little old has them looked at for others; nobody has for long when they are older.
+            let older = age(known.fetched).is_none_or(|age| age > REFRESH * 2);
+            let silent = known.tried > known.fetched;
             let may = age(known.tried).is_none_or(|age| age > REFRESH_LEAST);
             if (old || found.is_none()) && may && !known.fetching {
                 (known.tried, known.fetching) = (Some(now), true);
@@ -187,7 +190,7 @@ impl Remote {
                     .shutdown
                     .spawn(async move { published.refresh(now).await });
             }
-            if found.is_some() {
+            if found.is_some() && !(older && !silent && known.fetching) {
                 return Ok(found);
             }
             known.fetching
