@@ -69,7 +69,14 @@ pub(crate) async fn add(
     let key = StreamKey::comment(comment, post);
     let sight = state.sight(&asked.who, post).await?;
     let parent = match new.parent {
-        Some(parent) => Some(state.remark(&asked.who, CommentId(parent)).await?.1),
+        Some(parent) => {
+            let (of, parent) = state.remark(&asked.who, CommentId(parent)).await?;
+            // It may be one of a post that the asker does not see.
+            (of == post)
+                .then_some(())
+                .ok_or(Kind::NotFound("comment"))?;
+            Some(parent)
+        }
         None => None,
     };
     let added = CommentAdded {
@@ -136,10 +143,12 @@ pub(crate) async fn edit(
             decide::comment::edit(&streams.get(&key), edited.clone())?,
         ))
     };
-    Ok(state
-        .execute(&asked, &remark.with(&sight.with(&key)), decide)
-        .await?
-        .no_content())
+    // That there is a post is no matter of who may not see it.
+    let streams = sight.with(&key);
+    let streams = remark.with(&streams);
+    let done = state.execute(&asked, &streams, decide).await;
+    let done = done.map_err(|problem| problem.renamed("post", "comment"))?;
+    Ok(done.no_content())
 }
 
 /// Take a comment away
@@ -167,8 +176,10 @@ pub(crate) async fn delete(
             decide::comment::delete(&state, comment, me, &streams.get(&sight.post))?,
         ))
     };
-    Ok(state
-        .execute(&asked, &remark.with(&sight.with(&key)), decide)
-        .await?
-        .no_content())
+    // That there is a post is no matter of who may not see it.
+    let streams = sight.with(&key);
+    let streams = remark.with(&streams);
+    let done = state.execute(&asked, &streams, decide).await;
+    let done = done.map_err(|problem| problem.renamed("post", "comment"))?;
+    Ok(done.no_content())
 }

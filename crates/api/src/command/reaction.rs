@@ -160,23 +160,34 @@ impl Wish {
             )?;
             Ok(Emit::all(&self.key, facts))
         };
-        Ok(state
-            .execute(asked, &self.streams(), decide)
-            .await?
-            .no_content())
+        self.carry_out(state, asked, decide).await
     }
 
     async fn unreact(self, state: &ApiState, asked: &Asked) -> Result<Response, Problem> {
         let decide = |streams: &Streams| {
-            Ok(Emit::all(
-                &self.key,
-                decide::reaction::unreact(&streams.get(&self.key), &self.reaction)?,
-            ))
+            let facts = decide::reaction::unreact(&streams.get(&self.key), &self.reaction)?;
+            // One's own is taken back also from what is not seen any more.
+            if facts.is_empty() {
+                self.there(streams)?;
+            }
+            Ok(Emit::all(&self.key, facts))
         };
-        Ok(state
-            .execute(asked, &self.streams(), decide)
-            .await?
-            .no_content())
+        self.carry_out(state, asked, decide).await
+    }
+
+    async fn carry_out(
+        &self,
+        state: &ApiState,
+        asked: &Asked,
+        decide: impl FnMut(&Streams) -> Result<Vec<Emit>, Refusal> + Send,
+    ) -> Result<Response, Problem> {
+        let done = state.execute(asked, &self.streams(), decide).await;
+        let done = done.map_err(|problem| match self.comment {
+            // That there is a post is no matter of who may not see it.
+            Some(_) => problem.renamed("post", "comment"),
+            None => problem,
+        });
+        Ok(done?.no_content())
     }
 
     fn streams(&self) -> Vec<&StreamKey> {

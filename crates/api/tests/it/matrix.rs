@@ -37,11 +37,12 @@ pub(crate) const ROLES: [Role; 5] = [
 ];
 
 /// An operation, with something that is nobody's in the place of each parameter.
-struct Operation {
-    method: Method,
-    name: String,
-    path: String,
-    body: Option<Value>,
+#[derive(Clone)]
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) body: Option<Value>,
     /// Whether one must say who one is.
     closed: bool,
 }
@@ -53,7 +54,7 @@ impl Operation {
     }
 }
 
-fn operations() -> Vec<Operation> {
+pub(crate) fn operations() -> Vec<Operation> {
     let document = serde_json::to_value(api::document()).unwrap();
     let mut operations = vec![];
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -91,7 +92,7 @@ fn example(document: &Value, schema: &Value) -> Value {
     example.unwrap_or_else(|| panic!("{schema} has no example"))
 }
 
-async fn ask(app: &App, operation: &Operation, bearer: Option<&str>) -> Response {
+pub(crate) async fn ask(app: &App, operation: &Operation, bearer: Option<&str>) -> Response {
     let request = app.http.request(
         operation.method.clone(),
         format!("{}{}", app.url, operation.path),

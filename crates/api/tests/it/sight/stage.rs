@@ -1,7 +1,6 @@
 //! What the tables of who sees what are about: in each situation an author, and a post that things happen to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use api::auth::Role;
 use events::decide;
@@ -15,11 +14,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use service::db;
 
-use crate::app::{App, User};
+use crate::app::{App, LONG, User};
 use crate::uploads::{complete, file, put, render};
 
 const CLIP: &[u8] = b"not really a clip";
-const LONG: Duration = Duration::from_mins(10);
 
 /// Those who look, and what they and each author do: before they talk, and after it.
 pub(super) const LOOKERS: [(&str, &str, &str); 16] = [
@@ -95,7 +93,7 @@ impl<'a> Stage<'a> {
         let scenes = scenes.map(|(latitude, what)| stage.begin(what, latitude));
         let scenes = join_all(scenes).await.into_iter();
         stage.scenes = scenes.map(|scene| (scene.what, scene)).collect();
-        stage.level().await;
+        app.level().await;
         stage
     }
 
@@ -105,7 +103,7 @@ impl<'a> Stage<'a> {
         let stopped = json!({"user": self.app.user("stopped").id, "reason": "spam"});
         let mut moderator = self.moderator();
         moderator.posts("/v1/moderation/suspend", stopped).await;
-        self.level().await;
+        self.app.level().await;
     }
 
     /// The token of someone who looks.
@@ -122,16 +120,6 @@ impl<'a> Stage<'a> {
     fn moderator(&self) -> User<'a> {
         let (tenant, roles) = (self.app.tenant, [Role::Moderator]);
         self.app.bearer(tenant, "moderator", &roles, LONG)
-    }
-
-    /// Waits until every read model has taken in every fact.
-    async fn level(&self) {
-        testing::wait::until_true(LONG, "the read models are level", async || {
-            let mut connection = self.app.owner.acquire().await.unwrap();
-            let lags = events::subscription::lag(&mut connection).await.unwrap();
-            !lags.is_empty() && lags.iter().all(|lag| lag.lanes_behind == 0)
-        })
-        .await;
     }
 
     async fn begin(&self, what: &'static str, latitude: usize) -> Scene<'a> {
