@@ -34,7 +34,7 @@ Registering, logging in and proving an address have rates of their own, by addre
 |---|---|---|
 | body of JSON | {BODY_MAX} bytes | 413 `body-too-large` |
 | time to send a body of JSON | {sending} s | 504 `timeout` |
-| nesting of JSON | 128 | 400 `body-not-json` |
+| nesting of JSON | 128 | 400 `body-not-json`, or 422 `invalid-field` where no nesting is expected |
 | headers | 100 | 431 |
 | the request's line and headers together | 65536 bytes, of which what is read at once may make more; of HTTP/2, 16384 | 431, or 414 for the line |
 | time to send the headers, and idle time of a connection | 30 s | the connection is closed |

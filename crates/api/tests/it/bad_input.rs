@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use chrono::DateTime;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use service::mac::MacKey;
 use service::secret::Secret;
+use uuid::Uuid;
 
 use crate::app::{App, SECRET, User, assert_problem, sha256};
 
@@ -80,6 +84,58 @@ async fn bodies_that_cannot_be_read_are_problems() {
     .await;
     let large = json!({"text": "x".repeat(300_000)}).to_string();
     assert_problem(send("application/json", large).await, 413, "body-too-large").await;
+    assert_eq!(app.head().await, 0);
+}
+
+/// JSON that is nested so deeply that who reads it by recursion runs out of stack, with the ends and without.
+fn nested() -> [String; 4] {
+    let (lists, objects) = ("[".repeat(100_000), "{\"a\":".repeat(40_000));
+    let whole = [
+        format!("{lists}{}", "]".repeat(100_000)),
+        format!("{objects}1{}", "}".repeat(40_000)),
+    ];
+    let [first, second] = whole;
+    [lists, first, objects, second]
+}
+
+#[tokio::test]
+async fn json_that_is_nested_very_deeply_is_a_problem() {
+    let topic = "arn:aws:sns:eu-west-1:123456789012:uploads";
+    let app = App::start_with(&["--storage-notice-topic", topic]).await;
+    let ana = app.user("ana");
+    for (path, fields) in [
+        ("/v1/posts", ["text", "place", "a"]),
+        ("/v1/uploads", ["name", "bytes", "a"]),
+        ("/v1/auth/register", ["handle", "password", "a"]),
+        ("/v1/api-keys", ["name", "scopes", "a"]),
+        ("/v1/webhooks/storage/s3-sns", ["Message", "Type", "a"]),
+    ] {
+        for deep in nested() {
+            let within = fields.map(|field| format!("{{\"{field}\": {deep}}}"));
+            for body in within.into_iter().chain([deep]) {
+                assert!(body.len() < 256 * 1024, "it would be too large anyway");
+                let request = ana.request(Method::POST, path).body(body.clone());
+                let request = request.header("content-type", "application/json");
+                let response = request.send().await.unwrap();
+                let (status, what) = (response.status(), &body[..20]);
+                assert!(status.is_client_error(), "{path}, {what}: {status}");
+                let media_type = &response.headers()["content-type"];
+                assert_eq!(media_type, "application/problem+json", "{path}, {what}");
+            }
+        }
+    }
+    // In what a token says, before it is looked at who signed it.
+    let (head, deep) = (BASE64.encode(r#"{"alg":"HS256"}"#), "[".repeat(20_000));
+    let claims = BASE64.encode(format!(r#"{{"a":{deep}"#));
+    let strange = BASE64.encode(format!(r#"{{"alg":"HS256","a":{deep}"#));
+    for token in [
+        format!("{head}.{claims}.a"),
+        format!("{strange}.{claims}.a"),
+    ] {
+        let asked = app.with_token(&token).request(Method::GET, "/v1/feed");
+        assert_problem(asked.send().await.unwrap(), 401, "token-invalid").await;
+    }
+    ana.reads("/v1/feed").await;
     assert_eq!(app.head().await, 0);
 }
 
@@ -237,6 +293,32 @@ async fn pages_cursors_positions_and_keys_are_checked() {
     )
     .await;
     assert_eq!(app.head().await, 0);
+}
+
+#[tokio::test]
+async fn a_position_of_another_log_is_gone() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    let posted = post(&ana, "/v1/posts", json!({"text": "a"})).await;
+    let ours = posted.headers()["cinelog-position"].to_str().unwrap();
+    let from = async |position: &str| {
+        let request = ana.request(Method::GET, "/v1/feed");
+        let request = request.header("cinelog-min-position", position);
+        request.send().await.unwrap()
+    };
+    assert_eq!(from(ours).await.status(), StatusCode::OK);
+    // What the API would have given out with another log behind it: the log's id, the lanes, a signature.
+    let bytes = BASE64.decode(ours).unwrap();
+    let (said, signature) = bytes.split_at(bytes.len() - 32);
+    let (log, lanes) = said.split_at(16);
+    assert_eq!(log, app.log.id().as_bytes());
+    let key = MacKey::new(SECRET.as_bytes()).derive("position");
+    assert_eq!(signature, key.sign(&[said]), "so it is signed");
+    let other = [Uuid::from_u128(7).as_bytes(), lanes].concat();
+    let token = |signature: &[u8]| BASE64.encode([&other, signature].concat());
+    let gone = from(&token(&key.sign(&[&other]))).await;
+    assert_problem(gone, 410, "position-of-another-log").await;
+    assert_problem(from(&token(signature)).await, 400, "position-invalid").await;
 }
 
 #[tokio::test]

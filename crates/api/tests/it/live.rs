@@ -256,6 +256,22 @@ async fn who_logs_out_is_told_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_stream_without_news_shows_that_it_is_there() {
+    let app = App::start().await;
+    let ana = app.user("ana");
+    let mut live = Live::of(&ana, "/v1/notifications/live", None).await;
+    live.next().await;
+    // Proxies close what is silent for half a minute.
+    let some = tokio::time::timeout(SOON, live.answer.chunk()).await;
+    let some = some.expect("something comes").unwrap();
+    let some = some.expect("the stream goes on");
+    assert!(
+        some.starts_with(b":") && some.ends_with(b"\n\n"),
+        "{some:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_its_token_and_needs_one() {
     let app = App::start().await;
     let brief = app.user_for(app.tenant, "ana", Duration::from_secs(2));

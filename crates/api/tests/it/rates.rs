@@ -69,6 +69,110 @@ async fn who_asks_too_often_is_told_when_to_ask_again() {
     assert_problem(refused, 429, "rate-limited").await;
 }
 
+/// That a rate refuses, and says which it is.
+async fn assert_refused(refused: Response, name: &str) {
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{name}");
+    let wait: u64 = header(&refused, "retry-after").parse().unwrap();
+    assert!(wait > 0, "{name}");
+    let (policy, left) = (format!("\"{name}\";q="), format!("\"{name}\";r=0;t="));
+    assert!(header(&refused, "ratelimit-policy").starts_with(&policy));
+    assert!(header(&refused, "ratelimit").starts_with(&left));
+    let problem = assert_problem(refused, 429, "rate-limited").await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.starts_with(&format!("{name} allows ")), "{detail}");
+}
+
+#[tokio::test]
+async fn each_rate_of_a_user_refuses_by_itself_and_in_its_name() {
+    let rates =
+        "user-read=1/1,user-write=1/1,user-live=1/1,user-bulk=1/1,user-search=1/1,user-upload=1/1";
+    let app = App::start_with(&["--rate-limits", rates]).await;
+    let (ana, bo) = (app.user("ana"), app.user("bo"));
+    let ask = async |user: &User<'_>, method: &Method, path: &str| {
+        let request = user.request(method.clone(), path);
+        let request = match path {
+            "/v1/uploads" => request.json(&crate::uploads::file(b"not really a clip")),
+            "/v1/posts" => request.json(&json!({"text": "hello"})),
+            _ => request,
+        };
+        request.send().await.unwrap()
+    };
+    for (name, method, path) in [
+        ("user-write", Method::POST, "/v1/posts"),
+        ("user-read", Method::GET, "/v1/feed"),
+        ("user-live", Method::GET, "/v1/feed/live"),
+        ("user-bulk", Method::GET, "/v1/users/me/export"),
+        ("user-search", Method::GET, "/v1/search?q=hello"),
+        ("user-upload", Method::POST, "/v1/uploads"),
+    ] {
+        for user in [&ana, &bo] {
+            let first = ask(user, &method, path).await;
+            assert!(first.status().is_success(), "{name}: {}", first.status());
+            let told = header(&first, "ratelimit");
+            assert!(told.starts_with(&format!("\"{name}\";r=0;")), "{told}");
+            assert_refused(ask(user, &method, path).await, name).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_of_a_tenant_are_counted_together() {
+    let rates = "tenant-read=2/1,tenant-write=2/1";
+    let app = App::start_with(&["--rate-limits", rates]).await;
+    let second = app.second_tenant().await;
+    for (name, method, path) in [
+        ("tenant-read", Method::GET, "/v1/feed"),
+        ("tenant-write", Method::POST, "/v1/posts"),
+    ] {
+        for user in [app.user("ana"), app.user("bo"), app.user_of(second, "ana")] {
+            let answer = asks(&user, method.clone(), path).await;
+            assert!(answer.status().is_success(), "{name}: {}", answer.status());
+        }
+        let third = asks(&app.user("cleo"), method, path).await;
+        assert_refused(third, name).await;
+    }
+}
+
+#[tokio::test]
+async fn the_address_that_is_counted_is_said_by_trusted_proxies_only() {
+    let ask = async |app: &App, said: &str| {
+        let request = app.user("ana").request(Method::GET, "/v1/feed");
+        request
+            .header("x-forwarded-for", said)
+            .send()
+            .await
+            .unwrap()
+    };
+    let rates = ["--rate-limits", "address=2/1"];
+    let proxies = ["--trusted-proxies", "127.0.0.1/32,192.0.2.0/24"];
+    let app = App::start_with(&[rates, proxies].concat()).await;
+    // Further away is what the client may have written itself.
+    for (said, passes) in [
+        ("198.51.100.1", true),
+        ("203.0.113.7, 198.51.100.1, 192.0.2.9", true),
+        ("203.0.113.8, 198.51.100.1", false),
+        ("198.51.100.2", true),
+        ("198.51.100.1, 198.51.100.2", true),
+        ("198.51.100.2", false),
+    ] {
+        let answer = ask(&app, said).await;
+        if passes {
+            assert_eq!(answer.status(), StatusCode::OK, "{said}");
+        } else {
+            assert_refused(answer, "address").await;
+        }
+    }
+    // The proxy itself has not asked for anything yet.
+    let own = asks(&app.user("ana"), Method::GET, "/v1/feed").await;
+    assert_eq!(own.status(), StatusCode::OK);
+
+    let app = App::start_with(&rates).await;
+    for said in ["198.51.100.1", "198.51.100.2"] {
+        assert_eq!(ask(&app, said).await.status(), StatusCode::OK);
+    }
+    assert_refused(ask(&app, "198.51.100.3").await, "address").await;
+}
+
 #[tokio::test]
 async fn what_all_processes_count_is_counted_once() {
     let app = App::start_with(&["--rate-limits", "user-search=2/6"]).await;

@@ -152,6 +152,73 @@ async fn other_bytes_than_promised_are_found_in_the_bucket() {
     }
 }
 
+/// How many facts there are of this upload's completion.
+async fn completions(app: &App, ticket: &Value) -> i64 {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM log.events WHERE type = 'upload.completed' AND payload ->> 'asset' = $1",
+    )
+    .bind(ticket["id"].as_str())
+    .fetch_one(&app.owner)
+    .await
+    .unwrap()
+}
+
+/// The job that a completion began, or none when another one was under way.
+async fn job_of(response: Response) -> Option<Value> {
+    if response.status() == StatusCode::CONFLICT {
+        assert_problem(response, 409, "contended").await;
+        return None;
+    }
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    Some(response.json::<Value>().await.unwrap()["job"].clone())
+}
+
+#[tokio::test]
+async fn an_upload_that_many_complete_at_once_is_completed_once() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    assert!(put(&app, &ticket, CLIP).await.status().is_success());
+    let many = futures::future::join_all((0..8).map(|_| complete(&ana, &ticket))).await;
+    let jobs = futures::future::join_all(many.into_iter().map(job_of)).await;
+    let jobs: Vec<Value> = jobs.into_iter().flatten().collect();
+    assert!(
+        !jobs.is_empty() && jobs.iter().all(|job| *job == jobs[0]),
+        "{jobs:?}"
+    );
+    assert_eq!(completions(&app, &ticket).await, 1);
+}
+
+#[tokio::test]
+async fn two_who_both_found_the_bytes_complete_an_upload_once() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(CLIP)).await;
+    assert!(put(&app, &ticket, CLIP).await.status().is_success());
+    // Nothing more is written to the asset's stream for now.
+    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
+    let stream = sqlx::query("SELECT FROM log.streams WHERE stream_id LIKE '%' || $1 FOR UPDATE");
+    let stream = stream.bind(ticket["id"].as_str()).fetch_all(&mut *held);
+    assert_eq!(stream.await.unwrap().len(), 1);
+    let second = async {
+        testing::wait::until_true(crate::app::SOON, "the first one writes", async || {
+            locked_out(&app.owner, "%").await > 0
+        })
+        .await;
+        let mut second = std::pin::pin!(complete(&ana, &ticket));
+        let soon = std::time::Duration::from_millis(500);
+        let waits = tokio::time::timeout(soon, &mut second).await.is_err();
+        assert!(waits, "the second one has found the bytes too, and waits");
+        held.rollback().await.unwrap();
+        second.await
+    };
+    let (first, second) = tokio::join!(complete(&ana, &ticket), second);
+    let (first, second) = (job_of(first).await, job_of(second).await);
+    assert_eq!(first, second);
+    assert!(first.is_some());
+    assert_eq!(completions(&app, &ticket).await, 1);
+}
+
 #[tokio::test]
 async fn who_asks_to_complete_and_goes_away_has_it_completed() {
     let app = App::start().await;
