@@ -43,7 +43,7 @@ impl RequestId {
             .get(REQUEST_ID)
             .and_then(|value| value.to_str().ok());
         // It is logged: an address, or whatever else is more than a name for a request, is none.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         let sane = |id: &&str| (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(plain);
         Self(
             chosen

@@ -24,24 +24,21 @@ const OF_NO_MODEL: [&str; 5] = [
     "/v1/users/me/export",
 ];
 
-/// Of the problems of a read.
-const READ: [StatusCode; 10] = [
+/// Of the problems that an operation may answer with.
+const PROBLEMS: [StatusCode; 13] = [
     StatusCode::BAD_REQUEST,
     StatusCode::UNAUTHORIZED,
     StatusCode::FORBIDDEN,
     StatusCode::NOT_FOUND,
+    StatusCode::CONFLICT,
     StatusCode::GONE,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
     StatusCode::UNPROCESSABLE_ENTITY,
     StatusCode::TOO_MANY_REQUESTS,
     StatusCode::INTERNAL_SERVER_ERROR,
     StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::GATEWAY_TIMEOUT,
-];
-/// Of those of a command: these too.
-const COMMAND: [StatusCode; 3] = [
-    StatusCode::CONFLICT,
-    StatusCode::PAYLOAD_TOO_LARGE,
-    StatusCode::UNSUPPORTED_MEDIA_TYPE,
 ];
 
 /// What there is before the first route.
@@ -83,7 +80,7 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
             ..
         } = item;
         if let Some(read) = get {
-            fails(read, &READ);
+            fails(read);
             if !is_open(read) {
                 let waits = !OF_NO_MODEL.iter().any(|of| path.starts_with(of));
                 let wait = "Wait until the read models have come so far.";
@@ -94,8 +91,7 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
             }
         }
         for command in [put, post, delete, patch].into_iter().flatten() {
-            fails(command, &READ);
-            fails(command, &COMMAND);
+            fails(command);
             if is_open(command) {
                 continue;
             }
@@ -152,9 +148,9 @@ fn share(operation: &mut Operation, parameter: Option<Parameter>) {
 }
 
 /// Has an operation name each status that a problem of it may have.
-fn fails(operation: &mut Operation, statuses: &[StatusCode]) {
+fn fails(operation: &mut Operation) {
     let problem = || RefOr::Ref(Ref::from_response_name(PROBLEM));
-    let answers = statuses
+    let answers = PROBLEMS
         .iter()
         .map(|status| (status.as_str().to_owned(), problem()));
     operation.responses.responses.extend(answers);
@@ -202,7 +198,7 @@ mod tests {
             StatusCode::METHOD_NOT_ALLOWED,
             StatusCode::RANGE_NOT_SATISFIABLE,
         ];
-        let named = [&READ[..], &COMMAND, &others].concat();
+        let named = [&PROBLEMS[..], &others].concat();
         for kind in Kind::ALL {
             let status = Problem::from(*kind).into_response().status();
             assert!(named.contains(&status), "{kind:?} is answered {status}");

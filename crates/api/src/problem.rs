@@ -434,6 +434,7 @@ pub(crate) fn finish(response: Response, request_id: &str) -> Response {
     });
     // Of the answer's own headers only what still holds is kept.
     let mut response = (status, body).into_response();
+    *response.extensions_mut() = head.extensions;
     for name in KEPT {
         if let Some(value) = head.headers.remove(&name) {
             response.headers_mut().insert(name, value);

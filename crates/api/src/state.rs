@@ -77,8 +77,9 @@ pub struct Shared {
     pub(crate) exporting: Slots<(TenantId, UserId)>,
     /// Streams that wait for news, by whose they are.
     pub(crate) waiting: Slots<(TenantId, UserId)>,
-    /// Of those that were woken, so many look at a time.
+    /// Of those that were woken, so many look at a time; and of those that follow an asset.
     pub(crate) looking: Semaphore,
+    pub(crate) watching: Semaphore,
     /// Waveforms that are drawn at a time: each may be large.
     pub(crate) drawing: Semaphore,
     pub(crate) rates: Rates,
@@ -141,6 +142,7 @@ impl ApiState {
             exporting: Slots::new(EXPORTS, 1),
             waiting: Slots::new(config.max_live, LIVE.1),
             looking: Semaphore::new(LOOKING),
+            watching: Semaphore::new(LOOKING),
             drawing: Semaphore::new(DRAWING),
             rates: Rates::new(&config.rate_limits),
             topic,

@@ -1,4 +1,4 @@
--- Whoever works for a user sees what is of that user's tenant alone, also of the log and whatever a query asks for. Who sets no tenant
+-- Who may read is said by grants. Whoever works for a user sees what is of that user's tenant alone, also of the log and whatever a query asks for. Who sets no tenant
 -- works for the log: decides, or tells others that it has grown.
 SET LOCAL ROLE cinelog_log_owner;
 
@@ -11,12 +11,10 @@ CREATE FUNCTION log.tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
     RETURN nullif(current_setting('app.tenant', true), '')::uuid;
 
 ALTER TABLE log.events ENABLE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON log.events FOR SELECT TO cinelog_api
+CREATE POLICY tenant ON log.events FOR SELECT
     USING ((SELECT log.tenant()) IS NULL OR tenant = (SELECT log.tenant()));
-CREATE POLICY everything ON log.events FOR SELECT TO cinelog_transcoder USING (true);
 
 ALTER TABLE log.person_keys ENABLE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON log.person_keys FOR SELECT TO cinelog_api
+CREATE POLICY tenant ON log.person_keys FOR SELECT
     USING ((SELECT log.tenant()) IS NULL OR tenant = (SELECT log.tenant()));
-CREATE POLICY everything ON log.person_keys FOR SELECT TO cinelog_transcoder USING (true);
 RESET ROLE;

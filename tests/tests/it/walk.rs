@@ -7,7 +7,7 @@ use serde_json::{Deserializer, Value, json};
 use testing::process::{Child, Finished};
 
 use crate::pipeline::folder;
-use crate::program::without_services;
+use crate::program::{alone, without_services};
 use crate::up::up;
 
 const LIMIT: Duration = Duration::from_mins(3);
@@ -67,10 +67,20 @@ async fn readmes_walk_uploads_posts_and_finds() {
         assert_eq!(post["text"], "A rabbit wakes up", "{shown:?}");
         assert_eq!(&post["assets"][0]["id"], id, "{post}");
     }
+    refused(&base, data.to_str().unwrap()).await;
     running.signal(Signal::TERM);
     let ended = running.finish(LIMIT).await;
     assert!(ended.status.success());
     told(&ended.stderr, completed);
+}
+
+/// She who walked asks for what cannot be.
+async fn refused(base: &str, data: &str) {
+    let token = alone(&["token", "--data", data, "--user", "ada"], &[]);
+    let token = token.finish(LIMIT).await.stdout;
+    let posts = reqwest::Client::new().post(format!("{base}/v1/posts"));
+    let posts = posts.bearer_auth(token.trim()).json(&json!({}));
+    assert_eq!(posts.send().await.unwrap().status(), 422);
 }
 
 /// The access log names who completed the upload, and the job; and says nothing of what they said.
@@ -91,5 +101,8 @@ fn told(log: &str, completed: &Value) {
             .is_ok()
     );
     assert!(answered["span"]["request_id"].is_string(), "{answered}");
+    let refused = lines.iter().find(|line| line["status"] == 422);
+    let refused = refused.expect("who was refused");
+    assert_eq!(refused["user"], answered["user"]);
     assert!(!log.contains("rabbit"), "{log}");
 }

@@ -90,7 +90,7 @@ pub(crate) async fn request(
 
 /// Try a job again
 ///
-/// What it failed to make is asked for by a job of its own. A job that is under way goes on, 204.
+/// What it failed to make is asked for by a job of its own, as if by `POST /assets/{id}/renditions`. A job that is under way goes on, 204.
 #[utoipa::path(post, path = "/jobs/{id}/retry", tag = "assets", params(("id" = Uuid, Path)),
     responses((status = 202, description = "Waiting to be done", body = JobAsked),
         (status = 204, description = "Another job is at it already")))]
@@ -170,13 +170,15 @@ impl ApiState {
             Ok(facts)
         };
         let done = self.decide_asset(asked, asset, within).await;
-        if over {
-            return Err(Problem::from(Kind::QuotaReached).detail(format!(
+        done.map_err(|problem| {
+            if !over {
+                return problem;
+            }
+            Problem::from(Kind::QuotaReached).detail(format!(
                 "the plan {} allows {} bytes, of which {taken} are taken",
                 plan.plan, plan.bytes
-            )));
-        }
-        done
+            ))
+        })
     }
 
     /// The asset of one of the caller's own jobs. Jobs are found by the read model, and decided about by the asset's stream.

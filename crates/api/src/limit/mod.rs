@@ -46,7 +46,7 @@ pub(crate) const OPEN_UPLOADS: i64 = 100;
 pub(crate) const RESERVING: (usize, usize) = (64, 8);
 /// Live streams at once, in all and of one user: each looks into the read models again and again.
 pub(crate) const LIVE: (usize, usize) = (256, 8);
-/// Streams that look into the read models at a time, of those that wait for news or follow an asset.
+/// Streams that look into the read models at a time, of those that wait for news, and of those that follow an asset.
 pub(crate) const LOOKING: usize = 4;
 /// Exports of what is kept about somebody at once; of one person, one.
 pub(crate) const EXPORTS: usize = 4;
@@ -93,7 +93,7 @@ async fn arrived(state: &ApiState, parts: &mut Parts, body: Body) -> Result<Body
     }
     let Ok(peer) = Peer::from_request_parts(parts, state).await;
     let sending = state.sending.take(peer.counted());
-    let _sending = sending.map_err(|_| Problem::overloaded(Duration::from_secs(1)))?;
+    let _sending = sending.map_err(|_| state.in_flight.refused())?;
     let whole = tokio::time::timeout(BODY_LIMIT, read(body)).await;
     Ok(whole.map_err(|_| Kind::Timeout)??.into())
 }
@@ -115,14 +115,11 @@ impl InFlight {
 
     /// A place for a request.
     fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.places.try_acquire().map_err(|_| {
-            self.refused();
-            Problem::overloaded(Duration::from_secs(1))
-        })
+        self.places.try_acquire().map_err(|_| self.refused())
     }
 
     /// A request was refused. That is told now and then only, so that refusing costs little however often it happens.
-    fn refused(&self) {
+    fn refused(&self) -> Problem {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.0 += 1;
         if refused.1.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
@@ -132,6 +129,7 @@ impl InFlight {
             );
             *refused = (0, Some(Instant::now()));
         }
+        Problem::overloaded(Duration::from_secs(1))
     }
 }
 

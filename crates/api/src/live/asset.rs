@@ -59,7 +59,7 @@ struct Watch {
 
 impl Watch {
     async fn look(&self) -> Result<Asset, Problem> {
-        let _turn = live::turn(&self.state).await?;
+        let _turn = live::turn(&self.state.watching).await?;
         let mut view = self.reader.view(&self.state, &[]).await?;
         view.asset(self.asset).await
     }

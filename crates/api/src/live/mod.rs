@@ -11,7 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use events::id::{TenantId, UserId};
 use futures::stream;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::auth::Principal;
 use crate::problem::{Kind, Problem};
@@ -42,8 +42,8 @@ pub(crate) fn events(state: &ApiState, who: &Principal, watch: impl Watch) -> Re
 }
 
 /// A turn at looking into the read models. However many streams would look, so many do at a time: others' requests need connections too.
-async fn turn(state: &ApiState) -> Result<SemaphorePermit<'_>, Problem> {
-    let turn = state.looking.acquire().await;
+async fn turn(looking: &Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
+    let turn = looking.acquire().await;
     Ok(turn.map_err(|_| Kind::Unavailable)?)
 }
 

@@ -43,8 +43,8 @@ pub(crate) struct InboxNews {
 /// Be told when one's feed has new posts
 ///
 /// A `feed` event each time, at most one a second; an event's id is a position, and after a `Last-Event-ID` what is newer is told at
-/// once. Without news the stream begins with an id alone, to come back with: read the feed after that, and nothing is missed. The stream
-/// ends with the token.
+/// once, some of it perhaps again. Without news the stream begins with an id alone, to come back with; read the feed after that. The
+/// stream ends with the token.
 #[utoipa::path(get, path = "/feed/live", tag = "feed",
     responses((status = 200, description = "Events", content_type = "text/event-stream", body = FeedNews)))]
 pub(crate) async fn feed(
@@ -129,7 +129,7 @@ impl Watch {
 
     /// What is new to the client.
     async fn look(&mut self) -> Result<Option<Event>, Problem> {
-        let _turn = turn(&self.state).await?;
+        let _turn = turn(&self.state.looking).await?;
         let mut view = self.reader.view(&self.state, &[]).await?;
         let (tx, viewer) = (&mut view.tx, view.viewer);
         match &mut self.seen {
@@ -140,8 +140,9 @@ impl Watch {
                     .iter()
                     .map(|post| (post.position, post.post))
                     .collect();
-                // Older ones come up when one is deleted.
-                let oldest = ids.as_ref().and_then(BTreeSet::first).copied();
+                // Older ones come up when one is deleted, if there were more.
+                let full = ids.as_ref().filter(|seen| seen.len() >= LOOKED_AT as usize);
+                let oldest = full.and_then(BTreeSet::first).copied();
                 let come = ids.as_ref().map(|seen| {
                     let come = now.difference(seen);
                     come.filter(|post| oldest.is_none_or(|oldest| **post > oldest))

@@ -160,9 +160,11 @@ pub async fn shown_since(
     viewer: Viewer,
     posts: &[PostId],
 ) -> sqlx::Result<Vec<Position>> {
+    // As JSON, because tables of the version before, which are read until those of this one are filled, do not have these columns.
     sqlx::query_scalar(
-        "SELECT GREATEST(p.shown, (
-            SELECT max(v.position) FROM feed.viewable v WHERE v.tenant = $1 AND v.asset = ANY(p.assets)))
+        "SELECT GREATEST(p.position, (to_jsonb(p)->>'shown')::bigint, (
+            SELECT max((to_jsonb(v)->>'position')::bigint) FROM feed.viewable v
+            WHERE v.tenant = $1 AND v.asset = ANY(p.assets)))
         FROM feed.post p WHERE p.tenant = $1 AND p.post = ANY($2)",
     )
     .bind(viewer.tenant)

@@ -131,6 +131,8 @@ struct Known {
     fetched: Option<DateTime<Utc>>,
     tried: Option<DateTime<Utc>>,
     fetching: bool,
+    /// Whether there was no answer when it was asked last.
+    silent: bool,
 }
 
 impl Known {
@@ -181,7 +183,7 @@ impl Remote {
             let old = age(known.fetched).is_none_or(|age| age > REFRESH);
             // Whoever asks while the keys are a little old has them looked at for others; nobody has for long when they are older.
             let older = age(known.fetched).is_none_or(|age| age > REFRESH * 2);
-            let silent = known.tried > known.fetched;
+            let silent = known.silent;
             let may = age(known.tried).is_none_or(|age| age > REFRESH_LEAST);
             if (old || found.is_none()) && may && !known.fetching {
                 (known.tried, known.fetching) = (Some(now), true);
@@ -218,7 +220,7 @@ impl Published {
     async fn refresh(&self, now: DateTime<Utc>) {
         let fetched = self.fetch().await;
         let mut known = self.known();
-        known.fetching = false;
+        (known.fetching, known.silent) = (false, fetched.is_err());
         match fetched {
             Ok(keys) => (known.keys, known.fetched) = (Arc::new(keys), Some(now)),
             Err(reason) => {
