@@ -166,7 +166,7 @@ impl PostgresTail {
 async fn first_unknown(pool: &PgPool, lanes: &[LaneStart]) -> Result<Position, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT COALESCE(min(CASE WHEN a.position > u.after THEN u.after ELSE e.position - 1 END),
-                         (SELECT position FROM log.events ORDER BY position DESC LIMIT 1), 0)
+                         log.head(), 0)
          FROM unnest($1::smallint[], $2::bigint[]) AS u(lane, after)
          LEFT JOIN log.archived a ON a.lane = u.lane
          LEFT JOIN LATERAL (

@@ -70,12 +70,10 @@ pub(crate) async fn add(
     let sight = state.sight(&asked.who, post).await?;
     let parent = match new.parent {
         Some(parent) => {
-            let (of, parent) = state.remark(&asked.who, CommentId(parent)).await?;
+            let parent = state.remark(&asked.who, CommentId(parent)).await?;
             // It may be one of a post that the asker does not see.
-            (of == post)
-                .then_some(())
-                .ok_or(Kind::NotFound("comment"))?;
-            Some(parent)
+            let there = parent.post == post;
+            Some(there.then_some(parent).ok_or(Kind::NotFound("comment"))?)
         }
         None => None,
     };
@@ -86,10 +84,9 @@ pub(crate) async fn add(
         text: new.text.into(),
         parent: new.parent.map(CommentId),
     };
-    let streams = sight.with(&key);
     let streams = match &parent {
-        Some(parent) => parent.with(&streams),
-        None => streams,
+        Some(parent) => parent.with(&key),
+        None => sight.with(&key),
     };
     let decide = |streams: &Streams| {
         let post = sight.see(streams)?;
@@ -126,28 +123,19 @@ pub(crate) async fn edit(
     AskedWith(asked, change): AskedWith<CommentChange>,
 ) -> Result<Response, Problem> {
     let comment = CommentId(id);
-    let (post, remark) = state.remark(&asked.who, comment).await?;
-    let key = StreamKey::comment(comment, post);
-    let sight = state.sight(&asked.who, post).await?;
+    let remark = state.remark(&asked.who, comment).await?;
     let edited = CommentEdited {
         comment,
-        post,
+        post: remark.post,
         author: asked.who.user,
         text: change.text.into(),
     };
     let decide = |streams: &Streams| {
-        sight.see(streams)?;
-        remark.see(streams)?;
-        Ok(Emit::all(
-            &key,
-            decide::comment::edit(&streams.get(&key), edited.clone())?,
-        ))
+        let facts = decide::comment::edit(&remark.see(streams)?, edited.clone())?;
+        Ok(Emit::all(&remark.key, facts))
     };
-    // That there is a post is no matter of who may not see it.
-    let streams = sight.with(&key);
-    let streams = remark.with(&streams);
-    let done = state.execute(&asked, &streams, decide).await;
-    let done = done.map_err(|problem| problem.renamed("post", "comment"))?;
+    let streams = remark.with(&remark.key);
+    let done = state.execute(&asked, &streams, decide).await?;
     Ok(done.no_content())
 }
 
@@ -162,24 +150,18 @@ pub(crate) async fn delete(
     asked: Asked,
 ) -> Result<Response, Problem> {
     let (comment, me) = (CommentId(id), asked.who.user);
-    let (post, remark) = state.remark(&asked.who, comment).await?;
-    let key = StreamKey::comment(comment, post);
-    let sight = state.sight(&asked.who, post).await?;
+    let remark = state.remark(&asked.who, comment).await?;
     let decide = |streams: &Streams| {
-        let state: CommentState = streams.get(&key);
+        let state: CommentState = streams.get(&remark.key);
         // Its author may take it away even from a post that is gone; others must not learn what they cannot see.
-        if state.author != Some(me) && sight.see(streams)?.author != Some(me) {
+        if state.author != Some(me) && remark.see_post(streams)?.author != Some(me) {
             remark.see(streams)?;
         }
-        Ok(Emit::all(
-            &key,
-            decide::comment::delete(&state, comment, me, &streams.get(&sight.post))?,
-        ))
+        let post = streams.get(&StreamKey::post(remark.post));
+        let facts = decide::comment::delete(&state, comment, me, &post)?;
+        Ok(Emit::all(&remark.key, facts))
     };
-    // That there is a post is no matter of who may not see it.
-    let streams = sight.with(&key);
-    let streams = remark.with(&streams);
-    let done = state.execute(&asked, &streams, decide).await;
-    let done = done.map_err(|problem| problem.renamed("post", "comment"))?;
+    let streams = remark.with(&remark.key);
+    let done = state.execute(&asked, &streams, decide).await?;
     Ok(done.no_content())
 }

@@ -261,9 +261,11 @@ impl ApiState {
         let who = &asked.who;
         let me = StreamKey::user(who.user);
         let now = self.clock.now();
-        let mut keys: Vec<StreamKey> = streams.iter().map(|&key| key.clone()).collect();
-        if !keys.contains(&me) {
-            keys.push(me.clone());
+        let mut keys: Vec<StreamKey> = Vec::with_capacity(streams.len() + 1);
+        for key in streams.iter().copied().chain([&me]) {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
         }
         let accepted = self.log.execute(&asked.command, &keys, |streams| {
             with_user(who, &me, now, streams, &mut decide)

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::sight::Remark;
+use super::sight::Thing;
 use super::{Asked, AskedWith};
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -112,7 +112,9 @@ pub(crate) async fn report_post(
     Path(id): Path<Uuid>,
     AskedWith(asked, new): AskedWith<NewReport>,
 ) -> Result<Response, Problem> {
-    report(&state, &asked, new, PostId(id), None).await
+    let post = PostId(id);
+    let sight = state.sight(&asked.who, post).await?;
+    report(&state, &asked, new, (post, None), Thing::Post(sight)).await
 }
 
 /// Report a comment
@@ -126,22 +128,19 @@ pub(crate) async fn report_comment(
     AskedWith(asked, new): AskedWith<NewReport>,
 ) -> Result<Response, Problem> {
     let comment = CommentId(id);
-    let (post, remark) = state.remark(&asked.who, comment).await?;
-    report(&state, &asked, new, post, Some((comment, remark)))
-        .await
-        .map_err(|problem| problem.renamed("post", "comment"))
+    let remark = state.remark(&asked.who, comment).await?;
+    let place = (remark.post, Some(comment));
+    report(&state, &asked, new, place, Thing::Comment(remark)).await
 }
 
 async fn report(
     state: &ApiState,
     asked: &Asked,
     new: NewReport,
-    post: PostId,
-    remark: Option<(CommentId, Remark)>,
+    (post, comment): (PostId, Option<CommentId>),
+    thing: Thing,
 ) -> Result<Response, Problem> {
     let reporter = asked.who.user;
-    let sight = state.sight(&asked.who, post).await?;
-    let (comment, remark) = remark.unzip();
     let key = match comment {
         Some(comment) => StreamKey::comment_report(comment, post, reporter),
         None => StreamKey::post_report(post, reporter),
@@ -153,21 +152,12 @@ async fn report(
         reason: new.reason.into(),
         text: new.text.map(Into::into),
     };
-    let author = |streams: &Streams| -> Result<UserId, Refusal> {
-        let post = sight.see(streams)?;
-        match &remark {
-            Some(remark) => remark.see(streams)?.place().map(|(author, _)| author),
-            None => post.author(),
-        }
-    };
     let decide = |streams: &Streams| {
-        let facts = decide::moderation::report(&streams.get(&key), filed.clone(), author(streams))?;
+        let author = thing.author(streams);
+        let facts = decide::moderation::report(&streams.get(&key), filed.clone(), author)?;
         Ok(Emit::all(&key, facts))
     };
-    let mut streams = sight.with(&key);
-    if let Some(remark) = &remark {
-        streams = remark.with(&streams);
-    }
+    let streams = thing.with(&key);
     Ok(state.execute(asked, &streams, decide).await?.no_content())
 }
 
@@ -293,7 +283,7 @@ impl Target {
     ) -> Result<Self, Problem> {
         let (post, comment) = match (post, comment.map(CommentId)) {
             (Some(post), None) => (PostId(post), None),
-            (None, Some(comment)) => (state.remark(&asked.who, comment).await?.0, Some(comment)),
+            (None, Some(comment)) => (state.remark(&asked.who, comment).await?.post, Some(comment)),
             _ => return Err(one_target("/post")),
         };
         let key = match comment {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Asked;
-use super::sight::{Remark, Sight};
+use super::sight::Thing;
 use crate::problem::Problem;
 use crate::state::ApiState;
 use crate::word::Word;
@@ -102,9 +102,7 @@ pub(crate) async fn unreact_to_comment(
 struct Wish {
     reaction: ReactionAdded,
     key: StreamKey,
-    /// The comment reacted to, if it is one.
-    comment: Option<Remark>,
-    sight: Sight,
+    thing: Thing,
 }
 
 impl Wish {
@@ -124,8 +122,7 @@ impl Wish {
                 kind,
             },
             key: StreamKey::post_reaction(post, user),
-            comment: None,
-            sight: state.sight(&asked.who, post).await?,
+            thing: Thing::Post(state.sight(&asked.who, post).await?),
         })
     }
 
@@ -137,17 +134,16 @@ impl Wish {
     ) -> Result<Self, Problem> {
         let kind = kind.read("/kind")?.name().to_owned();
         let user = asked.who.user;
-        let (post, remark) = state.remark(&asked.who, comment).await?;
+        let remark = state.remark(&asked.who, comment).await?;
         Ok(Self {
             reaction: ReactionAdded {
-                post,
+                post: remark.post,
                 comment: Some(comment),
                 user,
                 kind,
             },
-            key: StreamKey::comment_reaction(comment, post, user),
-            comment: Some(remark),
-            sight: state.sight(&asked.who, post).await?,
+            key: StreamKey::comment_reaction(comment, remark.post, user),
+            thing: Thing::Comment(remark),
         })
     }
 
@@ -156,7 +152,7 @@ impl Wish {
             let facts = decide::reaction::react(
                 &streams.get(&self.key),
                 self.reaction.clone(),
-                self.there(streams),
+                self.thing.author(streams).map(drop),
             )?;
             Ok(Emit::all(&self.key, facts))
         };
@@ -168,7 +164,7 @@ impl Wish {
             let facts = decide::reaction::unreact(&streams.get(&self.key), &self.reaction)?;
             // One's own is taken back also from what is not seen any more.
             if facts.is_empty() {
-                self.there(streams)?;
+                self.thing.author(streams)?;
             }
             Ok(Emit::all(&self.key, facts))
         };
@@ -181,29 +177,9 @@ impl Wish {
         asked: &Asked,
         decide: impl FnMut(&Streams) -> Result<Vec<Emit>, Refusal> + Send,
     ) -> Result<Response, Problem> {
-        let done = state.execute(asked, &self.streams(), decide).await;
-        let done = done.map_err(|problem| match self.comment {
-            // That there is a post is no matter of who may not see it.
-            Some(_) => problem.renamed("post", "comment"),
-            None => problem,
-        });
-        Ok(done?.no_content())
-    }
-
-    fn streams(&self) -> Vec<&StreamKey> {
-        let streams = self.sight.with(&self.key);
-        match &self.comment {
-            Some(comment) => comment.with(&streams),
-            None => streams,
-        }
-    }
-
-    fn there(&self, streams: &Streams) -> Result<(), Refusal> {
-        self.sight.see(streams)?;
-        match &self.comment {
-            Some(comment) => comment.see(streams).map(drop),
-            None => Ok(()),
-        }
+        let streams = self.thing.with(&self.key);
+        let done = state.execute(asked, &streams, decide).await?;
+        Ok(done.no_content())
     }
 }
 

@@ -92,27 +92,60 @@ impl Sight {
     }
 }
 
-/// The streams that say whether someone may see a comment on a post that they may see.
+/// The streams that say whether someone may see a comment, which they do only where they see its post.
 pub(super) struct Remark {
-    me: UserId,
-    key: StreamKey,
+    pub(super) key: StreamKey,
+    pub(super) post: PostId,
     between: Between,
+    sight: Box<Sight>,
 }
 
 impl Remark {
-    /// The streams to read besides others.
-    pub(super) fn with<'a>(&'a self, others: &[&'a StreamKey]) -> Vec<&'a StreamKey> {
-        let mut all = self.between.with(others);
+    /// The streams to read besides one's own.
+    pub(super) fn with<'a>(&'a self, own: &'a StreamKey) -> Vec<&'a StreamKey> {
+        let mut all = self.between.with(&self.sight.with(own));
         all.push(&self.key);
         all
     }
 
+    /// The post that it is on, when that is there for this viewer. Otherwise there is no comment: that there is a post is no matter of
+    /// who may not see it.
+    pub(super) fn see_post(&self, streams: &Streams) -> Result<PostState, Refusal> {
+        let post = self.sight.see(streams);
+        post.map_err(|_| Refusal::NotFound("comment"))
+    }
+
     /// The comment, when it is there for this viewer.
     pub(super) fn see(&self, streams: &Streams) -> Result<CommentState, Refusal> {
+        self.see_post(streams)?;
         let comment: CommentState = streams.get(&self.key);
-        comment.readable_by(self.me)?;
+        comment.readable_by(self.sight.me)?;
         self.between.open(streams, "comment")?;
         Ok(comment)
+    }
+}
+
+/// What somebody reacts to or reports, as they may or may not see it.
+pub(super) enum Thing {
+    Post(Sight),
+    Comment(Remark),
+}
+
+impl Thing {
+    /// The streams to read besides one's own.
+    pub(super) fn with<'a>(&'a self, own: &'a StreamKey) -> Vec<&'a StreamKey> {
+        match self {
+            Self::Post(post) => post.with(own),
+            Self::Comment(comment) => comment.with(own),
+        }
+    }
+
+    /// Whose it is, when it is there for this viewer.
+    pub(super) fn author(&self, streams: &Streams) -> Result<UserId, Refusal> {
+        match self {
+            Self::Post(post) => post.see(streams)?.author(),
+            Self::Comment(comment) => comment.see(streams)?.place().map(|(author, _)| author),
+        }
     }
 }
 
@@ -146,21 +179,23 @@ impl ApiState {
         })
     }
 
-    /// A comment as its viewer may or may not see it, and the post that it is on.
+    /// A comment as its viewer may or may not see it.
     pub(super) async fn remark(
         &self,
         who: &Principal,
         comment: CommentId,
-    ) -> Result<(PostId, Remark), Problem> {
+    ) -> Result<Remark, Problem> {
         // A comment's stream is named by its own id alone; the post decides the lane only.
         let key = StreamKey::comment(comment, PostId(Uuid::nil()));
         let state: CommentState = self.peek(who, &key).await?;
         let (Some(author), Some(post)) = (state.author, state.post) else {
             return Err(Kind::NotFound("comment").into());
         };
-        let key = StreamKey::comment(comment, post);
-        let between = self.between(who.user, author);
-        let me = who.user;
-        Ok((post, Remark { me, key, between }))
+        Ok(Remark {
+            key: StreamKey::comment(comment, post),
+            post,
+            between: self.between(who.user, author),
+            sight: Box::new(self.sight(who, post).await?),
+        })
     }
 }
