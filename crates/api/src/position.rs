@@ -113,6 +113,12 @@ impl ApiState {
         Ok(behind)
     }
 
+    /// Up to where the live generation of `model` has taken in every fact: of lanes, some may be further.
+    pub(crate) async fn level(&self, model: &str) -> Result<Position, Problem> {
+        let subscription = self.subscription(model).await?;
+        Ok(events::subscription::level(&self.pool, &subscription).await?)
+    }
+
     async fn reached(&self, subscription: &str, place: &Place) -> Result<bool, Problem> {
         let mut connection = self.pool.acquire().await?;
         for (lane, position) in &place.0 {

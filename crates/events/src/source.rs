@@ -116,7 +116,7 @@ impl PostgresTail {
             .iter()
             .map(|start| (start.lane, start.after))
             .collect();
-        self.seen = first_unknown(self.reader.pool(), lanes)
+        self.seen = level(self.reader.pool(), &self.lanes)
             .await
             .map_err(LogError::from)?;
         Ok(())
@@ -161,9 +161,12 @@ impl PostgresTail {
     }
 }
 
-/// Just before the first fact that any of the lanes does not know yet; the head when they know all. Where such a fact was
-/// archived, the lane's own start: only the archive knows more.
-async fn first_unknown(pool: &PgPool, lanes: &[LaneStart]) -> Result<Position, sqlx::Error> {
+/// Up to where each of these lanes knows all of its facts: just before the first one that any of them does not know, the head when
+/// they know all. Where such a fact was archived, the lane's own start: only the archive knows more.
+pub(crate) async fn level(
+    pool: &PgPool,
+    lanes: &BTreeMap<Lane, Position>,
+) -> Result<Position, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT COALESCE(min(CASE WHEN a.position > u.after THEN u.after ELSE e.position - 1 END),
                          log.head(), 0)
@@ -173,8 +176,8 @@ async fn first_unknown(pool: &PgPool, lanes: &[LaneStart]) -> Result<Position, s
              SELECT position FROM log.events e WHERE e.lane = u.lane AND e.position > u.after ORDER BY position LIMIT 1
          ) e ON true",
     )
-    .bind(lanes.iter().map(|start| start.lane.number()).collect::<Vec<_>>())
-    .bind(lanes.iter().map(|start| start.after.0).collect::<Vec<_>>())
+    .bind(lanes.keys().map(|lane| lane.number()).collect::<Vec<_>>())
+    .bind(lanes.values().map(|after| after.0).collect::<Vec<_>>())
     .fetch_one(pool)
     .await
 }

@@ -39,8 +39,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// A log that grows all the time is read so often, not after each commit: reading it for two facts costs as much as for fifty.
 const PACE: Duration = Duration::from_millis(20);
 
-/// A user's streams wake together.
-type Users = HashMap<UserId, watch::Sender<()>>;
+/// A user's streams wake together, and know up to where feeds are whole; none when that is not known.
+type Users = HashMap<UserId, watch::Sender<Option<Position>>>;
 
 /// Who waits, by tenant.
 #[derive(Clone, Default)]
@@ -51,20 +51,19 @@ pub(crate) struct Waiter {
     hub: Hub,
     who: (TenantId, UserId),
     /// None once dropped.
-    news: Option<watch::Receiver<()>>,
+    news: Option<watch::Receiver<Option<Position>>>,
 }
 
 impl Waiter {
-    /// Resolves when there may be news since the last time.
-    pub(crate) async fn news(&mut self) {
-        let changed = match &mut self.news {
-            Some(news) => news.changed().await.is_ok(),
-            None => false,
-        };
-        if !changed {
-            // Nobody wakes any more: the process ends.
-            std::future::pending::<()>().await;
+    /// Resolves when there may be news since the last time, with the position up to which feeds are whole, where that is known.
+    pub(crate) async fn news(&mut self) -> Option<Position> {
+        if let Some(news) = &mut self.news
+            && news.changed().await.is_ok()
+        {
+            return *news.borrow_and_update();
         }
+        // Nobody wakes any more: the process ends.
+        std::future::pending().await
     }
 }
 
@@ -95,7 +94,7 @@ impl Hub {
         let users = tenants.entry(who.0).or_default();
         let news = users
             .entry(who.1)
-            .or_insert_with(|| watch::channel(()).0)
+            .or_insert_with(|| watch::channel(None).0)
             .subscribe();
         Waiter {
             hub: self.clone(),
@@ -107,16 +106,16 @@ impl Hub {
     /// Wakes everybody: what was missed is not known.
     fn wake_all(&self) {
         for news in self.lock().values().flat_map(HashMap::values) {
-            news.send_replace(());
+            news.send_replace(None);
         }
     }
 
-    fn wake(&self, tenant: TenantId, users: &[UserId]) {
+    fn wake(&self, tenant: TenantId, users: &[UserId], level: Position) {
         let tenants = self.lock();
         let waiting = tenants.get(&tenant);
         for user in users {
             if let Some(news) = waiting.and_then(|waiting| waiting.get(user)) {
-                news.send_replace(());
+                news.send_replace(Some(level));
             }
         }
     }
@@ -196,12 +195,13 @@ async fn tell(
     }
     let place = Place::of(facts.iter().map(|fact| (fact.lane, fact.position)));
     let there = state.wait_for(&place, READS).await?;
+    let level = state.level("feed").await?;
     for tenant in tenants {
         let waiting = hub.waiting(tenant);
         let mentioned = mentioned(facts.iter().filter(|fact| fact.tenant == tenant));
         let mut tx = TenantTx::begin(&state.pool, tenant.0, Uuid::nil()).await?;
         let users = concerned(&mut tx, tenant, &mentioned, &waiting).await?;
-        hub.wake(tenant, &users);
+        hub.wake(tenant, &users, level);
     }
     if !there {
         match late {
@@ -258,8 +258,9 @@ mod tests {
         let hub = Hub::default();
         let (mut ana, mut again, mut bo) = (hub.wait(who(1)), hub.wait(who(1)), hub.wait(who(2)));
         assert_eq!(hub.waiting(who(1).0).len(), 2);
-        hub.wake(who(1).0, &[who(1).1]);
-        tokio::join!(ana.news(), again.news());
+        hub.wake(who(1).0, &[who(1).1], Position(7));
+        let told = tokio::join!(ana.news(), again.news());
+        assert_eq!(told, (Some(Position(7)), Some(Position(7))));
         let silent = tokio::time::timeout(Duration::from_millis(20), bo.news());
         assert!(silent.await.is_err());
         drop((ana, again));

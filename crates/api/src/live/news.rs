@@ -122,14 +122,19 @@ impl Watch {
             first: None,
             told: Instant::now(),
         };
-        watch.first = watch.look().await?;
+        watch.first = watch.look(None).await?;
         let (state, who) = (watch.state.clone(), watch.reader.who.clone());
         Ok(events(&state, &who, watch))
     }
 
-    /// What is new to the client.
-    async fn look(&mut self) -> Result<Option<Event>, Problem> {
+    /// What is new to the client, now that feeds are whole up to `level`, if that is known.
+    async fn look(&mut self, level: Option<Position>) -> Result<Option<Event>, Problem> {
         let _turn = turn(&self.state.looking).await?;
+        // Before anything is read: what comes in meanwhile is told again.
+        let level = match (level, &self.seen) {
+            (None, Seen::Feed { .. }) => self.state.level("feed").await?,
+            (level, _) => level.unwrap_or(Position::START),
+        };
         let mut view = self.reader.view(&self.state, &[]).await?;
         let (tx, viewer) = (&mut view.tx, view.viewer);
         match &mut self.seen {
@@ -157,8 +162,9 @@ impl Watch {
                 // Of who was here before it is not known what they saw, but until when.
                 let last = since.unwrap_or(Position::END);
                 let new = come.unwrap_or_else(|| shown.iter().filter(|at| **at > last).count());
-                let newest = shown.into_iter().chain(*since).max();
-                let newest = newest.unwrap_or(Position::START);
+                // Not beyond what lanes that are behind may still bring.
+                let newest = shown.into_iter().max().map(|newest| newest.min(level));
+                let newest = newest.max(*since).unwrap_or(Position::START);
                 (*ids, *since) = (Some(now), Some(newest));
                 Ok(Some(match new {
                     0 => Event::default().id(newest.to_string()),
@@ -192,15 +198,15 @@ impl super::Watch for Watch {
                 .ok()?;
             let news = async {
                 tokio::time::sleep_until(self.told + CALM).await;
-                self.waiter.news().await;
+                self.waiter.news().await
             };
-            tokio::select! {
-                () = news => {}
+            let level = tokio::select! {
+                level = news => level,
                 () = tokio::time::sleep(left) => return None,
                 () = self.state.shutdown.cancelled() => return None,
-            }
+            };
             // In a box of its own: looking takes much room, and all others only wait.
-            if let Some(event) = Box::pin(self.look()).await.ok()? {
+            if let Some(event) = Box::pin(self.look(level)).await.ok()? {
                 self.told = Instant::now();
                 return Some(event);
             }

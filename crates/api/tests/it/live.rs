@@ -190,6 +190,33 @@ async fn who_was_away_is_told_of_what_came_to_be_seen_meanwhile() {
 }
 
 #[tokio::test]
+async fn an_id_does_not_go_beyond_what_a_lane_behind_may_still_bring() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let begun = Live::of(&ana, "/v1/feed/live", None).await.id().await;
+    publish(&mut ana, "hello", "public").await;
+    ana.sees("/v1/feed", "the post", |feed| feed["items"] != json!([]))
+        .await;
+    assert!(app.projecting.finish(SOON).await);
+    let behind =
+        "WITH post AS (SELECT lane, position FROM log.events WHERE type = 'post.published')
+        UPDATE subscription.checkpoints c SET position = p.position - 1 FROM post p
+        WHERE c.subscription LIKE 'feed%' AND c.lane = p.lane RETURNING c.position";
+    let behind: i64 = sqlx::query_scalar(behind)
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
+    let (_, id, data) = Live::of(&ana, "/v1/feed/live", Some(begun))
+        .await
+        .next()
+        .await;
+    assert_eq!((data, id), (json!({"new": 1}), behind));
+    // So it is told again.
+    let again = Live::of(&ana, "/v1/feed/live", Some(id)).await.next().await;
+    assert_eq!(again.2, json!({"new": 1}));
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_the_key_that_began_it() {
     let app = App::start().await;
     let mut ana = app.user("ana");

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 use super::Subscriber;
 use crate::envelope::Sealed;
 use crate::id::{EventId, LANES, Lane, Position};
-use crate::source::LaneStart;
+use crate::source::{self, LaneStart};
 
 /// Makes a new subscription's rows; does nothing when they are there, or when its schema is not: it was dropped, and would
 /// count as one that lags for ever. Where it does not replay, each lane begins behind its last fact.
@@ -172,6 +172,12 @@ fn lanes(rows: Vec<(i16, Position)>) -> BTreeMap<Lane, Position> {
         .into_iter()
         .filter_map(|(lane, position)| Some((Lane::new(lane.into())?, position)));
     lanes.collect()
+}
+
+/// Up to where `subscription` has taken in every fact, whatever its lane.
+pub async fn level(pool: &PgPool, subscription: &str) -> Result<Position, sqlx::Error> {
+    let lanes = positions(&mut *pool.acquire().await?, subscription).await?;
+    source::level(pool, &lanes).await
 }
 
 /// Where every lane of `subscription` is, held there until the transaction of `connection` ends.

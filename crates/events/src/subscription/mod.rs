@@ -19,7 +19,7 @@ use sqlx::PgConnection;
 
 pub use apply::{ApplyError, begin};
 pub(crate) use checkpoint::ahead;
-pub use checkpoint::{held, positions, reached};
+pub use checkpoint::{held, level, positions, reached};
 pub use fill::{FillError, fill};
 pub use lag::{Lag, lag, watch_lag};
 pub use overview::{Backlog, LaneBacklog, Waiting, backlogs, newest_parked, reads_topic};
