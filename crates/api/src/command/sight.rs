@@ -191,11 +191,12 @@ impl ApiState {
         let (Some(author), Some(post)) = (state.author, state.post) else {
             return Err(Kind::NotFound("comment").into());
         };
+        let sight = self.sight(who, post).await;
         Ok(Remark {
             key: StreamKey::comment(comment, post),
             post,
             between: self.between(who.user, author),
-            sight: Box::new(self.sight(who, post).await?),
+            sight: Box::new(sight.map_err(|problem| problem.renamed("post", "comment"))?),
         })
     }
 }

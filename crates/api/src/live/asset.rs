@@ -59,7 +59,6 @@ struct Watch {
 
 impl Watch {
     async fn look(&self) -> Result<Asset, Problem> {
-        let _turn = live::turn(&self.state.watching).await?;
         let mut view = self.reader.view(&self.state, &[]).await?;
         view.asset(self.asset).await
     }
@@ -70,8 +69,11 @@ impl live::Watch for Watch {
     /// patience: clients come again by themselves.
     async fn next(&mut self) -> Option<Event> {
         while !self.settled && self.state.clock.now() < self.reader.until() {
-            // In a box of its own: looking takes much room, and most of the time it only waits.
-            let asset = Box::pin(self.look()).await.ok()?;
+            let asset = {
+                let _turn = live::turn(&self.state.watching).await.ok()?;
+                // In a box of its own: looking takes much room, and most of the time it only waits.
+                Box::pin(self.look()).await.ok()?
+            };
             let now = serde_json::to_string(&asset).ok()?;
             self.settled = asset.settled();
             if now != self.last {

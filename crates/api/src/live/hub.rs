@@ -104,9 +104,9 @@ impl Hub {
     }
 
     /// Wakes everybody: what was missed is not known.
-    fn wake_all(&self) {
+    fn wake_all(&self, level: Option<Position>) {
         for news in self.lock().values().flat_map(HashMap::values) {
-            news.send_replace(None);
+            news.send_replace(level);
         }
     }
 
@@ -164,7 +164,7 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
             "who waits for news looks without being told"
         );
         state.hot.told(false);
-        hub.wake_all();
+        hub.wake_all(None);
         if !state.shutdown.sleep(AGAIN).await {
             return;
         }
@@ -182,8 +182,9 @@ async fn tell(
     if let Some(place) = late
         && state.wait_for(place, READS).await?
     {
+        let level = state.level("feed").await?;
         *late = None;
-        hub.wake_all();
+        hub.wake_all(Some(level));
     }
     let tenants: BTreeSet<TenantId> = facts.iter().map(|fact| fact.tenant).collect();
     let tenants: Vec<_> = tenants

@@ -10,8 +10,9 @@ use std::time::Duration;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use events::id::{TenantId, UserId};
-use futures::stream;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use futures::{Stream, StreamExt, stream};
+use service::shutdown::Shutdown;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use crate::auth::Principal;
 use crate::problem::{Kind, Problem};
@@ -29,16 +30,49 @@ pub(crate) trait Watch: Send + 'static {
 
 /// A stream of events, of which each is looked for when the one before was taken. Whose session or key has ended is told nothing more.
 pub(crate) fn events(state: &ApiState, who: &Principal, watch: impl Watch) -> Response {
-    let begin = (watch, state.clone(), who.clone());
-    let events = stream::unfold(begin, async |(mut watch, state, who)| {
-        let event = watch.next().await?;
-        // In a box of its own: all others only wait.
-        Box::pin(state.still_holds(&who)).await.then_some(())?;
-        Some((Ok::<_, Infallible>(event), (watch, state, who)))
-    });
-    Sse::new(events)
+    let watch = Allowed {
+        watch,
+        state: state.clone(),
+        who: who.clone(),
+    };
+    Sse::new(told(&state.shutdown, watch).map(Ok::<_, Infallible>))
         .keep_alive(KeepAlive::default())
         .into_response()
+}
+
+/// What somebody is told as long as they may do what they might at first.
+struct Allowed<W> {
+    watch: W,
+    state: ApiState,
+    who: Principal,
+}
+
+impl<W: Watch> Watch for Allowed<W> {
+    async fn next(&mut self) -> Option<Event> {
+        let event = self.watch.next().await?;
+        // In a box of its own: all others only wait.
+        let may = Box::pin(self.state.still_holds(&self.who)).await;
+        may.then_some(event)
+    }
+}
+
+/// What `watch` tells, one event ahead of who reads it. A task of its own looks: one that went on only when the client takes something,
+/// a heartbeat too, would keep its turn from all others meanwhile.
+fn told<W: Watch>(shutdown: &Shutdown, mut watch: W) -> impl Stream<Item = Event> + use<W> {
+    let (give, mut take) = mpsc::channel(1);
+    shutdown.spawn(async move {
+        loop {
+            let event = tokio::select! {
+                event = watch.next() => event,
+                () = give.closed() => None,
+            };
+            let Some(event) = event else { break };
+            if give.send(event).await.is_err() {
+                break;
+            }
+        }
+    });
+    stream::poll_fn(move |cx| take.poll_recv(cx))
 }
 
 /// A turn at looking into the read models. However many streams would look, so many do at a time: others' requests need connections too.
@@ -54,4 +88,36 @@ pub(crate) fn place(
 ) -> Result<Slot<(TenantId, UserId)>, Problem> {
     let place = state.following.take(who);
     place.map_err(|_| Problem::overloaded(RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    struct Looks(Arc<Semaphore>);
+
+    impl Watch for Looks {
+        async fn next(&mut self) -> Option<Event> {
+            let _turn = turn(&self.0).await.ok()?;
+            tokio::task::yield_now().await;
+            Some(Event::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_keeps_nobodys_turn() {
+        let (turns, shutdown) = (Arc::new(Semaphore::new(1)), Shutdown::new());
+        let held = turns.acquire().await.unwrap();
+        let mut deaf = told(&shutdown, Looks(Arc::clone(&turns)));
+        // It is asked once, as for a heartbeat, and never again.
+        assert!(deaf.next().now_or_never().is_none());
+        tokio::task::yield_now().await;
+        drop(held);
+        let soon = tokio::time::timeout(RETRY_AFTER, turns.acquire());
+        assert!(soon.await.is_ok());
+    }
 }

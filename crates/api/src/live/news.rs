@@ -122,14 +122,16 @@ impl Watch {
             first: None,
             told: Instant::now(),
         };
-        watch.first = watch.look(None).await?;
         let (state, who) = (watch.state.clone(), watch.reader.who.clone());
+        {
+            let _turn = turn(&state.looking).await?;
+            watch.first = watch.look(None).await?;
+        }
         Ok(events(&state, &who, watch))
     }
 
     /// What is new to the client, now that feeds are whole up to `level`, if that is known.
     async fn look(&mut self, level: Option<Position>) -> Result<Option<Event>, Problem> {
-        let _turn = turn(&self.state.looking).await?;
         // Before anything is read: what comes in meanwhile is told again.
         let level = match (level, &self.seen) {
             (None, Seen::Feed { .. }) => self.state.level("feed").await?,
@@ -205,7 +207,9 @@ impl super::Watch for Watch {
                 () = tokio::time::sleep(left) => return None,
                 () = self.state.shutdown.cancelled() => return None,
             };
-            // In a box of its own: looking takes much room, and all others only wait.
+            let state = self.state.clone();
+            let _turn = turn(&state.looking).await.ok()?;
+            // In a box of its own, now that it is its turn: looking takes much room, and all others only wait.
             if let Some(event) = Box::pin(self.look(level)).await.ok()? {
                 self.told = Instant::now();
                 return Some(event);

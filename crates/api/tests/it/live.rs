@@ -123,8 +123,10 @@ async fn a_feed_tells_of_new_posts_of_those_one_follows_and_may_see() {
         "one's own is news elsewhere"
     );
     publish(&mut bo, "hello", "followers").await;
-    let (name, first, data) = live.next().await;
+    let (name, _, data) = live.next().await;
     assert_eq!((&*name, data), ("feed", json!({"new": 1})));
+    // Under load it may be told while other facts before it are still missing.
+    let first = Live::of(&ana, "/v1/feed/live", None).await.id().await;
     for n in 0..3 {
         publish(&mut bo, &format!("more {n}"), "public").await;
     }

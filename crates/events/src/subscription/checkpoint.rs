@@ -174,9 +174,12 @@ fn lanes(rows: Vec<(i16, Position)>) -> BTreeMap<Lane, Position> {
     lanes.collect()
 }
 
-/// Up to where `subscription` has taken in every fact, whatever its lane.
+/// Up to where `subscription` has taken in every fact, whatever its lane, but those that are parked.
 pub async fn level(pool: &PgPool, subscription: &str) -> Result<Position, sqlx::Error> {
     let lanes = positions(&mut *pool.acquire().await?, subscription).await?;
+    if lanes.is_empty() {
+        return Ok(Position::START);
+    }
     source::level(pool, &lanes).await
 }
 
