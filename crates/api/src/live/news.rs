@@ -150,20 +150,22 @@ impl Watch {
                 // Older ones come up when one is deleted, if there were more.
                 let full = ids.as_ref().filter(|seen| seen.len() >= LOOKED_AT as usize);
                 let oldest = full.and_then(BTreeSet::first).copied();
-                let come = ids.as_ref().map(|seen| {
-                    let come = now.difference(seen);
-                    come.filter(|post| oldest.is_none_or(|oldest| **post > oldest))
-                        .count()
+                let come = now.iter().filter(|post| {
+                    oldest.is_none_or(|oldest| **post > oldest)
+                        && ids.as_ref().is_none_or(|seen| !seen.contains(post))
                 });
-                if come == Some(0) {
+                let come: Vec<PostId> = come.map(|(_, post)| *post).collect();
+                if ids.is_some() && come.is_empty() {
                     *ids = Some(now);
                     return Ok(None);
                 }
-                let posts: Vec<PostId> = now.iter().map(|(_, post)| *post).collect();
-                let shown = feed::shown_since(tx, viewer, &posts).await?;
+                let shown = feed::shown_since(tx, viewer, &come).await?;
                 // Of who was here before it is not known what they saw, but until when.
                 let last = since.unwrap_or(Position::END);
-                let new = come.unwrap_or_else(|| shown.iter().filter(|at| **at > last).count());
+                let new = match ids {
+                    Some(_) => come.len(),
+                    None => shown.iter().filter(|at| **at > last).count(),
+                };
                 // Not beyond what lanes that are behind may still bring.
                 let newest = shown.into_iter().max().map(|newest| newest.min(level));
                 let newest = newest.max(*since).unwrap_or(Position::START);
