@@ -1,5 +1,6 @@
-//! Who waits for news in this process, and the one reader of the log that wakes them, and that tells what is kept of posts. Nothing is kept for anybody: who is woken looks for
-//! themselves when they can be written to, so that a slow reader misses nothing and holds up nobody.
+//! Who waits for news in this process, and the one reader of the log that wakes them, and that tells what is kept of posts. At most one
+//! event is kept for anybody: who is woken looks for themselves when the one before was taken, so that a slow reader misses nothing and
+//! holds up nobody.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

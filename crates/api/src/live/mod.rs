@@ -61,15 +61,13 @@ impl<W: Watch> Watch for Allowed<W> {
 fn told<W: Watch>(shutdown: &Shutdown, mut watch: W) -> impl Stream<Item = Event> + use<W> {
     let (give, mut take) = mpsc::channel(1);
     shutdown.spawn(async move {
-        loop {
+        while let Ok(room) = give.reserve().await {
             let event = tokio::select! {
                 event = watch.next() => event,
                 () = give.closed() => None,
             };
             let Some(event) = event else { break };
-            if give.send(event).await.is_err() {
-                break;
-            }
+            room.send(event);
         }
     });
     stream::poll_fn(move |cx| take.poll_recv(cx))
@@ -118,6 +116,32 @@ mod tests {
         tokio::task::yield_now().await;
         drop(held);
         let soon = tokio::time::timeout(RETRY_AFTER, turns.acquire());
+        assert!(soon.await.is_ok());
+        assert!(deaf.next().await.is_some(), "it was looked for");
+    }
+
+    /// Never has anything to tell.
+    struct Silent(#[expect(dead_code, reason = "held")] Arc<()>);
+
+    impl Watch for Silent {
+        async fn next(&mut self) -> Option<Event> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_who_has_gone() {
+        let (held, shutdown) = (Arc::new(()), Shutdown::new());
+        let mut gone = told(&shutdown, Silent(Arc::clone(&held)));
+        assert!(gone.next().now_or_never().is_none());
+        tokio::task::yield_now().await;
+        drop(gone);
+        let left = async {
+            while Arc::strong_count(&held) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let soon = tokio::time::timeout(RETRY_AFTER, left);
         assert!(soon.await.is_ok());
     }
 }
