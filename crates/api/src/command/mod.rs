@@ -249,6 +249,17 @@ impl Done {
     }
 }
 
+/// The streams to decide over: those that a command names, once each, and its user's.
+fn once_each(streams: &[&StreamKey], me: &StreamKey) -> Vec<StreamKey> {
+    let mut keys: Vec<StreamKey> = Vec::with_capacity(streams.len() + 1);
+    for key in streams.iter().copied().chain([me]) {
+        if !keys.contains(key) {
+            keys.push(key.clone());
+        }
+    }
+    keys
+}
+
 impl ApiState {
     /// Decides and appends, unless the user is suspended. The first facts of a user bring `user.registered` with them, in the same append: a refused
     /// first command leaves no trace.
@@ -261,12 +272,7 @@ impl ApiState {
         let who = &asked.who;
         let me = StreamKey::user(who.user);
         let now = self.clock.now();
-        let mut keys: Vec<StreamKey> = Vec::with_capacity(streams.len() + 1);
-        for key in streams.iter().copied().chain([&me]) {
-            if !keys.contains(key) {
-                keys.push(key.clone());
-            }
-        }
+        let keys = once_each(streams, &me);
         let accepted = self.log.execute(&asked.command, &keys, |streams| {
             with_user(who, &me, now, streams, &mut decide)
         });
@@ -287,7 +293,7 @@ impl ApiState {
     ) -> Result<(), Problem> {
         let (who, now) = (&asked.who, self.clock.now());
         let me = StreamKey::user(who.user);
-        let keys: Vec<StreamKey> = streams.iter().copied().chain([&me]).cloned().collect();
+        let keys = once_each(streams, &me);
         let undecided = Undecided {
             command: &asked.command,
             streams: &keys,

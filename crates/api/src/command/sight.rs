@@ -53,7 +53,7 @@ pub(crate) type Posts = Cache<(TenantId, PostId), (UserId, Arc<[AssetId]>)>;
 /// The streams that say whether someone may see a post. A post's author and assets never change, so they are known beforehand.
 pub(super) struct Sight {
     me: UserId,
-    pub(super) post: StreamKey,
+    post: StreamKey,
     there: StreamKey,
     back: StreamKey,
     /// None for the author, who sees the post whatever they are.
