@@ -232,17 +232,15 @@ impl ApiState {
     }
 
     /// Whether `who` may still do what they could when they were proven: no session or key of theirs has ended, or lost a role.
-    pub(crate) async fn still_holds(&self, who: &Principal) -> bool {
+    pub(crate) async fn still_holds(&self, who: &Principal) -> Result<bool, Problem> {
         match (&who.by, who.session) {
-            (By::ApiKey(key), _) => {
-                let now = self.machine(key.expose(), self.clock.now()).await;
-                now.is_ok_and(|(_, roles)| who.roles.iter().all(|role| roles.contains(role)))
-            }
-            (By::Token, Some(session)) => {
-                let live = self.accounts.is_live(who.tenant.0, session).await;
-                live.is_ok_and(|live| live)
-            }
-            (By::Token, None) => true,
+            (By::ApiKey(key), _) => match self.machine(key.expose(), self.clock.now()).await {
+                Ok((_, roles)) => Ok(who.roles.iter().all(|role| roles.contains(role))),
+                Err(problem) if problem.is(Kind::TokenInvalid) => Ok(false),
+                Err(problem) => Err(problem),
+            },
+            (By::Token, Some(session)) => Ok(self.accounts.is_live(who.tenant.0, session).await?),
+            (By::Token, None) => Ok(true),
         }
     }
 }

@@ -21,8 +21,8 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// Follow an asset while it is rendered
 ///
-/// An `asset` event, with the asset as its data, for each change; the stream ends when nothing more will come, or with
-/// the token.
+/// An `asset` event for each change, with the asset as it stands as its data, so that who comes back has missed nothing; an event's id
+/// is a position up to which everything is in it. The stream ends when nothing more will come, or with the token.
 #[utoipa::path(get, path = "/assets/{id}/live", tag = "assets",
     params(("id" = Uuid, Path)),
     responses((status = 200, description = "Events", content_type = "text/event-stream", body = Asset)))]
@@ -65,10 +65,11 @@ impl Watch {
 }
 
 impl live::Watch for Watch {
-    /// The next change; none at the end of the asset's way, of the token, of the process, or of the read model's
-    /// patience: clients come again by themselves.
+    /// The next change; none at the end of the asset's way, or of the read model's patience: clients come again by themselves.
     async fn next(&mut self) -> Option<Event> {
-        while !self.settled && self.state.clock.now() < self.reader.until() {
+        // Asked before anything is read, so that an id never says too much.
+        let level = self.state.level("media").await.ok()?;
+        while !self.settled {
             let asset = {
                 let _turn = live::turn(&self.state.watching).await.ok()?;
                 // In a box of its own: looking takes much room, and most of the time it only waits.
@@ -77,12 +78,13 @@ impl live::Watch for Watch {
             let now = serde_json::to_string(&asset).ok()?;
             self.settled = asset.settled();
             if now != self.last {
-                let event = Event::default().event("asset").data(&now);
+                let event = Event::default().event("asset").id(level.to_string());
+                let event = event.data(&now);
                 self.last = now;
                 return Some(event);
             }
-            if !self.settled && !self.state.shutdown.sleep(EVERY).await {
-                return None;
+            if !self.settled {
+                tokio::time::sleep(EVERY).await;
             }
         }
         None

@@ -165,7 +165,7 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
             "who waits for news looks without being told"
         );
         state.hot.told(false);
-        hub.wake_all(None);
+        hub.wake_all(state.level("feed").await.ok());
         if !state.shutdown.sleep(AGAIN).await {
             return;
         }
@@ -197,12 +197,19 @@ async fn tell(
     }
     let place = Place::of(facts.iter().map(|fact| (fact.lane, fact.position)));
     let there = state.wait_for(&place, READS).await?;
-    let level = state.level("feed").await?;
+    let mut level = None;
     for tenant in tenants {
         let waiting = hub.waiting(tenant);
         let mentioned = mentioned(facts.iter().filter(|fact| fact.tenant == tenant));
         let mut tx = TenantTx::begin(&state.pool, tenant.0, Uuid::nil()).await?;
         let users = concerned(&mut tx, tenant, &mentioned, &waiting).await?;
+        if users.is_empty() {
+            continue;
+        }
+        let level = match level {
+            Some(level) => level,
+            None => *level.insert(state.level("feed").await?),
+        };
         hub.wake(tenant, &users, level);
     }
     if !there {

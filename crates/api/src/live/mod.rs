@@ -5,6 +5,7 @@ pub(crate) mod hub;
 pub(crate) mod news;
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -28,7 +29,11 @@ pub(crate) trait Watch: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Option<Event>> + Send;
 }
 
-/// A stream of events, of which each is looked for when the one before was taken. Whose session or key has ended is told nothing more.
+/// How often it is seen whether somebody to whom nothing happens may still listen.
+const CHECK: Duration = Duration::from_mins(1);
+
+/// A stream of events, of which each is looked for when the one before was taken. It ends with the token, and with the session or key:
+/// of what happens after, nothing is told.
 pub(crate) fn events(state: &ApiState, who: &Principal, watch: impl Watch) -> Response {
     let watch = Allowed {
         watch,
@@ -49,22 +54,33 @@ struct Allowed<W> {
 
 impl<W: Watch> Watch for Allowed<W> {
     async fn next(&mut self) -> Option<Event> {
-        let event = self.watch.next().await?;
-        // In a box of its own: all others only wait.
-        let may = Box::pin(self.state.still_holds(&self.who)).await;
-        may.then_some(event)
+        let Self { watch, state, who } = self;
+        let mut event = pin!(watch.next());
+        loop {
+            let left = (who.until - state.clock.now()).to_std().ok()?;
+            let found = tokio::time::timeout(left.min(CHECK), event.as_mut()).await;
+            // In a box of its own: all others only wait.
+            match (found, Box::pin(state.still_holds(who)).await) {
+                (Ok(event), Ok(true)) => return event,
+                // Where it is not known, it is asked again.
+                (Err(_), Ok(true) | Err(_)) => {}
+                _ => return None,
+            }
+        }
     }
 }
 
-/// What `watch` tells, one event ahead of who reads it. A task of its own looks: one that went on only when the client takes something,
-/// a heartbeat too, would keep its turn from all others meanwhile.
+/// What `watch` tells, one event ahead of who reads it, until the process ends. A task of its own looks: one that went on only when the
+/// client takes something, a heartbeat too, would keep its turn from all others meanwhile.
 fn told<W: Watch>(shutdown: &Shutdown, mut watch: W) -> impl Stream<Item = Event> + use<W> {
     let (give, mut take) = mpsc::channel(1);
+    let end = shutdown.clone();
     shutdown.spawn(async move {
         while let Ok(room) = give.reserve().await {
             let event = tokio::select! {
                 event = watch.next() => event,
                 () = give.closed() => None,
+                () = end.cancelled() => None,
             };
             let Some(event) = event else { break };
             room.send(event);

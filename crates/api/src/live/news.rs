@@ -190,25 +190,14 @@ impl Watch {
 }
 
 impl super::Watch for Watch {
-    /// The next piece of news; none at the end of the token or of the process, or when what is to be read does not answer: clients
-    /// come again by themselves.
+    /// The next piece of news; none when what is to be read does not answer: clients come again by themselves.
     async fn next(&mut self) -> Option<Event> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
         loop {
-            let left = (self.reader.until() - self.state.clock.now())
-                .to_std()
-                .ok()?;
-            let news = async {
-                tokio::time::sleep_until(self.told + CALM).await;
-                self.waiter.news().await
-            };
-            let level = tokio::select! {
-                level = news => level,
-                () = tokio::time::sleep(left) => return None,
-                () = self.state.shutdown.cancelled() => return None,
-            };
+            tokio::time::sleep_until(self.told + CALM).await;
+            let level = self.waiter.news().await;
             let state = self.state.clone();
             let _turn = turn(&state.looking).await.ok()?;
             // In a box of its own, now that it is its turn: looking takes much room, and all others only wait.

@@ -8,7 +8,6 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use events::envelope::Sealed;
 use events::export::ndjson;
 use events::fact::Fact;
@@ -29,6 +28,8 @@ const LIMIT_MAX: i64 = 1000;
 const BYTES: i64 = 4 << 20;
 /// How far one answer looks for facts of rare types; there is a next page then.
 const POSITIONS: i64 = 50_000;
+/// How long the log may be silent before it is asked again.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Which facts.
 #[derive(Deserialize, IntoParams)]
@@ -175,55 +176,37 @@ async fn follow(
         .tail(state.wake(), asked.filter, limits, asked.after);
     // Before the stream begins an error can still be a problem.
     let waiting = tail.next(Duration::ZERO).await?.facts.into();
-    let own = state.clone();
     let watch = Watch {
         _place: place,
-        state,
-        until: who.until,
         tail,
         waiting,
     };
-    Ok(live::events(&own, who, watch))
+    Ok(live::events(&state, who, watch))
 }
 
 /// A reader that stays.
 struct Watch {
     _place: Slot<(TenantId, UserId)>,
-    state: ApiState,
-    until: DateTime<Utc>,
     tail: Tail,
     waiting: VecDeque<Sealed>,
 }
 
 impl live::Watch for Watch {
+    /// The next fact; none when the log does not answer: clients come again by themselves, and are told then.
     async fn next(&mut self) -> Option<Event> {
-        let fact = self.fact().await?;
-        let event = Event::default().event("fact").id(fact.position.to_string());
-        Some(event.data(ndjson::line(&fact).ok()?))
-    }
-}
-
-impl Watch {
-    /// The next fact; none at the end of the token, of the process, or when the log does not answer: clients come again
-    /// by themselves, and are told then.
-    async fn fact(&mut self) -> Option<Sealed> {
-        while self.state.clock.now() < self.until {
+        let fact = loop {
             if let Some(fact) = self.waiting.pop_front() {
-                return Some(fact);
+                break fact;
             }
-            let left = (self.until - self.state.clock.now()).to_std().ok()?;
-            let page = tokio::select! {
-                page = self.tail.next(left) => page,
-                () = self.state.shutdown.cancelled() => return None,
-            };
-            match page {
+            match self.tail.next(SILENCE).await {
                 Ok(page) => self.waiting = page.facts.into(),
                 Err(error) => {
                     tracing::warn!(%error, "a reader of facts has to come again");
                     return None;
                 }
             }
-        }
-        None
+        };
+        let event = Event::default().event("fact").id(fact.position.to_string());
+        Some(event.data(ndjson::line(&fact).ok()?))
     }
 }

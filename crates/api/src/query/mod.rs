@@ -27,7 +27,6 @@ use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use events::id::{TenantId, UserId};
 use projectors::graph::query as graph_model;
 use projectors::page::{Page, Viewer};
@@ -92,11 +91,6 @@ impl Reader {
     /// Whether the reader wants to see what they did.
     pub(crate) fn wrote(&self) -> bool {
         self.place.is_some()
-    }
-
-    /// When the reader's token ends.
-    pub(crate) fn until(&self) -> DateTime<Utc> {
-        self.who.until
     }
 
     pub(crate) fn viewer(&self) -> Viewer {

@@ -415,7 +415,8 @@ async fn progress_is_pushed_until_the_asset_is_settled() {
         .unwrap();
     assert_eq!(live.headers()["content-type"], "text/event-stream");
     let first = String::from_utf8(live.chunk().await.unwrap().unwrap().to_vec()).unwrap();
-    assert!(first.starts_with("event: asset\ndata: {"), "{first}");
+    let (id_of, first) = first.split_once("\ndata: {").unwrap();
+    assert!(id_of.starts_with("event: asset\nid: "), "{id_of} {first}");
     for job in done["jobs"].as_array().unwrap() {
         render(&app, &ana, id, job["id"].as_str().unwrap(), CLIP).await;
     }
