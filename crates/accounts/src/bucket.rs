@@ -42,17 +42,16 @@ pub struct Taken {
 }
 
 impl Accounts {
-    /// Counts one more try, of somebody who may be anybody, under `name` in `tenant`. None: there was room; else in how long there will
-    /// be.
+    /// Counts one more try, of somebody who may be anybody, under `name` in `tenant`.
     pub async fn take(
         &self,
         bucket: Bucket,
         tenant: Uuid,
         name: &str,
         now: DateTime<Utc>,
-    ) -> Result<Option<Duration>, Error> {
+    ) -> Result<Taken, Error> {
         let _try = self.a_try().await?;
-        Ok(self.count(bucket, tenant, name, now).await?.wait)
+        self.count(bucket, tenant, name, now).await
     }
 
     /// The same of somebody who has proven who they are.

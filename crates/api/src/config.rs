@@ -9,7 +9,7 @@ use service::secret::Secret;
 use url::Url;
 
 use crate::auth::IssuerError;
-pub use crate::limit::rate::RateLimits;
+pub use crate::limit::table::RateLimits;
 
 /// How the API is served.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub struct Config {
     #[arg(long, env = "STORAGE_NOTICE_ORIGIN")]
     pub storage_notice_origin: Option<Url>,
     /// How often one may ask: `on`, `off`, or lines of docs/reference/limits.md that are to be others, e.g. `user-read=300/1200` for 300
-    /// at once and 1,200 a minute.
+    /// at once and 1,200 a minute. Those of proving who one is cannot be off.
     #[arg(long, env = "RATE_LIMITS", default_value = "on")]
     pub rate_limits: RateLimits,
     /// Requests in progress at once, besides uploads to a folder; what comes on top is told to try again. When absent 128 for each CPU,

@@ -114,6 +114,8 @@ pub(crate) struct Problem {
     detail: Option<Cow<'static, str>>,
     errors: Vec<FieldError>,
     retry_after_s: Option<u64>,
+    /// What is told besides, in headers.
+    told: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// One thing that is wrong with the body or the query.
@@ -195,10 +197,14 @@ impl Problem {
         }
     }
 
-    /// More often than is allowed.
-    pub(crate) fn rate_limited(retry_after: std::time::Duration) -> Self {
+    /// More often than is allowed, by the rate that is `told`.
+    pub(crate) fn rate_limited(
+        retry_after: std::time::Duration,
+        told: Vec<(HeaderName, HeaderValue)>,
+    ) -> Self {
         Self {
             retry_after_s: Some(retry_after.as_secs().saturating_add(1)),
+            told,
             ..Kind::RateLimited.into()
         }
     }
@@ -246,6 +252,7 @@ impl From<Kind> for Problem {
             detail: None,
             errors: vec![],
             retry_after_s: None,
+            told: vec![],
         }
     }
 }
@@ -405,8 +412,11 @@ fn from_sqlstate(code: &str) -> Option<Kind> {
 
 impl IntoResponse for Problem {
     /// Without its body: [`finish`] writes that, because only there the request id is known.
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
         let mut response = self.kind.row().1.into_response();
+        response
+            .headers_mut()
+            .extend(std::mem::take(&mut self.told));
         response.extensions_mut().insert(self);
         response
     }

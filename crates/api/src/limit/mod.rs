@@ -2,6 +2,7 @@
 
 pub(crate) mod rate;
 pub(crate) mod reference;
+pub(crate) mod table;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use super::{
     ANSWER_LIMIT, BODY_LIMIT, BODY_MAX, LIVE, OPEN_UPLOADS, RESERVING, SILENCE_LIMIT, UPLOADS,
-    VERIFICATIONS, VERIFY_LIMIT, rate,
+    VERIFICATIONS, VERIFY_LIMIT, table,
 };
 
 /// The page.
@@ -12,7 +12,7 @@ pub fn limits() -> String {
     let (uploads, from_one) = UPLOADS;
     let (live, of_one) = LIVE;
     let (reserving, of_user) = RESERVING;
-    let rates = rate::table();
+    let rates = table::rates();
     format!(
         "# Limits
 
@@ -21,8 +21,8 @@ Generated from the code.
 ## How often
 
 One too many is answered 429 `rate-limited` with `Retry-After`. Answers tell the caller's own rate by `RateLimit-Policy` and `RateLimit`,
-as draft 10 of \"RateLimit header fields for HTTP\" has them: not a standard yet. `--rate-limits` changes lines by name, or turns all off.
-Registering, logging in and proving an address have rates of their own, by address and by name, counted over all processes.
+as draft 10 of \"RateLimit header fields for HTTP\" has them: not a standard yet. `--rate-limits` changes lines by name, or turns
+them off, but for those of proving who one is: `register` and what comes after it.
 
 | rate | of one | requests | at once | a minute | counted |
 |---|---|---|---|---|---|

@@ -168,6 +168,8 @@ async fn a_wrong_password_tells_nothing_and_cannot_be_tried_for_long() {
     assert!(tries >= 10, "{tries}");
     let limited = login(&app, "ana", PASSWORD).await;
     assert!(limited.headers().contains_key("retry-after"));
+    let policy = &limited.headers()["ratelimit-policy"];
+    assert_eq!(policy, "\"login-as\";q=10;w=120");
     assert_problem(limited, 429, "rate-limited").await;
     // Others are not held up.
     assert_problem(login(&app, "bo", PASSWORD).await, 401, "credentials-wrong").await;
@@ -338,7 +340,7 @@ async fn mail(folder: &TempDir, seen: &mut Vec<PathBuf>) -> String {
 }
 
 /// The code that a mail says: its last line.
-fn code(mail: &str) -> String {
+pub(crate) fn code(mail: &str) -> String {
     let body = mail.replace("=\r\n", "");
     body.trim_end().lines().last().unwrap().trim().to_owned()
 }

@@ -5,7 +5,7 @@ mod cookie;
 
 use std::time::Duration;
 
-use accounts::{Bucket, NewAccount, Purpose, Session, Signup};
+use accounts::{NewAccount, Purpose, Session, Signup};
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::header::ACCEPT_LANGUAGE;
@@ -26,21 +26,14 @@ use self::cookie::{cookie, set_cookie};
 use super::Asked;
 use crate::auth::{ISSUER, Role};
 use crate::limit;
+use crate::limit::rate::Who;
+use crate::limit::table::Class;
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
 /// How long an access token holds.
 const ACCESS_TTL: Duration = Duration::from_mins(10);
-
-/// What may be tried how often: by an address, and under a name.
-const REGISTER: Bucket = Bucket::new("register", 60, 30);
-const LOGIN: Bucket = Bucket::new("login", 120, 60);
-const LOGIN_AS: Bucket = Bucket::new("login as", 10, 5);
-const REFRESH: Bucket = Bucket::new("refresh", 240, 120);
-const CODE: Bucket = Bucket::new("code", 30, 10);
-const MAIL: Bucket = Bucket::new("mail", 30, 5);
-const MAIL_TO: Bucket = Bucket::new("mail to", 3, 1);
 
 /// Who calls without saying who, with a body of JSON.
 pub(crate) struct Sent<T> {
@@ -86,13 +79,12 @@ pub(crate) async fn register(
         state.clock.now(),
         state.tenant(body.tenant.as_deref()).await?,
     );
-    state.count(REGISTER, tenant, &peer.counted()).await?;
+    state.count_try(Class::Register, &[Who::at(&peer)]).await?;
     let account = Uuid::new_v4();
     let user = UserId::of(ISSUER, &account.to_string());
     if let (Some(email), true) = (&body.email, state.accounts.sends_mail()) {
-        state
-            .count(MAIL_TO, tenant, &email.trim().to_ascii_lowercase())
-            .await?;
+        let to = [Who::called(tenant, email)];
+        state.count_try(Class::Mail, &to).await?;
     }
     let new = NewAccount {
         tenant: tenant.0,
@@ -128,10 +120,8 @@ pub(crate) async fn login(
         state.clock.now(),
         state.tenant(body.tenant.as_deref()).await?,
     );
-    state.count(LOGIN, tenant, &peer.counted()).await?;
-    state
-        .count(LOGIN_AS, tenant, &body.login.trim().to_lowercase())
-        .await?;
+    let who = [Who::at(&peer), Who::called(tenant, &body.login)];
+    state.count_try(Class::LogIn, &who).await?;
     let proof = state
         .accounts
         .prove(tenant.0, &body.login, &body.password.0)
@@ -152,9 +142,7 @@ pub(crate) async fn refresh(
 ) -> Result<Response, Problem> {
     state.must_be_ours(&peer, &headers)?;
     let cookie = cookie(&headers).ok_or(Kind::SessionEnded)?;
-    state
-        .count(REFRESH, TenantId(Uuid::nil()), &peer.counted())
-        .await?;
+    state.count_try(Class::Refresh, &[Who::at(&peer)]).await?;
     let session = state.accounts.refresh(cookie, state.clock.now()).await?;
     Ok(state.let_in(StatusCode::OK, session, &peer))
 }
@@ -171,9 +159,7 @@ pub(crate) async fn log_out(
     let (mut parts, body) = request.into_parts();
     let Ok(peer) = Peer::from_request_parts(&mut parts, &state).await;
     state.must_be_ours(&peer, &parts.headers)?;
-    state
-        .count(REFRESH, TenantId(Uuid::nil()), &peer.counted())
-        .await?;
+    state.count_try(Class::Refresh, &[Who::at(&peer)]).await?;
     let body = limit::read(body).await?;
     let wanted = if body.is_empty() || &*body == b"null" {
         LogOut::default()
@@ -200,9 +186,8 @@ pub(crate) async fn verify(
 ) -> Result<Response, Problem> {
     match (&sent.body.code, &sent.body.email) {
         (Some(code), None) => {
-            state
-                .count(CODE, TenantId(Uuid::nil()), &sent.peer.counted())
-                .await?;
+            let who = [Who::at(&sent.peer)];
+            state.count_try(Class::Code, &who).await?;
             state.accounts.verify(code, state.clock.now()).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
@@ -231,9 +216,8 @@ pub(crate) async fn reset(
 ) -> Result<Response, Problem> {
     match (&sent.body.code, &sent.body.password, &sent.body.email) {
         (Some(code), Some(password), None) => {
-            state
-                .count(CODE, TenantId(Uuid::nil()), &sent.peer.counted())
-                .await?;
+            let who = [Who::at(&sent.peer)];
+            state.count_try(Class::Code, &who).await?;
             state
                 .accounts
                 .reset(code, &password.0, state.clock.now())
@@ -324,15 +308,6 @@ impl ApiState {
         Ok(TenantId(tenant?))
     }
 
-    /// Counts a try, and refuses one too many.
-    async fn count(&self, bucket: Bucket, tenant: TenantId, name: &str) -> Result<(), Problem> {
-        let wait = self
-            .accounts
-            .take(bucket, tenant.0, name, self.clock.now())
-            .await?;
-        wait.map_or(Ok(()), |wait| Err(Problem::rate_limited(wait)))
-    }
-
     async fn send(
         &self,
         peer: &Peer,
@@ -340,9 +315,8 @@ impl ApiState {
         purpose: Purpose,
     ) -> Result<Response, Problem> {
         let tenant = self.tenant(tenant).await?;
-        self.count(MAIL, tenant, &peer.counted()).await?;
-        self.count(MAIL_TO, tenant, &email.trim().to_ascii_lowercase())
-            .await?;
+        let who = [Who::at(peer), Who::called(tenant, email)];
+        self.count_try(Class::Mail, &who).await?;
         let to = (email, &*language(headers));
         self.accounts
             .send(tenant.0, to, purpose, self.clock.now())
