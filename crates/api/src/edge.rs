@@ -28,6 +28,7 @@ const HARMLESS: [(HeaderName, HeaderValue); 3] = [
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// For the route where none was looked for or found.
 const UNKNOWN: &str = "unknown";
 /// The longest id that a client may choose.
@@ -53,6 +54,27 @@ impl RequestId {
     }
 }
 
+/// The trace that the client's request is of, where its `traceparent` is one by the W3C's Trace Context: for finding what others logged
+/// of it. Of later versions what is longer is for others.
+fn trace(headers: &HeaderMap) -> Option<&str> {
+    let parts: Vec<&str> = headers
+        .get(TRACEPARENT)?
+        .to_str()
+        .ok()?
+        .split('-')
+        .collect();
+    let [version, trace, parent, flags, more @ ..] = &*parts else {
+        return None;
+    };
+    let hex = |part: &str, length| {
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        part.len() == length && part.bytes().all(digit)
+    };
+    let some = |part: &str, length| hex(part, length) && part.bytes().any(|byte| byte != b'0');
+    let version = hex(version, 2) && *version != "ff" && (*version != "00" || more.is_empty());
+    (version && some(trace, 32) && some(parent, 16) && hex(flags, 2)).then_some(*trace)
+}
+
 /// Who asked, for the line in the log: a name of ours that says nothing to strangers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller(pub(crate) UserId);
@@ -70,7 +92,8 @@ pub(crate) async fn edge(route: Option<MatchedPath>, mut request: Request, next:
     let route: Cow<'static, str> =
         route.map_or(UNKNOWN.into(), |route| route.as_str().to_owned().into());
     request.extensions_mut().insert(id.clone());
-    let span = tracing::info_span!("request", request_id = &*id.0);
+    let trace_id = trace(request.headers());
+    let span = tracing::info_span!("request", request_id = &*id.0, trace_id);
     async {
         let response = dress(next.run(request).await, &id);
         let (status, elapsed) = (response.status().as_u16(), started.elapsed());
@@ -132,6 +155,26 @@ mod tests {
 
     use super::*;
     use crate::problem::Kind;
+
+    #[test]
+    fn a_trace_is_one_only_as_it_should_be_written() {
+        let (trace_id, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let (none, capitals) = ("0".repeat(32), trace_id.to_uppercase());
+        for (traceparent, known) in [
+            (format!("00-{trace_id}-{parent}-01"), true),
+            (format!("cc-{trace_id}-{parent}-01-what-comes-later"), true),
+            (format!("00-{trace_id}-{parent}-01-more"), false),
+            (format!("ff-{trace_id}-{parent}-01"), false),
+            (format!("00-{none}-{parent}-01"), false),
+            (format!("00-{capitals}-{parent}-01"), false),
+            (format!("00-{trace_id}-{parent}"), false),
+            ("00".to_owned(), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(TRACEPARENT, traceparent.parse().unwrap());
+            assert_eq!(trace(&headers), known.then_some(trace_id), "{traceparent}");
+        }
+    }
 
     #[test]
     fn who_asks_for_a_head_is_refused_without_a_body() {
