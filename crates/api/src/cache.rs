@@ -65,12 +65,14 @@ pub(crate) async fn tag(
     }
     if fresh {
         head.status = StatusCode::NOT_MODIFIED;
+        head.headers.remove(CONTENT_TYPE);
         return Response::from_parts(head, Body::empty());
     }
     Response::from_parts(head, Body::from(body))
 }
 
-fn matches(kept: &str, etag: &str) -> bool {
+/// Whether what a client has, as `If-None-Match` says it, is this.
+pub(crate) fn matches(kept: &str, etag: &str) -> bool {
     kept.split(',')
         .map(|one| one.trim().trim_start_matches("W/"))
         .any(|one| one == "*" || one == etag)

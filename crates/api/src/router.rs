@@ -61,13 +61,13 @@ fn routed(state: ApiState) -> Router {
         .merge(docs::routes())
         .layer(from_fn_with_state(state.clone(), of_user))
         .layer(from_fn_with_state(state.clone(), cache::tag))
-        .layer(from_fn_with_state(state.clone(), of_address))
         .layer(CompressionLayer::new())
         // Objects are neither tagged by content nor compressed: they have entity tags and ranges of their own.
         .route("/storage/{*key}", get(storage::get).put(storage::put))
+        .fallback(async || Problem::from(Kind::NotFound("route")))
+        .layer(from_fn_with_state(state.clone(), of_address))
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(panicked))
-        .fallback(async || Problem::from(Kind::NotFound("route")))
         .layer(from_fn(edge))
         .with_state(state)
 }
@@ -83,7 +83,7 @@ fn cors(state: &ApiState) -> CorsLayer {
         .max_age(Duration::from_hours(1))
 }
 
-/// The description of all routes under `/v1`.
+/// The description of all routes for programs.
 pub fn document() -> OpenApi {
     documented().1
 }
@@ -93,9 +93,12 @@ fn documented() -> (Router<ApiState>, OpenApi) {
     let slow = OpenApiRouter::new()
         .routes(routes!(command::upload::complete::complete))
         .layer(from_fn(verify_in_time));
-    let (v1, document) = OpenApiRouter::with_openapi(openapi::base())
+    let (v1, mut document) = OpenApiRouter::with_openapi(openapi::base())
         .nest("/v1", routes.merge(slow))
         .split_for_parts();
+    // The description knows no path for a key with slashes, which these are served under.
+    let mut stored = OpenApiRouter::<ApiState>::new().routes(routes!(storage::get, storage::put));
+    document.merge(stored.to_openapi());
     (v1, openapi::complete(document))
 }
 

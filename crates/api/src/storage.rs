@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, RANGE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +18,7 @@ use futures::StreamExt;
 use storage::{ByteRange, Folder, Incoming, Key, OpenObject, Presentation, SignatureError};
 use tokio_util::io::ReaderStream;
 
+use crate::cache::matches;
 use crate::limit::{SILENCE_LIMIT, upload_limit};
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
@@ -43,7 +45,14 @@ pub(crate) fn is_upload(request: &Request) -> bool {
     request.method() == Method::PUT && request.uri().path().starts_with("/storage/")
 }
 
-/// Takes in the bytes of one object, once.
+/// Put an upload into the folder store
+///
+/// By the URL and with the headers that `POST /uploads` answered, where the store is a folder; with a bucket, that URL is the bucket's.
+/// Once, and only the bytes that were promised: their number, type and SHA-256. The key has slashes, and a signature is in the query.
+#[utoipa::path(put, path = "/storage/{key}", tag = "storage", security(()),
+    params(("key" = String, Path)),
+    request_body(content_type = "application/octet-stream", content = Vec<u8>),
+    responses((status = 201, description = "Stored")))]
 pub(crate) async fn put(
     State(state): State<ApiState>,
     peer: Peer,
@@ -101,7 +110,14 @@ async fn take_in(mut incoming: Incoming, body: Body) -> Result<Incoming, Problem
     Ok(incoming)
 }
 
-/// Gives an object's bytes, or a range of them.
+/// Read an object of the folder store
+///
+/// By a URL that a redirect gave, for a while: all of its bytes or one `Range` of them.
+#[utoipa::path(get, path = "/storage/{key}", tag = "storage", security(()),
+    params(("key" = String, Path)),
+    responses((status = 200, description = "The bytes", content_type = "application/octet-stream"),
+        (status = 206, description = "Those of the range", content_type = "application/octet-stream"),
+        (status = 304, description = "The client has them")))]
 pub(crate) async fn get(
     State(state): State<ApiState>,
     Path(key): Path<String>,
@@ -115,7 +131,15 @@ pub(crate) async fn get(
         storage::Error::Missing(_) => Problem::from(Kind::NotFound("object")),
         other => other.into(),
     })?;
-    let wanted = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let etag = object.etag.as_deref().unwrap_or_default();
+    if header(IF_NONE_MATCH).is_some_and(|kept| matches(kept, etag)) {
+        let known = [(ETAG, text(etag)?)];
+        return Ok((StatusCode::NOT_MODIFIED, known, HARMLESS).into_response());
+    }
+    // A part of another object than the one that the client has the rest of is of no use.
+    let same = header(IF_RANGE).is_none_or(|kept| kept == etag);
+    let wanted = header(RANGE).filter(|_| same);
     let total = object.bytes;
     let Ok(range) = ByteRange::parse(wanted, total) else {
         let mut response = Problem::from(Kind::Range).into_response();

@@ -54,7 +54,7 @@ impl From<Requested> for Erasure {
 /// have come so far. Then, within a minute as a rule, what one wrote becomes unreadable and files are taken away; `Location` tells when
 /// that is done, to whoever knows it. Needs a token: no API key may do it. Who is suspended may. Asking again asks for the same.
 #[utoipa::path(delete, path = "/users/me", tag = "users",
-    responses((status = 202, description = "It will be done", body = Erasure)))]
+    responses((status = 202, description = "It will be done", body = Erasure, headers(("location" = String, description = "Where to see how it goes on")))))]
 pub(crate) async fn erase_me(
     State(state): State<ApiState>,
     asked: Asked,

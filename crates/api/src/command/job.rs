@@ -74,7 +74,7 @@ pub(crate) struct JobAsked {
 /// plan are taken, it is `quota-reached`.
 #[utoipa::path(post, path = "/assets/{id}/renditions", tag = "assets", params(("id" = Uuid, Path)),
     request_body = RenditionWanted,
-    responses((status = 202, description = "Waiting to be done", body = JobAsked)))]
+    responses((status = 202, description = "Waiting to be done", body = JobAsked, headers(("location" = String, description = "Where to see how it goes on")))))]
 pub(crate) async fn request(
     State(state): State<ApiState>,
     Path(id): Path<Uuid>,
@@ -92,7 +92,7 @@ pub(crate) async fn request(
 ///
 /// What it failed to make is asked for by a job of its own, as if by `POST /assets/{id}/renditions`. A job that is under way goes on, 204.
 #[utoipa::path(post, path = "/jobs/{id}/retry", tag = "assets", params(("id" = Uuid, Path)),
-    responses((status = 202, description = "Waiting to be done", body = JobAsked),
+    responses((status = 202, description = "Waiting to be done", body = JobAsked, headers(("location" = String, description = "Where to see how it goes on"))),
         (status = 204, description = "Another job is at it already")))]
 pub(crate) async fn retry(
     State(state): State<ApiState>,

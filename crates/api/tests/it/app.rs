@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use api::{ApiState, Config};
+use axum::middleware::from_fn;
 use clap::Parser;
 use events::id::{TenantId, UserId};
 use events::seal::Key;
@@ -23,6 +24,8 @@ use tempfile::TempDir;
 use testing::db::Database;
 use testing::s3::S3Server;
 use uuid::Uuid;
+
+use crate::documented;
 
 pub(crate) const SECRET: &str = "a secret that only the tests of the API have";
 /// Within which a read model must show what was written.
@@ -151,7 +154,8 @@ impl App {
         .await
         .unwrap();
         let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
-        service::http::serve(listener, api::router(state), &shutdown);
+        let router = api::router(state).layer(from_fn(documented::holds));
+        service::http::serve(listener, router, &shutdown);
         let tenant = log.default_tenant().await.unwrap();
         let http = Client::builder()
             .redirect(reqwest::redirect::Policy::none())

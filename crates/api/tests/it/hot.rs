@@ -2,8 +2,12 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use service::db;
+use sqlx::PgPool;
+use testing::db::locked_out;
+use testing::wait;
 
-use crate::app::{App, assert_problem};
+use crate::app::{App, SOON, assert_problem};
 
 #[tokio::test]
 async fn a_post_that_many_look_at_is_one_and_each_sees_what_they_may() {
@@ -64,4 +68,58 @@ async fn a_post_that_many_look_at_is_one_and_each_sees_what_they_may() {
         .await
         .unwrap();
     assert_problem(gone, 404, "post-not-found").await;
+}
+
+/// Readers at once.
+const READERS: usize = 32;
+/// So many of them are seen to wait for the one that loads: more wait for a connection, of which the log has some.
+const WAITING: i64 = 2;
+/// The part of the load that waits: whoever looks at a post asks for its author's name by this, and for nothing else there.
+const NAMES: &str = "SELECT%FROM graph.profile WHERE%";
+
+/// How many have looked whether they may see a post and have asked nothing more of the database for a while.
+async fn waiting(owner: &PgPool) -> i64 {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND state = 'idle in transaction' AND query LIKE '%AS shared,%FROM feed.post p%'
+            AND state_change < now() - interval '200 milliseconds'",
+    )
+    .fetch_one(owner)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_post_that_nobody_has_looked_at_is_loaded_once_for_all_who_come_at_once() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let posts = [
+        ana.posts("/v1/posts", json!({"text": "first"})).await,
+        ana.posts("/v1/posts", json!({"text": "second"})).await,
+    ];
+    let paths = posts.map(|post| format!("/v1/posts/{}", post["id"].as_str().unwrap()));
+    app.level().await;
+    // From the first look on the log is followed, and this one is not what is counted.
+    app.user("bo").reads(&paths[0]).await;
+    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
+    sqlx::query("LOCK TABLE graph.profile")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let reads = (0..READERS).map(|n| {
+        let (app, path) = (&app, &paths[1]);
+        async move { app.user(&format!("reader{n}")).reads(path).await }
+    });
+    let counted = async {
+        wait::until_true(SOON, "one loads and others wait for it", async || {
+            locked_out(&app.owner, NAMES).await > 0 && waiting(&app.owner).await >= WAITING
+        })
+        .await;
+        let loads = locked_out(&app.owner, NAMES).await;
+        held.rollback().await.unwrap();
+        loads
+    };
+    let (seen, loads) = tokio::join!(futures::future::join_all(reads), counted);
+    assert_eq!(loads, 1);
+    assert!(seen.iter().all(|post| post["text"] == "second"), "{seen:?}");
 }

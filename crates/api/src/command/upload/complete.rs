@@ -50,7 +50,7 @@ pub(crate) struct JobRef {
 ///
 /// Size and SHA-256 are verified there; parts are put together before. The asset's jobs begin; asking again changes nothing.
 #[utoipa::path(post, path = "/uploads/{id}/complete", tag = "uploads",
-    params(("id" = Uuid, Path)), responses((status = 202, description = "Being rendered", body = UploadDone)))]
+    params(("id" = Uuid, Path)), responses((status = 202, description = "Being rendered", body = UploadDone, headers(("location" = String, description = "Where to see how it goes on")))))]
 pub(crate) async fn complete(
     State(state): State<ApiState>,
     Path(id): Path<Uuid>,
