@@ -248,3 +248,25 @@ async fn an_account_is_granted_roles_and_ends_with_its_user() {
     running.signal(Signal::TERM);
     assert!(running.finish(LIMIT).await.status.success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_one_listener_tells_that_it_is_ready_and_no_figures() {
+    let folder = folder();
+    let (running, base) = up(&folder.path().join("data")).await;
+    let ask = async |path: &str| {
+        let answer = client().get(format!("{base}{path}")).send().await.unwrap();
+        let status = answer.status();
+        (status, answer.json::<Value>().await.unwrap())
+    };
+    assert_eq!(
+        ask("/health").await,
+        (StatusCode::OK, json!({"status": "ok"}))
+    );
+    let ready = json!({"ready": true, "away": []});
+    assert_eq!(ask("/ready").await, (StatusCode::OK, ready));
+    let (status, problem) = ask("/metrics").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(problem["type"], "/problems/route-not-found");
+    running.signal(Signal::TERM);
+    assert!(running.finish(LIMIT).await.status.success());
+}

@@ -1,9 +1,15 @@
 //! What `cinelog doctor` finds.
 
+use std::time::Duration;
+
 use tempfile::TempDir;
 use testing::db::Database;
+use testing::process::Child;
+use testing::s3::S3Server;
 
 use crate::cinelog;
+
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn what_is_as_it_should_be_and_what_is_not_are_told_apart() {
@@ -35,6 +41,46 @@ async fn what_is_as_it_should_be_and_what_is_not_are_told_apart() {
         !ill.status.success() && told.contains("FAIL  postgres: "),
         "{told}"
     );
+}
+
+/// The server has no rules for pages of others, and cannot be given any.
+#[tokio::test]
+async fn a_bucket_that_does_not_let_pages_upload_is_told_by_what_it_lacks() {
+    let (database, server) = (Database::migrated().await, S3Server::start().await);
+    let (url, page) = (server.storage_url(), "https://app.example");
+    let ask = async |besides: &[&str]| {
+        let bucket = [
+            "doctor",
+            "--database-url",
+            database.url().expose(),
+            "--storage-url",
+            &url,
+            "--aws-access-key-id",
+            &server.access_key,
+            "--aws-secret-access-key",
+            &server.secret_key,
+        ];
+        let arguments = [&bucket[..], besides].concat();
+        let doctor = Child::start(env!("CARGO_BIN_EXE_cinelog"), &arguments, &[]);
+        doctor.finish(LIMIT).await
+    };
+    let well = ask(&[]).await;
+    assert!(well.status.success(), "{well:?}");
+    let parts = "ok    storage, in parts: begun, listed and given up\n";
+    assert!(well.stdout.contains(parts), "{well:?}");
+    assert!(!well.stdout.contains("pages of"), "{well:?}");
+
+    let ill = ask(&["--cors-origins", page]).await;
+    assert_eq!(ill.status.code(), Some(1), "{ill:?}");
+    let objects = "ok    storage: objects are put once, read and deleted\n";
+    assert!(ill.stdout.contains(objects), "{ill:?}");
+    let told = format!(
+        "FAIL  storage, pages of {page}: the bucket's CORS rules must also allow: origin {page}, method PUT, \
+         header content-type, header if-none-match, header x-amz-checksum-sha256\n"
+    );
+    assert!(ill.stdout.contains(&told), "{ill:?}");
+    let why = "1 of what was looked at is not as it should be";
+    assert!(ill.stderr.contains(why), "{ill:?}");
 }
 
 /// Makes a folder a store, as the process does that owns it.

@@ -4,6 +4,7 @@
 
 mod doctor;
 mod erasing;
+mod health;
 mod seed;
 
 use std::fmt::Write;
