@@ -77,7 +77,7 @@ impl Accounts {
                 wait: Some(left),
             });
         }
-        let (left, wait): (i32, f64) = sqlx::query_as(
+        let (left, wait): (i64, f64) = sqlx::query_as(
             "WITH old AS (
                 SELECT bucket FROM accounts.buckets WHERE at < $5 AND bucket <> $1 LIMIT 10 FOR UPDATE SKIP LOCKED
             ), emptied AS (
@@ -88,7 +88,7 @@ impl Accounts {
                 SELECT CASE WHEN left_over + 1 > $2 THEN left_over ELSE left_over + 1 END,
                     greatest(0, left_over + 1 - $2) / $3, greatest(b.at, $4)
                 FROM (SELECT greatest(0, b.level - $3 * greatest(0, extract(epoch FROM $4 - b.at)::float8))) AS d(left_over))
-            RETURNING floor(greatest(0, $2 - level))::int, wait",
+            RETURNING floor(greatest(0, $2 - level))::bigint, wait",
         )
         .bind(key)
         .bind(f64::from(bucket.burst))

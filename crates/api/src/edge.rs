@@ -57,12 +57,8 @@ impl RequestId {
 /// The trace that the client's request is of, where its `traceparent` is one by the W3C's Trace Context: for finding what others logged
 /// of it. Of later versions what is longer is for others.
 fn trace(headers: &HeaderMap) -> Option<&str> {
-    let parts: Vec<&str> = headers
-        .get(TRACEPARENT)?
-        .to_str()
-        .ok()?
-        .split('-')
-        .collect();
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let parts: Vec<&str> = text.splitn(5, '-').collect();
     let [version, trace, parent, flags, more @ ..] = &*parts else {
         return None;
     };
@@ -168,6 +164,7 @@ mod tests {
             (format!("00-{none}-{parent}-01"), false),
             (format!("00-{capitals}-{parent}-01"), false),
             (format!("00-{trace_id}-{parent}"), false),
+            (format!("00-{trace_id}-{parent}-01-"), false),
             ("00".to_owned(), false),
         ] {
             let mut headers = HeaderMap::new();

@@ -23,7 +23,7 @@ const OF_NO_MODEL: [&str; 5] = [
     "/v1/api-keys",
     "/v1/facts",
     "/v1/uploads/",
-    "/v1/users/me/export",
+    EXPORT,
 ];
 
 /// Who was never here is not there.
@@ -37,8 +37,17 @@ const COOKIE: [&str; 4] = [
     "/v1/auth/refresh",
     "/v1/auth/logout",
 ];
-/// Lists without a cursor, which go on at a position.
-const OF_THE_LOG: [&str; 2] = ["/v1/facts", "/v1/users/me/export"];
+/// It goes on at a position, and one is made at a time.
+const EXPORT: &str = "/v1/users/me/export";
+/// Commands that change no history, or what read models do not show.
+const OF_NO_FACT: [&str; 6] = [
+    "post /v1/api-keys",
+    "delete /v1/api-keys/{id}",
+    "post /v1/auth/invites",
+    "post /v1/uploads/{id}/parts",
+    "post /v1/posts/{id}/views",
+    "delete /v1/users/me",
+];
 
 /// What answers say in their headers.
 const HEADERS: [(&str, &str); 9] = [
@@ -158,8 +167,12 @@ struct Shape<'a> {
     list: bool,
     /// Reads a read model, for which one may wait.
     model: bool,
+    /// Tells of it as it is now, not of what comes.
+    once: bool,
     /// Is done once for a key.
     keyed: bool,
+    /// Facts come of it.
+    fact: bool,
     /// Answers JSON that one may keep.
     kept: bool,
 }
@@ -177,10 +190,12 @@ impl<'a> Shape<'a> {
             open,
             body: operation.request_body.is_some(),
             query: has(|parameter| parameter.parameter_in == ParameterIn::Query),
-            list: has(|parameter| parameter.name == "cursor") || OF_THE_LOG.contains(&path),
+            list: has(|parameter| parameter.name == "cursor") || path == "/v1/facts",
+            once: !path.ends_with("/live"),
             model: !command && !open && !OF_NO_MODEL.iter().any(|of| path.starts_with(of)),
             // State that is no history is asked for without a key.
             keyed: command && !open && (!path.starts_with(AUTH) || path == "/v1/auth/invites"),
+            fact: !OF_NO_FACT.contains(&&*format!("{method} {path}")),
             kept: !command && json,
         }
     }
@@ -229,9 +244,9 @@ impl<'a> Shape<'a> {
             responses.insert("304".to_owned(), RefOr::T(same));
         }
         let told = [
-            ("Cinelog-Position", self.keyed),
-            ("Cinelog-Behind", self.model),
-            ("Cinelog-Stale", self.model),
+            ("Cinelog-Position", self.keyed && self.fact),
+            ("Cinelog-Behind", self.model && self.once),
+            ("Cinelog-Stale", self.model && self.once),
             ("ETag", self.kept),
             ("Link", self.list),
             ("Set-Cookie", COOKIE.contains(&self.path)),
@@ -272,11 +287,11 @@ impl<'a> Shape<'a> {
                 body || self.path.contains('{') || self.path == ME,
             ),
             // An export is made once at a time.
+            (StatusCode::CONFLICT, command || self.path == EXPORT),
             (
-                StatusCode::CONFLICT,
-                command || self.path == "/v1/users/me/export",
+                StatusCode::GONE,
+                self.model || self.list || self.path == EXPORT,
             ),
-            (StatusCode::GONE, self.model || self.list),
             (StatusCode::PAYLOAD_TOO_LARGE, body),
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, body),
             (

@@ -23,7 +23,9 @@ use crate::command::upload::notice::Topic;
 use crate::command::upload::sweep::keep_sweeping;
 use crate::config::{Config, ConfigError};
 use crate::limit::rate::{Rates, keep_tidy};
-use crate::limit::{DRAWING, EXPORTS, InFlight, LIVE, LOOKING, RESERVING, UPLOADS, VERIFICATIONS};
+use crate::limit::{
+    CHECKING, DRAWING, EXPORTS, InFlight, LIVE, LOOKING, RESERVING, UPLOADS, VERIFICATIONS,
+};
 use crate::live::hub::{Hub, keep_waking};
 use crate::problem::Problem;
 use crate::query::hot::Hot;
@@ -80,6 +82,8 @@ pub struct Shared {
     /// Of those that were woken, so many look at a time; and of those that follow an asset.
     pub(crate) looking: Semaphore,
     pub(crate) watching: Semaphore,
+    /// Of those that nothing happens to, so many ask at a time whether they may still listen.
+    pub(crate) checking: Semaphore,
     /// Waveforms that are drawn at a time: each may be large.
     pub(crate) drawing: Semaphore,
     pub(crate) rates: Rates,
@@ -143,6 +147,7 @@ impl ApiState {
             waiting: Slots::new(config.max_live, LIVE.1),
             looking: Semaphore::new(LOOKING),
             watching: Semaphore::new(LOOKING),
+            checking: Semaphore::new(CHECKING),
             drawing: Semaphore::new(DRAWING),
             rates: Rates::new(&config.rate_limits),
             topic,

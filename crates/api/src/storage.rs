@@ -114,9 +114,12 @@ async fn take_in(mut incoming: Incoming, body: Body) -> Result<Incoming, Problem
 ///
 /// By a URL that a redirect gave, for a while: all of its bytes or one `Range` of them.
 #[utoipa::path(get, path = "/storage/{key}", tag = "storage", security(()),
-    params(("key" = String, Path)),
-    responses((status = 200, description = "The bytes", content_type = "application/octet-stream"),
-        (status = 206, description = "Those of the range", content_type = "application/octet-stream"),
+    params(("key" = String, Path), ("Range" = Option<String>, Header, description = "One range of bytes."),
+        ("If-Range" = Option<String>, Header, description = "The `ETag` of what the client has a part of: all of it comes if that is another one."),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of what the client has: the answer is 304 if that is still so.")),
+    responses((status = 200, description = "The bytes", content_type = "application/octet-stream", headers(("etag" = String, description = "For `If-Range`"))),
+        (status = 206, description = "Those of the range", content_type = "application/octet-stream",
+            headers(("content-range" = String, description = "Which these are"))),
         (status = 304, description = "The client has them")))]
 pub(crate) async fn get(
     State(state): State<ApiState>,
@@ -138,7 +141,8 @@ pub(crate) async fn get(
         return Ok((StatusCode::NOT_MODIFIED, known, HARMLESS).into_response());
     }
     // A part of another object than the one that the client has the rest of is of no use.
-    let same = header(IF_RANGE).is_none_or(|kept| kept == etag);
+    let kept = headers.get(IF_RANGE);
+    let same = kept.is_none_or(|kept| kept.as_bytes() == etag.as_bytes());
     let wanted = header(RANGE).filter(|_| same);
     let total = object.bytes;
     let Ok(range) = ByteRange::parse(wanted, total) else {

@@ -49,6 +49,8 @@ pub(crate) const RESERVING: (usize, usize) = (64, 8);
 pub(crate) const LIVE: (usize, usize) = (256, 8);
 /// Streams that look into the read models at a time, of those that wait for news, and of those that follow an asset.
 pub(crate) const LOOKING: usize = 4;
+/// Silent streams that ask at a time whether their session holds: half of the connections that know of sessions.
+pub(crate) const CHECKING: usize = 2;
 /// Exports of what is kept about somebody at once; of one person, one.
 pub(crate) const EXPORTS: usize = 4;
 /// Waveforms that are read and drawn at a time.

@@ -139,7 +139,7 @@ impl FromStr for RateLimits {
                 for line in lines.split(',') {
                     let (name, rate) = one(line).ok_or_else(|| {
                         let names: Vec<&str> = TABLE.iter().map(|rate| rate.name).collect();
-                        format!("`{line}`: expected NAME=BURST/PER_MINUTE, both at least 1; names are {}", names.join(", "))
+                        format!("`{line}`: expected NAME=BURST/PER_MINUTE, both at least 1, and of what all processes count no more at once than in an hour; names are {}", names.join(", "))
                     })?;
                     rates.other.insert(name, rate);
                 }
@@ -154,7 +154,10 @@ fn one(line: &str) -> Option<(&'static str, (u32, u32))> {
     let (burst, per_minute) = rate.split_once('/')?;
     let known = TABLE.iter().find(|rate| rate.name == name)?;
     let number = |text: &str| text.parse::<NonZeroU32>().ok().map(NonZeroU32::get);
-    Some((known.name, (number(burst)?, number(per_minute)?)))
+    let (burst, per_minute) = (number(burst)?, number(per_minute)?);
+    // A bucket that is not asked for an hour is forgotten.
+    let in_time = known.kept == Kept::Process || burst <= per_minute.saturating_mul(60);
+    in_time.then_some((known.name, (burst, per_minute)))
 }
 
 impl Rate {
@@ -223,6 +226,7 @@ mod tests {
             "user-read=5/0",
             "others=5/60",
             "user-read=-1/2",
+            "login=61/1",
         ] {
             let error = wrong.parse::<RateLimits>().unwrap_err();
             assert!(error.contains("user-write"), "{error}");

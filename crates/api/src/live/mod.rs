@@ -12,6 +12,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use events::id::{TenantId, UserId};
 use futures::{Stream, StreamExt, stream};
+use service::retry::Backoff;
 use service::shutdown::Shutdown;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
@@ -29,11 +30,11 @@ pub(crate) trait Watch: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Option<Event>> + Send;
 }
 
-/// How often it is seen whether somebody to whom nothing happens may still listen.
+/// How often at least it is seen whether somebody to whom nothing happens may still listen. Who came together does not ask together.
 const CHECK: Duration = Duration::from_mins(1);
 
 /// A stream of events, of which each is looked for when the one before was taken. It ends with the token, and with the session or key:
-/// of what happens after, nothing is told.
+/// of what happens seconds after, nothing is told.
 pub(crate) fn events(state: &ApiState, who: &Principal, watch: impl Watch) -> Response {
     let watch = Allowed {
         watch,
@@ -55,12 +56,21 @@ struct Allowed<W> {
 impl<W: Watch> Watch for Allowed<W> {
     async fn next(&mut self) -> Option<Event> {
         let Self { watch, state, who } = self;
-        let mut event = pin!(watch.next());
+        let (mut event, mut pace) = (pin!(watch.next()), Backoff::new(CHECK, CHECK));
         loop {
             let left = (who.until - state.clock.now()).to_std().ok()?;
-            let found = tokio::time::timeout(left.min(CHECK), event.as_mut()).await;
+            let found = tokio::time::timeout(left.min(pace.next_wait()), event.as_mut()).await;
+            let silent = found.is_err();
             // In a box of its own: all others only wait.
-            match (found, Box::pin(state.still_holds(who)).await) {
+            let holds = Box::pin(async {
+                let _turn = if silent {
+                    Some(turn(&state.checking).await?)
+                } else {
+                    None
+                };
+                state.still_holds(who).await
+            });
+            match (found, holds.await) {
                 (Ok(event), Ok(true)) => return event,
                 // Where it is not known, it is asked again.
                 (Err(_), Ok(true) | Err(_)) => {}

@@ -46,6 +46,7 @@ pub(crate) struct InboxNews {
 /// once, some of it perhaps again. Without news the stream begins with an id alone, to come back with; read the feed after that. The
 /// stream ends with the token.
 #[utoipa::path(get, path = "/feed/live", tag = "feed",
+    params(("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was taken.")),
     responses((status = 200, description = "Events", content_type = "text/event-stream", body = FeedNews)))]
 pub(crate) async fn feed(
     State(state): State<ApiState>,

@@ -290,7 +290,11 @@ async fn wavesurfer(
     let age = view.end();
     let turn = state.drawing.try_acquire();
     let _turn = turn.map_err(|_| Problem::overloaded(Duration::from_secs(1)))?;
-    let dat = state.store.read(&key, READ_MAX).await?;
+    let dat = state.store.read(&key, READ_MAX).await;
+    let dat = dat.map_err(|error| match error {
+        storage::Error::Missing(_) => Kind::NotFound("rendition").into(),
+        other => Problem::from(other),
+    })?;
     // Minutes of it are some milliseconds, a day is not.
     let drawn = tokio::task::spawn_blocking(move || peaks(&dat, points)).await;
     let drawn = drawn.map_err(|error| Problem::internal(&error))?;

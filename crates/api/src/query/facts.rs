@@ -60,7 +60,7 @@ struct Asked {
 /// events, new ones as they happen, until the token ends; an event's id is the position, so `Last-Event-ID` goes on
 /// after it. Positions that the log no longer holds are the problem `position-too-old`, 410.
 #[utoipa::path(get, path = "/facts", tag = "facts",
-    params(FactsQuery),
+    params(FactsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was taken.")),
     responses((status = 200, description = "Facts, a line each, or events", content(
         (String = "application/x-ndjson"), (String = "text/event-stream")))))]
 pub(crate) async fn read(

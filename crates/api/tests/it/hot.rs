@@ -71,7 +71,7 @@ async fn a_post_that_many_look_at_is_one_and_each_sees_what_they_may() {
 }
 
 /// Readers at once.
-const READERS: usize = 32;
+const READERS: usize = 6;
 /// So many of them are seen to wait for the one that loads: more wait for a connection, of which the log has some.
 const WAITING: i64 = 2;
 /// The part of the load that waits: whoever looks at a post asks for its author's name by this, and for nothing else there.

@@ -292,11 +292,13 @@ async fn who_may_not_listen_any_more_is_let_go_even_in_silence() {
     let key = dana.posts("/v1/api-keys", key).await;
     let machine = app.with_token(key["key"].as_str().unwrap());
     let facts = machine.request(Method::GET, "/v1/facts");
-    let facts = facts.header("accept", "text/event-stream").send();
+    let facts = facts.header("accept", "text/event-stream").send().await;
+    let facts = facts.unwrap();
+    assert_eq!(facts.headers()["content-type"], "text/event-stream");
     let inbox = Live::of(&machine, "/v1/notifications/live", None).await;
     dana.deletes(&format!("/v1/api-keys/{}", key["id"].as_str().unwrap()))
         .await;
-    for stream in [facts.await.unwrap(), inbox.answer] {
+    for stream in [facts, inbox.answer] {
         let end = tokio::time::timeout(Duration::from_secs(90), stream.text());
         end.await.expect("the stream ends").unwrap();
     }

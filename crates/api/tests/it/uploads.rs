@@ -378,7 +378,19 @@ async fn serves_whole_and_in_parts(app: &App, url: &str) {
         .unwrap();
     assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
     assert_eq!(part.headers()["content-range"], "bytes 4-9/17");
+    let etag = part.headers()["etag"].clone();
     assert_eq!(part.bytes().await.unwrap(), &CLIP[4..10]);
+    // Of what has become something else, all of it is wanted.
+    for (kept, status) in [(etag.to_str().unwrap(), 206), ("\"another\"", 200)] {
+        let part = app.http.get(url).header("range", "bytes=4-9");
+        let part = part.header("if-range", kept).send().await.unwrap();
+        assert_eq!(part.status(), status, "{kept}");
+    }
+    let known = app.http.get(url).header("if-none-match", &etag);
+    assert_eq!(known.send().await.unwrap().status(), 304);
+    let unsigned = url.replace("octet-stream", "html");
+    let unsigned = app.http.get(unsigned).header("if-none-match", etag);
+    assert_eq!(unsigned.send().await.unwrap().status(), 403);
     let beyond = app
         .http
         .get(url)
