@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const ANSWER: Duration = Duration::from_secs(40);
 /// From one time of asking to the next.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Commands on their way at once; the API takes twice as many.
+/// Commands on their way at once; on two cores the API takes half of them, and the others ask again.
 const AT_ONCE: usize = 512;
 /// One in so many is asked for once more although it was answered.
 const REPEATED: usize = 10;
