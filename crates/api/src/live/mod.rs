@@ -8,9 +8,10 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use events::id::{TenantId, UserId};
+use events::id::{Position, TenantId, UserId};
 use futures::{Stream, StreamExt, stream};
 use service::retry::Backoff;
 use service::shutdown::Shutdown;
@@ -32,6 +33,16 @@ pub(crate) trait Watch: Send + 'static {
 
 /// How often at least it is seen whether somebody to whom nothing happens may still listen. Who came together does not ask together.
 const CHECK: Duration = Duration::from_mins(1);
+
+/// After which position a client wants to go on.
+pub(crate) fn last_event(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+    let Some(last) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    let last = last.to_str().ok().and_then(|text| text.parse().ok());
+    let last = last.filter(|last| (0..Position::END.0).contains(last));
+    Ok(Some(Position(last.ok_or(Kind::PositionInvalid)?)))
+}
 
 /// A stream of events, of which each is looked for when the one before was taken. It ends with the token, and with the session or key:
 /// of what happens seconds after, nothing is told.

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::hub::Waiter;
-use super::{RETRY_AFTER, events, turn};
-use crate::problem::{Kind, Problem};
+use super::{RETRY_AFTER, events, last_event, turn};
+use crate::problem::Problem;
 use crate::query::Reader;
 use crate::slots::Slot;
 use crate::state::ApiState;
@@ -71,16 +71,6 @@ pub(crate) async fn inbox(
     reader: Reader,
 ) -> Result<Response, Problem> {
     Watch::stream(state, reader, Seen::Inbox(None)).await
-}
-
-/// After which position a client wants to go on.
-fn last_event(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
-    let Some(last) = headers.get("last-event-id") else {
-        return Ok(None);
-    };
-    let last = last.to_str().ok().and_then(|text| text.parse().ok());
-    let last = last.filter(|last| (0..Position::END.0).contains(last));
-    Ok(Some(Position(last.ok_or(Kind::PositionInvalid)?)))
 }
 
 /// What a client knows.

@@ -78,10 +78,8 @@ pub(crate) async fn read(
             .await?;
         return answer(&asked, &page);
     }
-    if let Some(last) = headers.get("last-event-id") {
-        let last = last.to_str().ok().and_then(|text| text.parse().ok());
-        let last = last.filter(|last| (0..Position::END.0).contains(last));
-        asked.after = Position(last.ok_or(Kind::PositionInvalid)?);
+    if let Some(last) = live::last_event(&headers)? {
+        asked.after = last;
     }
     let place = live::place(&state, (who.tenant, who.user))?;
     follow(state, &who, asked, place).await
