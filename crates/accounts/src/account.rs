@@ -6,7 +6,7 @@ use service::secret::Secret;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::{Accounts, Error, Purpose, begin, mail, permit};
+use crate::{Accounts, Error, Purpose, Session, Turn, begin, mail, permit, session, turn};
 
 /// Somebody whom we know ourselves.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -93,15 +93,16 @@ impl Accounts {
         self.0.names.sign(&[b"email", email.as_bytes()])
     }
 
-    /// Takes the name and the address for a new account, uses up the invite if `with_invite`, and has the mail written that proves the
-    /// address. All that holds once the transaction is committed.
+    /// Takes the name and the address for a new account, uses up the invite if `with_invite`, has the mail written that proves the
+    /// address, and begins a session. All that holds once the transaction is committed, which has turns that last as long.
     pub async fn register(
         &self,
         new: &NewAccount,
         with_invite: bool,
         now: DateTime<Utc>,
-    ) -> Result<(Transaction<'static, Postgres>, Proof), Error> {
+    ) -> Result<(Transaction<'static, Postgres>, [Turn; 2], Session), Error> {
         let password = self.0.passwords.hash(&new.password).await?;
+        let turns = [turn(&self.0.registering).await?, self.a_try().await?];
         let mut tx = self.begin(new.tenant).await?;
         if with_invite {
             let code = new.invite.as_deref().unwrap_or_default();
@@ -138,12 +139,10 @@ impl Accounts {
             )
             .await?;
         }
-        let proof = Proof {
-            tenant: new.tenant,
-            account: new.account,
-            password,
-        };
-        Ok((tx, proof))
+        let account = of(&mut tx, new.tenant, new.account).await?;
+        let account = account.ok_or(Error::CredentialsWrong)?;
+        let session = session::start(&mut tx, account, now).await?;
+        Ok((tx, turns, session))
     }
 
     /// Tells that there is mail to send, after the transaction that wrote it.

@@ -222,7 +222,7 @@ impl Accounts {
         token: &Token,
     ) -> Result<Option<Arc<Machine>>, Error> {
         let look = async {
-            let _turn = turn(self.0.shown.acquire()).await?;
+            let _turn = turn(&self.0.shown).await?;
             let mut tx = self.begin(token.tenant).await?;
             let machine: Option<Machine> = sqlx::query_as(
                 "SELECT k.key, k.tenant, k.owner, k.issuer, k.scopes, k.expires_at,

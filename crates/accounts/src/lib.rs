@@ -28,7 +28,7 @@ use service::db;
 use service::mac::MacKey;
 use service::shutdown::Shutdown;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
-use tokio::sync::{AcquireError, Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 pub use account::{Account, Kept, KeptSession, NewAccount, Proof, grant, owner};
@@ -112,8 +112,10 @@ struct Shared {
     passwords: Passwords,
     /// What strangers may cause takes half of the connections at most, what looks like a key one of them: the others are for whoever
     /// is logged in.
-    tries: Semaphore,
-    shown: Semaphore,
+    tries: Arc<Semaphore>,
+    /// Of those, who registers waits for the log with a connection: a quarter at most.
+    registering: Arc<Semaphore>,
+    shown: Arc<Semaphore>,
     /// Those who reserve for uploads wait for each other with a connection: a quarter at most.
     reserving: Arc<Semaphore>,
     /// Until when buckets have no room.
@@ -144,8 +146,9 @@ impl Accounts {
             names: root.derive("account name"),
             tokens: root.derive("account token"),
             passwords: Passwords::new(),
-            tries: Semaphore::new(half),
-            shown: Semaphore::new(1),
+            tries: Arc::new(Semaphore::new(half)),
+            registering: Arc::new(Semaphore::new((half / 2).max(1))),
+            shown: Arc::new(Semaphore::new(1)),
             reserving: Arc::new(Semaphore::new((half / 2).max(1))),
             refused: Cache::builder()
                 .max_capacity(REMEMBERED)
@@ -186,8 +189,8 @@ impl Accounts {
     }
 
     /// A turn for what strangers may cause.
-    async fn a_try(&self) -> Result<SemaphorePermit<'_>, Error> {
-        turn(self.0.tries.acquire()).await
+    async fn a_try(&self) -> Result<Turn, Error> {
+        turn(&self.0.tries).await
     }
 
     async fn begin(&self, tenant: Uuid) -> sqlx::Result<Transaction<'static, Postgres>> {
@@ -195,9 +198,15 @@ impl Accounts {
     }
 }
 
-async fn turn<T>(turn: impl Future<Output = Result<T, AcquireError>>) -> Result<T, Error> {
-    let turn = tokio::time::timeout(PATIENCE, turn).await;
-    turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)
+/// A place among those who hold a connection for the same.
+#[must_use = "held as long as the connection is"]
+pub struct Turn(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
+async fn turn(places: &Arc<Semaphore>) -> Result<Turn, Error> {
+    let place = Arc::clone(places).acquire_owned();
+    let place = tokio::time::timeout(PATIENCE, place).await;
+    let place = place.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)?;
+    Ok(Turn(place))
 }
 
 /// A transaction that sees the accounts of one tenant.

@@ -130,25 +130,13 @@ impl Accounts {
         let _try = self.a_try().await?;
         let mut tx = self.begin(token.tenant).await?;
         take(&mut tx, &token, Purpose::Reset, now).await?;
-        for set in [
-            "DELETE FROM accounts.api_keys k USING accounts.logins l
-            WHERE k.tenant = $1 AND l.tenant = $1 AND l.account = $2 AND k.owner = l.owner AND NOT l.verified",
-            "DELETE FROM accounts.permits WHERE tenant = $1 AND account = $2",
-        ] {
-            sqlx::query(set)
-                .bind(token.tenant)
-                .bind(token.id)
-                .execute(&mut *tx)
-                .await?;
-        }
-        sqlx::query(
-            "UPDATE accounts.logins SET password = $3, verified = true WHERE tenant = $1 AND account = $2",
-        )
-        .bind(token.tenant)
-        .bind(token.id)
-        .bind(password)
-        .execute(&mut *tx)
-        .await?;
+        // Whoever logs in holds the account, whoever makes a key their session: what they began before is seen once those are ours.
+        sqlx::query("UPDATE accounts.logins SET password = $3 WHERE tenant = $1 AND account = $2")
+            .bind(token.tenant)
+            .bind(token.id)
+            .bind(password)
+            .execute(&mut *tx)
+            .await?;
         let ended: Vec<Uuid> = sqlx::query_scalar(
             "DELETE FROM accounts.sessions WHERE tenant = $1 AND account = $2 RETURNING session",
         )
@@ -156,6 +144,18 @@ impl Accounts {
         .bind(token.id)
         .fetch_all(&mut *tx)
         .await?;
+        for set in [
+            "DELETE FROM accounts.api_keys k USING accounts.logins l
+            WHERE k.tenant = $1 AND l.tenant = $1 AND l.account = $2 AND k.owner = l.owner AND NOT l.verified",
+            "DELETE FROM accounts.permits WHERE tenant = $1 AND account = $2",
+            "UPDATE accounts.logins SET verified = true WHERE tenant = $1 AND account = $2",
+        ] {
+            sqlx::query(set)
+                .bind(token.tenant)
+                .bind(token.id)
+                .execute(&mut *tx)
+                .await?;
+        }
         tx.commit().await?;
         self.ended(token.tenant, ended).await;
         Ok(())

@@ -5,8 +5,7 @@
 //! moment. Later, or by a token still older, it is a copy that is used: then the session is over, for both.
 
 use chrono::{DateTime, Duration, Utc};
-use sqlx::Postgres;
-use sqlx::Transaction;
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::token::{Bits, Token, chance};
@@ -33,11 +32,6 @@ pub struct Session {
 impl Accounts {
     /// Begins a session, if what was proven still holds.
     pub async fn begin_session(&self, proof: &Proof, now: DateTime<Utc>) -> Result<Session, Error> {
-        let token = Token {
-            tenant: proof.tenant,
-            id: Uuid::new_v4(),
-            secret: chance(),
-        };
         let _try = self.a_try().await?;
         let mut tx = self.begin(proof.tenant).await?;
         // A new password, or other roles, end all sessions: this one must be among them or not begin.
@@ -48,31 +42,9 @@ impl Accounts {
             .bind(now)
             .execute(&mut *tx)
             .await?;
-        sqlx::query(
-            "WITH surplus AS (
-                SELECT session FROM accounts.sessions WHERE tenant = $1 AND account = $3
-                ORDER BY rotated_at DESC OFFSET $7 - 1
-            ), ended AS (
-                DELETE FROM accounts.sessions s USING surplus u WHERE s.tenant = $1 AND s.session = u.session
-            )
-            INSERT INTO accounts.sessions (tenant, session, account, token, rotated_at, expires_at)
-            VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(account.tenant)
-        .bind(token.id)
-        .bind(account.account)
-        .bind(token.hash())
-        .bind(now)
-        .bind(now + SESSION_TTL)
-        .bind(MOST)
-        .execute(&mut *tx)
-        .await?;
+        let session = start(&mut tx, account, now).await?;
         tx.commit().await?;
-        Ok(Session {
-            session: token.id,
-            refresh: token.text(),
-            account,
-        })
+        Ok(session)
     }
 
     /// The token after `token`.
@@ -139,22 +111,25 @@ impl Accounts {
         })
     }
 
-    /// Ends the session of a refresh token; `everywhere`: all sessions of its account. One that is over already is no error.
+    /// Ends the session of a refresh token; `everywhere`: all sessions of its account. One that is over already is no error. The token
+    /// before the last does the same, however old: who logs out may not have had the answer that replaced it. By one still older, the
+    /// session alone ends: somebody has a copy.
     pub async fn log_out(&self, refresh: &str, everywhere: bool) -> Result<(), Error> {
         let Some(token) = Token::read(refresh) else {
             return Ok(());
         };
         let _try = self.a_try().await?;
         let mut tx = self.begin(token.tenant).await?;
-        let proven: Option<Uuid> = sqlx::query_scalar(
-            "SELECT account FROM accounts.sessions WHERE tenant = $1 AND session = $2 AND token = $3",
+        let session: Option<(Uuid, bool)> = sqlx::query_as(
+            "SELECT account, token = $3 OR before IS NOT DISTINCT FROM $3 FROM accounts.sessions
+            WHERE tenant = $1 AND session = $2",
         )
         .bind(token.tenant)
         .bind(token.id)
         .bind(token.hash())
         .fetch_optional(&mut *tx)
         .await?;
-        let Some(account) = proven else {
+        let Some((account, is_theirs)) = session else {
             return Ok(());
         };
         let ended: Vec<Uuid> = sqlx::query_scalar(
@@ -163,7 +138,7 @@ impl Accounts {
         .bind(token.tenant)
         .bind(account)
         .bind(token.id)
-        .bind(everywhere)
+        .bind(everywhere && is_theirs)
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -215,4 +190,41 @@ async fn again(
     .bind(now)
     .fetch_optional(&mut **tx)
     .await
+}
+
+/// Begins a session of an account, in the place of one too many.
+pub(crate) async fn start(
+    connection: &mut PgConnection,
+    account: Account,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Session> {
+    let token = Token {
+        tenant: account.tenant,
+        id: Uuid::new_v4(),
+        secret: chance(),
+    };
+    sqlx::query(
+        "WITH surplus AS (
+            SELECT session FROM accounts.sessions WHERE tenant = $1 AND account = $3
+            ORDER BY rotated_at DESC OFFSET $7 - 1
+        ), ended AS (
+            DELETE FROM accounts.sessions s USING surplus u WHERE s.tenant = $1 AND s.session = u.session
+        )
+        INSERT INTO accounts.sessions (tenant, session, account, token, rotated_at, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(account.tenant)
+    .bind(token.id)
+    .bind(account.account)
+    .bind(token.hash())
+    .bind(now)
+    .bind(now + SESSION_TTL)
+    .bind(MOST)
+    .execute(connection)
+    .await?;
+    Ok(Session {
+        session: token.id,
+        refresh: token.text(),
+        account,
+    })
 }

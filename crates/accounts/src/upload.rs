@@ -3,15 +3,12 @@
 //! A row lasts from the permission, whose append commits with it, until the upload's end is known everywhere: its bytes are reserved
 //! until the read model of usage counts them.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use crate::{Accounts, Error, turn};
+use crate::{Accounts, Error, Turn, turn};
 
 /// Who uploads is given so long to say that it is done; then somebody looks.
 const FIRST_LOOK: chrono::Duration = chrono::Duration::minutes(5);
@@ -52,15 +49,12 @@ pub struct Plan {
 /// Somebody's uploads, while no other one of theirs can begin.
 pub struct Reserving {
     tx: Transaction<'static, Postgres>,
-    turn: OwnedSemaphorePermit,
+    turn: Turn,
     /// What they may take up.
     pub plan: Plan,
     /// What they have reserved: assets, and the bytes of each, of what was not given up.
     pub open: Vec<(Uuid, i64)>,
 }
-
-/// A place among those who hold a connection to reserve.
-pub struct Turn(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Reserving {
     /// Reserves what a new upload promises, before anything of it is begun in a bucket; in the transaction to append in, with a turn
@@ -83,14 +77,14 @@ impl Reserving {
         .bind(now + FIRST_LOOK)
         .execute(&mut *self.tx)
         .await?;
-        Ok((self.tx, Turn(self.turn)))
+        Ok((self.tx, self.turn))
     }
 }
 
 impl Accounts {
     /// Holds the owner's uploads, to reserve one more. Who waits for others of the owner's takes turns, so that few connections wait.
     pub async fn reserving(&self, tenant: Uuid, owner: Uuid) -> Result<Reserving, Error> {
-        let turn = turn(Arc::clone(&self.0.reserving).acquire_owned()).await?;
+        let turn = turn(&self.0.reserving).await?;
         let mut tx = self.begin(tenant).await?;
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 4005))")
             .bind(owner)

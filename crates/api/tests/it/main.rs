@@ -33,5 +33,6 @@ mod owners;
 mod parts;
 mod people;
 mod rates;
+mod sessions;
 mod sight;
 mod uploads;

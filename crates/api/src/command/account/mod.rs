@@ -96,13 +96,12 @@ pub(crate) async fn register(
         invite: body.invite,
         language: language(&headers),
     };
-    let (tx, proof) = state
+    let (tx, _turns, session) = state
         .accounts
         .register(&new, signup == Signup::Invite, now)
         .await?;
     state.append_first(tx, &new, body.name).await?;
     state.accounts.registered();
-    let session = state.accounts.begin_session(&proof, now).await?;
     Ok(state.let_in(StatusCode::CREATED, session, &peer))
 }
 
