@@ -38,6 +38,11 @@ impl Place {
         Self(steps.into_iter().collect())
     }
 
+    /// All that the log holds up to `position`.
+    pub(crate) fn whole(position: Position) -> Self {
+        Self::of(Lane::all().map(|lane| (lane, position)))
+    }
+
     /// Goes on to `other`, which is later.
     pub(crate) fn extend(&mut self, other: Place) {
         self.0.extend(other.0);
@@ -121,14 +126,7 @@ impl ApiState {
 
     async fn reached(&self, subscription: &str, place: &Place) -> Result<bool, Problem> {
         let mut connection = self.pool.acquire().await?;
-        for (lane, position) in &place.0 {
-            let reached =
-                events::subscription::reached(&mut connection, subscription, *lane, *position);
-            if !reached.await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(events::subscription::reached(&mut connection, subscription, &place.0).await?)
     }
 
     /// The subscription that feeds the generation of `model` that is read now.

@@ -121,6 +121,10 @@ impl Hub {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn waiting(&self, tenant: TenantId) -> Vec<UserId> {
         let tenants = self.lock();
         let users = tenants.get(&tenant).into_iter().flat_map(HashMap::keys);
@@ -136,10 +140,10 @@ impl Hub {
 /// Reads the log from `from` on and wakes whom it concerns, until shutdown.
 pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
     let (filter, mut at) = (Filter::default(), from);
-    let mut late = None;
     while !state.shutdown.is_cancelled() {
         let mut tail = state.log.tail(state.wake(), filter.clone(), BATCH, at);
-        state.hot.told(true);
+        // Of what came before, nobody was told here, or nobody in time.
+        let mut late = Some(Place::whole(at));
         let failed = loop {
             let wait = late.as_ref().map_or(SILENCE, |_| AGAIN);
             let page = tokio::select! {
@@ -150,6 +154,10 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
                 Ok(page) => {
                     at = page.seen;
                     state.hot.stir(&page.facts).await;
+                    // From here on: what came while nobody read is known by now.
+                    if tail.is_level() {
+                        state.hot.told(true);
+                    }
                     if let Err(problem) = tell(&state, &hub, &page.facts, &mut late).await {
                         break format!("{problem:?}");
                     }
@@ -173,13 +181,18 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
 }
 
 /// Wakes whom these facts concern, once the read models have them; and, once they have come as far as others were told too early,
-/// everybody.
+/// everybody. Who comes when the read models lack what was read here before has looked too early, and is told with those.
 async fn tell(
     state: &ApiState,
     hub: &Hub,
     facts: &[Sealed],
     late: &mut Option<Place>,
 ) -> Result<(), Problem> {
+    let place = Place::of(facts.iter().map(|fact| (fact.lane, fact.position)));
+    if hub.is_empty() {
+        keep(late, place);
+        return Ok(());
+    }
     if let Some(place) = late
         && state.wait_for(place, READS).await?
     {
@@ -187,19 +200,19 @@ async fn tell(
         *late = None;
         hub.wake_all(Some(level));
     }
-    let tenants: BTreeSet<TenantId> = facts.iter().map(|fact| fact.tenant).collect();
-    let tenants: Vec<_> = tenants
-        .into_iter()
-        .filter(|tenant| !hub.waiting(*tenant).is_empty())
-        .collect();
-    if tenants.is_empty() {
+    if facts.is_empty() {
         return Ok(());
     }
-    let place = Place::of(facts.iter().map(|fact| (fact.lane, fact.position)));
-    let there = state.wait_for(&place, READS).await?;
+    if !state.wait_for(&place, READS).await? {
+        keep(late, place);
+    }
+    let tenants: BTreeSet<TenantId> = facts.iter().map(|fact| fact.tenant).collect();
     let mut level = None;
     for tenant in tenants {
         let waiting = hub.waiting(tenant);
+        if waiting.is_empty() {
+            continue;
+        }
         let mentioned = mentioned(facts.iter().filter(|fact| fact.tenant == tenant));
         let mut tx = TenantTx::begin(&state.pool, tenant.0, Uuid::nil()).await?;
         let users = concerned(&mut tx, tenant, &mentioned, &waiting).await?;
@@ -212,13 +225,14 @@ async fn tell(
         };
         hub.wake(tenant, &users, level);
     }
-    if !there {
-        match late {
-            Some(late) => late.extend(place),
-            None => *late = Some(place),
-        }
-    }
     Ok(())
+}
+
+fn keep(late: &mut Option<Place>, place: Place) {
+    match late {
+        Some(late) => late.extend(place),
+        None => *late = Some(place),
+    }
 }
 
 /// Whatever looks like an id in what facts say.

@@ -9,6 +9,7 @@ use axum::response::Response;
 use axum::response::sse::Event;
 use events::id::{Position, PostId, TenantId, UserId};
 use projectors::feed::query as feed;
+use projectors::live::READS;
 use projectors::notification::{mark, query as notification};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -104,6 +105,7 @@ impl Watch {
         let place = place.map_err(|_| Problem::overloaded(RETRY_AFTER))?;
         // Before the first look: what comes after it must not be missed.
         let waiter = state.hub().await?.wait(reader.who());
+        let age = reader.age(&state, READS).await?;
         let mut watch = Self {
             _place: place,
             state,
@@ -118,7 +120,7 @@ impl Watch {
             let _turn = turn(&state.looking).await?;
             watch.first = watch.look(None).await?;
         }
-        Ok(events(&state, &who, watch))
+        Ok(age.mark(events(&state, &who, watch)))
     }
 
     /// What is new to the client, now that feeds are whole up to `level`, if that is known.

@@ -1,5 +1,7 @@
 //! Posts that many look at at once: they see the same, and each of them no more than they may.
 
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use service::db;
@@ -7,7 +9,7 @@ use sqlx::PgPool;
 use testing::db::locked_out;
 use testing::wait;
 
-use crate::app::{App, SOON, assert_problem};
+use crate::app::{App, SOON, User, assert_problem};
 
 #[tokio::test]
 async fn a_post_that_many_look_at_is_one_and_each_sees_what_they_may() {
@@ -68,6 +70,42 @@ async fn a_post_that_many_look_at_is_one_and_each_sees_what_they_may() {
         .await
         .unwrap();
     assert_problem(gone, 404, "post-not-found").await;
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_a_post_is_not_shown_to_whom_it_is_denied_meanwhile() {
+    let app = App::start().await;
+    let (mut ana, mut cleo) = (app.user("ana"), app.user("cleo"));
+    let name = json!({"name": "Cleo"});
+    cleo.does(Method::PATCH, "/v1/users/me", Some(name)).await;
+    let post = ana.posts("/v1/posts", json!({"text": "first"})).await;
+    let path = format!("/v1/posts/{}", post["id"].as_str().unwrap());
+    app.level().await;
+    let (cleo, dora) = (app.user("cleo"), app.user("dora"));
+    let read = async |who: &User<'_>| {
+        let request = who.request(Method::GET, &path);
+        request.send().await.unwrap().status()
+    };
+    wait::until_true(SOON, "it is remembered", async || {
+        assert_eq!(read(&cleo).await, StatusCode::OK);
+        let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
+        sqlx::query("LOCK TABLE feed.post")
+            .execute(&mut *held)
+            .await
+            .unwrap();
+        let known = tokio::time::timeout(Duration::from_millis(300), read(&cleo)).await;
+        held.rollback().await.unwrap();
+        known == Ok(StatusCode::OK)
+    })
+    .await;
+    ana.puts(&format!("/v1/users/{}/block", cleo.id)).await;
+    // Others go on looking, so that it stays remembered; for cleo that would be for three seconds, if nothing were said of it.
+    let at_once = Duration::from_secs(2);
+    wait::until_true(at_once, "who is blocked sees nothing", async || {
+        assert_eq!(read(&dora).await, StatusCode::OK);
+        read(&cleo).await == StatusCode::NOT_FOUND
+    })
+    .await;
 }
 
 /// Readers at once.

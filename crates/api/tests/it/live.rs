@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use api::auth::Role;
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use service::db;
 
 use crate::app::{App, SOON, User, assert_problem};
 use crate::jobs::{WAVEFORM, uploaded};
@@ -379,4 +380,52 @@ async fn streams_are_bounded_in_all_and_of_one_user() {
             .is_success()
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_comes_while_read_models_are_behind_is_told_when_they_have_come() {
+    let app = App::start().await;
+    let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));
+    let before = bo.posts("/v1/posts", json!({"text": "before"})).await;
+    ana.puts(&format!("/v1/users/{}/follow", bo.id)).await;
+    ana.knows(&bo);
+    // From here on this process reads the log.
+    let path = format!("/v1/posts/{}", before["id"].as_str().unwrap());
+    ana.reads(&path).await;
+    app.level().await;
+    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
+    // It is read, and not written.
+    sqlx::query("LOCK TABLE feed.post IN EXCLUSIVE MODE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    publish(&mut bo, "late", "public").await;
+    // Time enough to read it while nobody waits for it.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut live = Live::of(&app.user("ana"), "/v1/feed/live", None).await;
+    live.id().await;
+    held.rollback().await.unwrap();
+    // Comments in between are no news.
+    let news = tokio::time::timeout(SOON, live.next()).await;
+    assert_eq!(news.expect("it is told").2, json!({"new": 1}));
+}
+
+#[tokio::test]
+async fn a_stream_of_news_begins_where_its_client_has_written() {
+    let app = App::start().await;
+    let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));
+    bo.posts("/v1/posts", json!({"text": "before"})).await;
+    app.level().await;
+    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
+    sqlx::query("LOCK TABLE feed.follow IN EXCLUSIVE MODE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    ana.puts(&format!("/v1/users/{}/follow", bo.id)).await;
+    let behind = ana.request(Method::GET, "/v1/feed/live").send().await;
+    assert_eq!(behind.unwrap().headers()["cinelog-stale"], "true");
+    held.rollback().await.unwrap();
+    let reached = ana.request(Method::GET, "/v1/notifications/live");
+    let reached = reached.send().await.unwrap();
+    assert_eq!(reached.status(), StatusCode::OK);
 }

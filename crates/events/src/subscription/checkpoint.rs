@@ -129,28 +129,27 @@ pub(super) async fn advance(
     Ok((advance, parked))
 }
 
-/// Whether `subscription` has taken in every fact of `lane` up to `position`. Lanes without news need no checkpoint, but one
-/// that lacks archived facts has not reached what came after them.
+/// Whether `subscription` has taken in every fact of each of these lanes up to its position. Lanes without news need no checkpoint, but
+/// one that lacks archived facts has not reached what came after them.
 pub async fn reached(
     connection: &mut PgConnection,
     subscription: &str,
-    lane: Lane,
-    position: Position,
+    places: &BTreeMap<Lane, Position>,
 ) -> Result<bool, sqlx::Error> {
-    let reached: Option<bool> = sqlx::query_scalar(
-        "SELECT c.position >= $3
-             OR (NOT EXISTS (
-                     SELECT FROM log.events e WHERE e.lane = $2 AND e.position > c.position AND e.position <= $3)
+    sqlx::query_scalar(
+        "SELECT COALESCE(bool_and(COALESCE(c.position >= u.position
+             OR c.position IS NOT NULL AND NOT EXISTS (
+                     SELECT FROM log.events e WHERE e.lane = u.lane AND e.position > c.position AND e.position <= u.position)
                  AND NOT EXISTS (
-                     SELECT FROM log.archived a WHERE a.lane = $2 AND a.position > c.position))
-         FROM subscription.checkpoints c WHERE c.subscription = $1 AND c.lane = $2",
+                     SELECT FROM log.archived a WHERE a.lane = u.lane AND a.position > c.position), false)), true)
+         FROM unnest($2::smallint[], $3::bigint[]) AS u(lane, position)
+         LEFT JOIN subscription.checkpoints c ON c.subscription = $1 AND c.lane = u.lane",
     )
     .bind(subscription)
-    .bind(lane.number())
-    .bind(position)
-    .fetch_optional(connection)
-    .await?;
-    Ok(reached.unwrap_or(false))
+    .bind(places.keys().map(|lane| lane.number()).collect::<Vec<_>>())
+    .bind(places.values().map(|position| position.0).collect::<Vec<_>>())
+    .fetch_one(connection)
+    .await
 }
 
 /// Where every lane of `subscription` is.

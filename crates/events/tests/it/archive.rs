@@ -4,6 +4,7 @@
 mod crash;
 mod restored;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -280,9 +281,13 @@ async fn a_lane_that_lacks_archived_facts_is_behind_until_the_archive_gave_them(
         .unwrap();
     let lagging = Lane::new(lagging.into()).unwrap();
     assert!(
-        !reached(&mut owner, "ledger", lagging, Position(10))
-            .await
-            .unwrap()
+        !reached(
+            &mut owner,
+            "ledger",
+            &BTreeMap::from([(lagging, Position(10))])
+        )
+        .await
+        .unwrap()
     );
     let told = &lag(&mut owner).await.unwrap()[0];
     assert_eq!(told.lanes_behind, lanes);
@@ -296,9 +301,13 @@ async fn a_lane_that_lacks_archived_facts_is_behind_until_the_archive_gave_them(
     .await;
     assert!(runner.finish(LIMIT).await);
     assert!(
-        reached(&mut owner, "ledger", lagging, Position(3_500))
-            .await
-            .unwrap()
+        reached(
+            &mut owner,
+            "ledger",
+            &BTreeMap::from([(lagging, Position(3_500))])
+        )
+        .await
+        .unwrap()
     );
     assert_eq!(lag(&mut owner).await.unwrap()[0].lanes_behind, 0);
 }

@@ -1,5 +1,6 @@
 //! Exactly once, whoever has the lanes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -294,7 +295,7 @@ async fn where_am_i_counts_facts_not_checkpoints() {
         .remove(0);
     let head = events::id::Position(5);
     assert!(
-        reached(&mut owner, "ledger", first.lane, head)
+        reached(&mut owner, "ledger", &BTreeMap::from([(first.lane, head)]))
             .await
             .unwrap(),
         "no news in the lane: it is reached"
@@ -305,9 +306,13 @@ async fn where_am_i_counts_facts_not_checkpoints() {
     react(&world, 5, 6).await;
     let last = world.log.read(head, 1).await.unwrap().remove(0);
     assert!(
-        !reached(&mut owner, "ledger", last.lane, last.position)
-            .await
-            .unwrap()
+        !reached(
+            &mut owner,
+            "ledger",
+            &BTreeMap::from([(last.lane, last.position)])
+        )
+        .await
+        .unwrap()
     );
     assert_eq!(lag(&mut owner).await.unwrap()[0].lanes_behind, 1);
 }
