@@ -109,11 +109,7 @@ impl Bucket {
             .body(action.body());
         let answer = request.timeout(JOINING).send().await.map_err(unavailable)?;
         let answer = text(accepted(key, answer).await?).await?;
-        // The status may be sent before it is known how it will end.
-        let refused = |_| Error::Refused(answer.chars().take(300).collect());
-        CompleteMultipartUploadResponse::parse(&answer)
-            .map(drop)
-            .map_err(refused)
+        joined(&answer)
     }
 
     pub(crate) async fn give_up_parts(&self, key: &Key, upload: &str) -> Result<(), Error> {
@@ -148,10 +144,43 @@ impl Bucket {
     }
 }
 
+/// What came of putting parts together: the status may be sent before it is known how that ends.
+fn joined(answer: &str) -> Result<(), Error> {
+    if CompleteMultipartUploadResponse::parse(answer).is_ok() {
+        return Ok(());
+    }
+    let said: String = answer.chars().take(300).collect();
+    // Amazon S3, "CompleteMultipartUpload" and "Error responses": these are to be asked again.
+    let passing = ["InternalError", "ServiceUnavailable", "SlowDown"];
+    let mut passing = passing.iter().map(|code| format!("<Code>{code}</Code>"));
+    Err(if passing.any(|code| said.contains(&code)) {
+        Error::Unavailable(said.into())
+    } else {
+        Error::Refused(said)
+    })
+}
+
 async fn text(response: Response) -> Result<String, Error> {
     response.text().await.map_err(unavailable)
 }
 
 fn not_understood(error: impl std::error::Error) -> Error {
     Error::Refused(format!("an answer that is not understood: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_of_parts_is_in_the_body() {
+        let done = "<CompleteMultipartUploadResult><Location>l</Location><Bucket>b</Bucket><Key>k</Key><ETag>e</ETag>\
+                    </CompleteMultipartUploadResult>";
+        assert!(joined(done).is_ok());
+        let error = |code| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+        let later = joined(&error("InternalError"));
+        assert!(matches!(later, Err(Error::Unavailable(_))), "{later:?}");
+        let never = joined(&error("InvalidPart"));
+        assert!(matches!(never, Err(Error::Refused(_))), "{never:?}");
+    }
 }
