@@ -1,10 +1,10 @@
 //! All routes. Adding one is a file and a line here.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue};
@@ -38,30 +38,36 @@ const EXPOSED: [HeaderName; 9] = [
     RETRY_AFTER,
 ];
 
-/// The public listener's routes. What is too much is refused before a route is looked for, at next to no cost.
-pub fn router(state: ApiState) -> Router {
+/// The public listener's routes. What is too much is refused before a route is looked for, at next to no cost; `more` are those of
+/// the process, which are asked for however much that is.
+pub fn router(state: ApiState, more: Router) -> Router {
     let cors = cors(&state);
+    let more = more
+        .layer(from_fn_with_state(state.clone(), of_address))
+        .layer(from_fn(edge));
     Router::new()
         .fallback_service(routed(state.clone()))
         .layer(from_fn_with_state(state, in_flight))
+        .merge(more)
         // Outside of what gives errors their bodies: a page elsewhere must see those too.
         .layer(cors)
 }
 
 fn routed(state: ApiState) -> Router {
     let (v1, document) = documented();
-    let document: Arc<str> = document.to_json().unwrap_or_default().into();
+    let document = Bytes::from(document.to_json().unwrap_or_default());
     let openapi = async move || {
         (
             [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-            document.to_string(),
+            document,
         )
     };
-    v1.route("/openapi.json", get(openapi))
-        .merge(docs::routes())
-        .layer(from_fn_with_state(state.clone(), of_user))
+    v1.layer(from_fn_with_state(state.clone(), of_user))
         .layer(from_fn_with_state(state.clone(), cache::tag))
         .layer(CompressionLayer::new())
+        // For strangers: nothing is made for each of them, neither compressed nor copied.
+        .route("/openapi.json", get(openapi))
+        .merge(docs::routes())
         // Objects are neither tagged by content nor compressed: they have entity tags and ranges of their own.
         .route("/storage/{*key}", get(storage::get).put(storage::put))
         .fallback(async || Problem::from(Kind::NotFound("route")))

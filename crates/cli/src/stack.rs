@@ -301,11 +301,7 @@ pub async fn api(
 ) -> anyhow::Result<()> {
     let store = Store::open_or_make(storage).context("open the object store")?;
     let state = ApiState::new(config, log, pools, store, Clock::System, shutdown.clone()).await?;
-    let routes = api::router(state);
-    let routes = match health {
-        Some(health) => routes.merge(health.public_routes()),
-        None => routes,
-    };
-    service::http::serve(listener, routes, shutdown);
+    let more = health.map(Health::public_routes).unwrap_or_default();
+    service::http::serve(listener, api::router(state, more), shutdown);
     Ok(())
 }

@@ -12,12 +12,16 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::http;
 use crate::shutdown::Shutdown;
 
 /// How long one dependency may take to answer before it counts as away.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
+/// How long what was found holds for all who ask.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Something this process needs.
 #[derive(Clone, Debug)]
@@ -40,10 +44,15 @@ impl Dependency {
     }
 }
 
+/// When it was asked, and what did not answer.
+type Away = (Instant, Vec<&'static str>);
+
 /// What the routes of this module need.
 #[derive(Clone)]
 pub struct Health {
     needs: Arc<Vec<Dependency>>,
+    /// As of last time.
+    away: Arc<Mutex<Option<Away>>>,
     metrics: PrometheusHandle,
 }
 
@@ -52,8 +61,28 @@ impl Health {
     pub fn new(needs: Vec<Dependency>, metrics: PrometheusHandle) -> Self {
         Self {
             needs: Arc::new(needs),
+            away: Arc::default(),
             metrics,
         }
+    }
+
+    /// What does not answer. One asks for all who want to know at once.
+    async fn away(&self) -> Vec<&'static str> {
+        let mut known = self.away.lock().await;
+        if let Some((at, away)) = &*known
+            && at.elapsed() < FRESH
+        {
+            return away.clone();
+        }
+        let mut away = vec![];
+        for need in self.needs.iter() {
+            let answers = tokio::time::timeout(CHECK_LIMIT, need.answers()).await;
+            if answers != Ok(true) {
+                away.push(need.name());
+            }
+        }
+        *known = Some((Instant::now(), away.clone()));
+        away
     }
 
     /// `/health` and `/ready`, for the public listener of a single machine.
@@ -85,15 +114,7 @@ impl Health {
 }
 
 async fn ready(State(health): State<Health>) -> Response {
-    let mut away = Vec::new();
-    for need in health.needs.iter() {
-        if !tokio::time::timeout(CHECK_LIMIT, need.answers())
-            .await
-            .unwrap_or(false)
-        {
-            away.push(need.name());
-        }
-    }
+    let away = health.away().await;
     let status = if away.is_empty() {
         StatusCode::OK
     } else {

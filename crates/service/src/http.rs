@@ -13,10 +13,12 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Layer;
 
+use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 
 /// How long a client may take to send the headers of a request, and a connection may be idle.
@@ -30,12 +32,15 @@ const STREAMS: u32 = 128;
 const ASKED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
 /// How long a client may take nothing of what it is sent. Who does not read at all would keep what its answer holds for ever.
 const UNREAD: Duration = Duration::from_mins(1);
-/// How HTTP/2 begins (RFC 9113, 3.4), and how often to see whether more of it has come.
+/// How long a connection of HTTP/2 takes requests: its client may hold answers that it does not take as long as it has others under way.
+const AGE: Duration = Duration::from_mins(10);
+/// How HTTP/2 begins (RFC 9113, 3.4), and how often to see whether more of it has come: at first, and later.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_LENGTH: usize = PREFACE.len();
-const PEEK: Duration = Duration::from_millis(20);
-/// Connections at once; others wait to be taken in.
+const PEEK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Connections at once; others wait to be taken in. Fewer where the process may not open so many files, of which some are for others.
 const CONNECTIONS: usize = 50_000;
+const OTHER_FILES: u64 = 500;
 /// How long to wait when no connection can be taken in: this process has too many files open.
 const FULL: Duration = Duration::from_millis(200);
 
@@ -53,7 +58,7 @@ fn serve_within(
 ) {
     let ending = shutdown.clone();
     shutdown.spawn(async move {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Arc::new(Semaphore::new(connections()));
         loop {
             let taken = tokio::select! {
                 taken = take(&listener, &places) => taken,
@@ -85,6 +90,24 @@ fn serve_within(
     });
 }
 
+/// How many connections there may be, once as many files may be open as this process can have.
+fn connections() -> usize {
+    let mut files = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: files.maximum,
+        ..files
+    };
+    match setrlimit(Resource::Nofile, all) {
+        Ok(()) => files = all,
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
+    let Some(files) = files.current else {
+        return CONNECTIONS;
+    };
+    let files = files.saturating_sub(OTHER_FILES).max(files / 2);
+    usize::try_from(files).map_or(CONNECTIONS, |files| files.min(CONNECTIONS))
+}
+
 async fn take(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
@@ -111,11 +134,14 @@ enum Http {
 /// Waits until the client shows which HTTP it speaks: what serves it would wait for ever. None: it has gone.
 async fn speaks(socket: &TcpStream) -> Option<Http> {
     let mut first = [0; PREFACE.len()];
+    let mut more = Backoff::new(PEEK.0, PEEK.1);
     loop {
         match socket.peek(&mut first).await {
             Ok(0) | Err(_) => return None,
             Ok(PREFACE_LENGTH) if first == *PREFACE => return Some(Http::Two),
-            Ok(read) if PREFACE.starts_with(&first[..read]) => tokio::time::sleep(PEEK).await,
+            Ok(read) if PREFACE.starts_with(&first[..read]) => {
+                tokio::time::sleep(more.next_wait()).await;
+            }
             Ok(_) => return Some(Http::One),
         }
     }

@@ -154,7 +154,7 @@ impl App {
         .await
         .unwrap();
         let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
-        let router = api::router(state).layer(from_fn(documented::holds));
+        let router = api::router(state, axum::Router::new()).layer(from_fn(documented::holds));
         service::http::serve(listener, router, &shutdown);
         let tenant = log.default_tenant().await.unwrap();
         let http = Client::builder()

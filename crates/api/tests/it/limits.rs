@@ -272,3 +272,40 @@ async fn an_upload_that_expired_is_refused_before_its_bytes_are_read() {
     // Were storage asked first, the bytes would be missing.
     assert_problem(complete.send().await.unwrap(), 409, "wrong-state").await;
 }
+
+#[tokio::test]
+async fn pages_of_configured_origins_may_ask_and_read_and_no_others() {
+    const OURS: &str = "https://app.example.org";
+    let app = App::start_with(&["--cors-origins", OURS]).await;
+    let ask = async |method: Method, origin: &str| {
+        let request = app.http.request(method, format!("{}/v1/posts", app.url));
+        let request = request
+            .header("origin", origin)
+            .header("access-control-request-method", "PATCH")
+            .header(
+                "access-control-request-headers",
+                "authorization,idempotency-key",
+            );
+        request.send().await.unwrap()
+    };
+    let allowed = ask(Method::OPTIONS, OURS).await;
+    assert_eq!(allowed.status(), StatusCode::OK);
+    for (name, value) in [
+        ("allow-origin", OURS),
+        ("allow-credentials", "true"),
+        ("allow-methods", "PATCH"),
+        ("allow-headers", "authorization,idempotency-key"),
+    ] {
+        assert_eq!(allowed.headers()[&*format!("access-control-{name}")], value);
+    }
+    let answer = ask(Method::POST, OURS).await;
+    let exposed = &answer.headers()["access-control-expose-headers"];
+    for name in ["cinelog-position", "etag", "retry-after", "location"] {
+        assert!(exposed.to_str().unwrap().contains(name), "{exposed:?}");
+    }
+    for method in [Method::OPTIONS, Method::POST] {
+        let foreign = ask(method, "https://evil.example").await;
+        let allowed = foreign.headers().get("access-control-allow-origin");
+        assert_eq!(allowed, None);
+    }
+}

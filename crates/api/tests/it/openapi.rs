@@ -163,3 +163,16 @@ async fn the_page_that_shows_it_asks_nobody_else() {
         "default-src 'none'; frame-ancestors 'none'"
     );
 }
+
+#[tokio::test]
+async fn what_strangers_may_have_is_not_made_for_each_of_them() {
+    let app = App::start().await;
+    for path in ["/docs/swagger-ui-bundle.js", "/openapi.json"] {
+        let request = app.http.get(format!("{}{path}", app.url));
+        let request = request.header("accept-encoding", "gzip");
+        let answer = request.send().await.unwrap();
+        // Compressing takes a hundred times as long as sending.
+        assert_eq!(answer.headers().get("content-encoding"), None, "{path}");
+        assert!(answer.bytes().await.unwrap().len() > 100_000, "{path}");
+    }
+}

@@ -16,11 +16,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-use super::Routes;
 use super::events::Socket;
+use super::{AGE, Routes};
 use crate::shutdown::Shutdown;
 
-/// Serves the requests of a connection until its end, or until it has had none for `idle`. Answers end that are not taken for `unread`.
+/// Serves the requests of a connection until its end, or until it has had none for `idle`, or is old. Answers end that are not taken for `unread`.
 pub(super) async fn serve(
     builder: &http2::Builder<TokioExecutor>,
     socket: Socket,
@@ -42,6 +42,7 @@ pub(super) async fn serve(
     tokio::select! {
         ended = &mut connection => return ended,
         () = idle_for(idle, &busy) => {}
+        () = tokio::time::sleep(AGE) => {}
         () = ends.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
