@@ -43,6 +43,7 @@ export const options = {
   },
   thresholds: {
     'http_req_failed{load:yes}': ['rate<0.001'],
+    checks: ['rate>0.999'],
     'http_req_duration{load:yes}': ['p(50)<50', 'p(95)<200'],
     // What was not begun was not answered in time either.
     dropped_iterations: [`count<${Math.ceil((RATE * SECONDS) / 1000)}`],

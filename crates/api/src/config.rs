@@ -59,11 +59,23 @@ pub struct Config {
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
     /// Origins of pages elsewhere that may call, e.g. `https://app.example.org`.
-    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
+    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<HeaderValue>,
     /// Who gets an account of our own.
     #[command(flatten)]
     pub accounts: accounts::Config,
+}
+
+/// An origin as browsers send it (RFC 6454, 6.2).
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let after = text.split_once("://").map(|(_, after)| after);
+    let is_origin = after.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*']));
+    if !is_origin {
+        return Err("an origin is a scheme and a host, without a path, as in https://app.example.org; `*` is none, because cookies \
+                    are sent along"
+            .to_owned());
+    }
+    HeaderValue::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Why the API cannot start.

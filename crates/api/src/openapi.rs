@@ -40,12 +40,14 @@ const COOKIE: [&str; 4] = [
 /// It goes on at a position, and one is made at a time.
 const EXPORT: &str = "/v1/users/me/export";
 /// Commands that change no history, or what read models do not show.
-const OF_NO_FACT: [&str; 6] = [
+const OF_NO_FACT: [&str; 8] = [
     "post /v1/api-keys",
     "delete /v1/api-keys/{id}",
     "post /v1/auth/invites",
     "post /v1/uploads/{id}/parts",
     "post /v1/posts/{id}/views",
+    "post /v1/notifications/read",
+    "put /v1/search/synonyms",
     "delete /v1/users/me",
 ];
 
@@ -167,8 +169,6 @@ struct Shape<'a> {
     list: bool,
     /// Reads a read model, for which one may wait.
     model: bool,
-    /// Tells of it as it is now, not of what comes.
-    once: bool,
     /// Is done once for a key.
     keyed: bool,
     /// Facts come of it.
@@ -191,7 +191,6 @@ impl<'a> Shape<'a> {
             body: operation.request_body.is_some(),
             query: has(|parameter| parameter.parameter_in == ParameterIn::Query),
             list: has(|parameter| parameter.name == "cursor") || path == "/v1/facts",
-            once: !path.ends_with("/live"),
             model: !command && !open && !OF_NO_MODEL.iter().any(|of| path.starts_with(of)),
             // State that is no history is asked for without a key.
             keyed: command && !open && (!path.starts_with(AUTH) || path == "/v1/auth/invites"),
@@ -245,8 +244,8 @@ impl<'a> Shape<'a> {
         }
         let told = [
             ("Cinelog-Position", self.keyed && self.fact),
-            ("Cinelog-Behind", self.model && self.once),
-            ("Cinelog-Stale", self.model && self.once),
+            ("Cinelog-Behind", self.model),
+            ("Cinelog-Stale", self.model),
             ("ETag", self.kept),
             ("Link", self.list),
             ("Set-Cookie", COOKIE.contains(&self.path)),

@@ -41,16 +41,18 @@ impl Peer {
     fn of(near: IpAddr, uri: &Uri, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let is_proxy = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
         let told = headers.get_all(FORWARDED_FOR).into_iter();
-        let told: Vec<&str> = told
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
+        let told: Vec<&[u8]> = told
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
             .collect();
         let mut address = near.to_canonical();
         for further in told.iter().rev() {
             if !is_proxy(address) {
                 break;
             }
-            let Ok(further) = further.trim().parse::<IpAddr>() else {
+            // What is no address hides all that is further away.
+            let further = std::str::from_utf8(further).ok();
+            let Some(further) = further.and_then(|further| further.trim().parse::<IpAddr>().ok())
+            else {
                 break;
             };
             address = further.to_canonical();
@@ -99,10 +101,18 @@ impl FromRequestParts<ApiState> for Peer {
 mod tests {
     use super::*;
 
-    fn peer(near: &str, told: &[&'static str]) -> String {
+    fn peer(near: &str, told: &[&str]) -> String {
+        let told: Vec<_> = told.iter().map(|told| told.as_bytes()).collect();
+        peer_by(near, &told)
+    }
+
+    fn peer_by(near: &str, told: &[&[u8]]) -> String {
         let mut headers = HeaderMap::new();
         for told in told {
-            headers.append(FORWARDED_FOR, axum::http::HeaderValue::from_static(told));
+            headers.append(
+                FORWARDED_FOR,
+                axum::http::HeaderValue::from_bytes(told).unwrap(),
+            );
         }
         let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         Peer::of(near.parse().unwrap(), &Uri::default(), &headers, &trusted).counted()
@@ -117,6 +127,10 @@ mod tests {
             "198.51.100.1"
         );
         assert_eq!(peer("10.1.1.1", &["not an address"]), "10.1.1.1");
+        // Nor does what is no text hide what a proxy said after it, or bring what came before it nearer.
+        let joined: &[&[u8]] = &[b"9.9.9.9", b"\xff, 198.51.100.1"];
+        assert_eq!(peer_by("10.1.1.1", joined), "198.51.100.1");
+        assert_eq!(peer_by("10.1.1.1", &[b"9.9.9.9", b"\xff"]), "10.1.1.1");
         assert_eq!(peer("::ffff:10.1.1.1", &["198.51.100.1"]), "198.51.100.1");
         assert_eq!(peer("2001:db8:1:2:3::4", &[]), "2001:db8:1:2::");
     }

@@ -71,6 +71,7 @@ pub struct Shared {
     /// Uploads to the folder, by the object's key.
     pub(crate) uploading: Slots<Key>,
     pub(crate) verifying: Slots<AssetId>,
+    pub(crate) completing: Slots<(TenantId, UserId)>,
     /// Uploads that are being allowed, by whose they are.
     pub(crate) reserving: Slots<(TenantId, UserId)>,
     /// Live streams, by who follows.
@@ -140,7 +141,8 @@ impl ApiState {
             sending: Slots::new(config.max_in_flight, config.max_in_flight.div_ceil(4)),
             uploads: Slots::new(UPLOADS.0, UPLOADS.1),
             uploading: Slots::new(UPLOADS.0, 1),
-            verifying: Slots::new(VERIFICATIONS, 1),
+            verifying: Slots::new(VERIFICATIONS.0, 1),
+            completing: Slots::new(VERIFICATIONS.0, VERIFICATIONS.1),
             reserving: Slots::new(RESERVING.0, RESERVING.1),
             following: Slots::new(LIVE.0, LIVE.1),
             exporting: Slots::new(EXPORTS, 1),

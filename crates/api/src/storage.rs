@@ -16,10 +16,11 @@ use events::decide::asset::{AssetState, Phase};
 use events::id::{AssetId, StreamKey, TenantId};
 use futures::StreamExt;
 use storage::{ByteRange, Folder, Incoming, Key, OpenObject, Presentation, SignatureError};
+use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use crate::cache::matches;
-use crate::limit::{SILENCE_LIMIT, upload_limit};
+use crate::limit::{SILENCE_LIMIT, SLOWEST_UPLOAD, upload_limit};
 use crate::peer::Peer;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
@@ -100,14 +101,25 @@ async fn still_awaited(state: &ApiState, key: &Key) -> Result<(), Problem> {
 }
 
 async fn take_in(mut incoming: Incoming, body: Body) -> Result<Incoming, Problem> {
-    let mut pieces = body.into_data_stream();
+    let (mut pieces, mut come, begun) = (body.into_data_stream(), 0, Instant::now());
     while let Some(piece) = tokio::time::timeout(SILENCE_LIMIT, pieces.next())
         .await
         .map_err(|_| Kind::Timeout)?
     {
-        incoming.write(&piece.map_err(|_| Kind::Malformed)?).await?;
+        let piece = piece.map_err(|_| Kind::Malformed)?;
+        come += piece.len() as u64;
+        if is_slow(come, begun.elapsed()) {
+            return Err(Kind::Timeout.into());
+        }
+        incoming.write(&piece).await?;
     }
     Ok(incoming)
+}
+
+/// Whether so little has come in this time that somebody keeps a place rather than uploads.
+fn is_slow(come: u64, time: Duration) -> bool {
+    let (least, grace) = SLOWEST_UPLOAD;
+    come < time.saturating_sub(grace).as_secs() * least
 }
 
 /// Read an object of the folder store
@@ -221,5 +233,19 @@ impl From<SignatureError> for Problem {
             SignatureError::LengthDiffers | SignatureError::TypeDiffers => Kind::HeaderDiffers,
         };
         Self::from(kind).detail(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_may_be_slow_for_a_while_and_then_as_slow_as_a_bad_line() {
+        let (least, grace) = SLOWEST_UPLOAD;
+        assert!(!is_slow(1, grace));
+        let later = grace + Duration::from_mins(1);
+        assert!(is_slow(60 * least - 1, later));
+        assert!(!is_slow(60 * least, later));
     }
 }

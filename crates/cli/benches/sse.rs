@@ -11,7 +11,7 @@
 //! HTTP/2, with windows of no bytes, as the kernel's buffers would take what comes of news for long. The ceiling is the same nine tenths
 //! while the others read.
 //!
-//! `BENCH_STREAMS` (2,000) is how many there are; 20,000 take more open files than most systems allow, see `ulimit -n`.
+//! `BENCH_STREAMS` is how many there are: 20,000, or fewer where no process may open so many files, see `ulimit -Hn`.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "its table is for people")]
@@ -39,6 +39,7 @@ use events::id::UserId;
 use futures::{StreamExt, stream};
 use projectors::config::Config;
 use projectors::registry::{self, Generation};
+use rustix::process::{Resource, getrlimit};
 use testing::bench::{Row, publish};
 use testing::db::Database;
 use tokio::sync::mpsc;
@@ -53,6 +54,7 @@ use streams::{Deaf, Stream};
 use support::{World, number};
 
 const ROUNDS: usize = 5;
+const STREAMS: u32 = 20_000;
 const LIVE: &str = "/v1/feed/live";
 /// What is read by who waits for news.
 const MODELS: [&str; 4] = ["feed", "notification", "graph", "moderation"];
@@ -67,9 +69,18 @@ const CALM: Duration = Duration::from_secs(2);
 /// How long the last stream may take.
 const LIMIT: Duration = Duration::from_mins(2);
 
+/// How many there are, unless somebody says so: a tenth more are open while others close.
+fn streams() -> u32 {
+    let most = getrlimit(Resource::Nofile).maximum;
+    let room = most.map_or(u64::MAX, |most| {
+        most.saturating_sub(files::OTHERS) / 11 * 10
+    });
+    u32::try_from(room).unwrap_or(STREAMS).min(STREAMS)
+}
+
 #[tokio::main]
 async fn main() {
-    let all = number("BENCH_STREAMS", 2_000) as usize;
+    let all = number("BENCH_STREAMS", streams()) as usize;
     assert!(all >= 10, "BENCH_STREAMS is at least 10");
     // Those that were closed may still be there when others are opened.
     let most = all + all / 10;

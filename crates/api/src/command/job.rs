@@ -1,5 +1,7 @@
 //! `POST /assets/{id}/renditions`, `POST /jobs/{id}/{retry,cancel}`: what an asset's owner wants rendered.
 
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
@@ -8,6 +10,7 @@ use events::decide::asset::AssetState;
 use events::decide::{self, Refusal};
 use events::fact::Fact;
 use events::id::{AssetId, JobId};
+use events::store::bounds;
 use garde::Validate;
 use projectors::media::query as media;
 use projectors::page::Viewer;
@@ -19,6 +22,7 @@ use uuid::Uuid;
 
 use super::{Asked, AskedWith, Done};
 use crate::edge::about_job;
+use crate::position::Place;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
 
@@ -181,11 +185,22 @@ impl ApiState {
         })
     }
 
-    /// The asset of one of the caller's own jobs. Jobs are found by the read model, and decided about by the asset's stream.
+    /// The asset of one of the caller's own jobs. Jobs are found by the read model, and decided about by the asset's stream. One that
+    /// is not there may have been asked for a moment ago: that there is none is said once the read model has all of the log.
     async fn asset_of(&self, asked: &Asked, job: JobId) -> Result<AssetId, Problem> {
-        let (tenant, user) = (asked.who.tenant, asked.who.user);
-        let mut tx = TenantTx::begin(&self.pool, tenant.0, user.0).await?;
-        let job = media::job(&mut tx, Viewer { tenant, user }, job).await?;
-        Ok(job.ok_or(Kind::NotFound("job"))?.asset)
+        let look = async || -> Result<Option<AssetId>, Problem> {
+            let (tenant, user) = (asked.who.tenant, asked.who.user);
+            let mut tx = TenantTx::begin(&self.pool, tenant.0, user.0).await?;
+            let job = media::job(&mut tx, Viewer { tenant, user }, job).await?;
+            Ok(job.map(|job| job.asset))
+        };
+        if let Some(asset) = look().await? {
+            return Ok(asset);
+        }
+        let head = Place::whole(bounds(&self.pool).await?.head);
+        if !self.wait_for(&head, &["media"]).await? {
+            return Err(Problem::overloaded(Duration::from_secs(1)));
+        }
+        Ok(look().await?.ok_or(Kind::NotFound("job"))?)
     }
 }

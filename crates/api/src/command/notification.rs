@@ -53,6 +53,7 @@ pub(crate) async fn read(
     State(state): State<ApiState>,
     AskedWith(asked, read): AskedWith<ReadUpTo>,
 ) -> Result<Response, Problem> {
+    state.may_act(&asked.who).await?;
     // No fact comes of it: how far someone has read is nobody's history.
     let (tenant, user) = (asked.who.tenant, asked.who.user);
     let mut tx = TenantTx::begin(&state.pool, tenant.0, user.0).await?;

@@ -34,6 +34,8 @@ pub(crate) const SLOWEST_READ: u64 = 8 << 20;
 /// How long a client may be silent while it sends a body.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
+/// What comes of an upload to the folder a second, at least, once it has gone on for so long.
+pub(crate) const SLOWEST_UPLOAD: (u64, Duration) = (8 << 10, Duration::from_mins(1));
 /// How often to tell that requests are refused.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
@@ -55,8 +57,8 @@ pub(crate) const CHECKING: usize = 2;
 pub(crate) const EXPORTS: usize = 4;
 /// Waveforms that are read and drawn at a time.
 pub(crate) const DRAWING: usize = 4;
-/// Stored objects read through at once; of one asset, one.
-pub(crate) const VERIFICATIONS: usize = 16;
+/// Stored objects read through at once, and because one user says that they are complete; of one asset, one.
+pub(crate) const VERIFICATIONS: (usize, usize) = (16, 8);
 
 /// How long the body of an upload that is allowed `until` then may take.
 pub(crate) fn upload_limit(until: DateTime<Utc>, now: DateTime<Utc>) -> Duration {

@@ -1,8 +1,8 @@
 //! docs/reference/limits.md.
 
 use super::{
-    ANSWER_LIMIT, BODY_LIMIT, BODY_MAX, LIVE, OPEN_UPLOADS, RESERVING, SILENCE_LIMIT, UPLOADS,
-    VERIFICATIONS, VERIFY_LIMIT, table,
+    ANSWER_LIMIT, BODY_LIMIT, BODY_MAX, LIVE, OPEN_UPLOADS, RESERVING, SILENCE_LIMIT,
+    SLOWEST_UPLOAD, UPLOADS, VERIFICATIONS, VERIFY_LIMIT, table,
 };
 
 /// The page.
@@ -12,6 +12,8 @@ pub fn limits() -> String {
     let (uploads, from_one) = UPLOADS;
     let (live, of_one) = LIVE;
     let (reserving, of_user) = RESERVING;
+    let (verified, asked_by_one) = VERIFICATIONS;
+    let (least, grace) = (SLOWEST_UPLOAD.0, SLOWEST_UPLOAD.1.as_secs());
     let rates = table::rates();
     format!(
         "# Limits
@@ -40,15 +42,17 @@ them off, but for those of proving who one is: `register` and what comes after i
 | time to send the headers, and idle time of a connection | 30 s | the connection is closed |
 | time until an answer begins | {answer} s; completing an upload, {verify} s | 504 `timeout` |
 | silence of who sends a body to a folder store | {silence} s | 504 `timeout` |
-| time in which a client takes nothing of what it is sent | 60 s | the connection is closed; of HTTP/2, the answer ends |
+| how slowly it may come, once that has taken {grace} s | {least} bytes a second | 504 `timeout` |
+| time in which a client takes nothing of what it is sent | 60 s | the connection is closed; of HTTP/2, an answer that is made while it is sent ends |
 | requests of one connection of HTTP/2 at once | 128 | waits |
-| connections | 50000 | waits |
+| time in which a connection of HTTP/2 takes requests | 600 s | goes on in another one |
+| connections | 50000, or all but 500 of the files that the process may open | waits |
 | requests in progress | `--max-in-flight` | 503 `overloaded`, `Retry-After` |
 | bodies of JSON that are being sent; from one address | `--max-in-flight`; a quarter | 503 `overloaded`, `Retry-After` |
 | uploads that are being allowed; of one user | {reserving}; {of_user} | 503 `overloaded` |
 | uploads of one user that are not over | {OPEN_UPLOADS} | 403 `uploads-open` |
 | uploads to a folder in progress; from one address; of one object | {uploads}; {from_one}; 1 | 503; 503; 409 `contended` |
-| stored objects that are read through at once; of one asset | {VERIFICATIONS}; 1 | 503; 409 `contended` |
+| stored objects that are read through at once; because one user asks; of one asset | {verified}; {asked_by_one}; 1 | 503; 503; 409 `contended` |
 | streams of an asset's progress; of one user | {live}; {of_one} | 503 |
 | streams of news; of one user | `--max-live`; {of_one} | 503 |
 "

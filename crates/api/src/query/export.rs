@@ -8,7 +8,6 @@ use axum::extract::{Query, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use events::export::own::{OwnFact, own_fact};
 use events::id::{Position, TenantId, UserId};
 use events::store::{About, Filter, Limits, Page, bounds};
@@ -91,7 +90,7 @@ pub(crate) async fn export(
         _place: place,
         tenant: who.tenant,
         user: who.user,
-        until: who.until,
+        who,
         after: Position(from - 1),
         head,
         is_over: false,
@@ -124,8 +123,8 @@ struct Export {
     state: ApiState,
     tenant: TenantId,
     user: UserId,
-    /// When the token ends.
-    until: DateTime<Utc>,
+    /// Until their token or session ends.
+    who: Principal,
     /// Up to here all facts have been told.
     after: Position,
     /// The newest fact when it began.
@@ -136,7 +135,11 @@ struct Export {
 impl Export {
     /// The next lines; none at the end, also of the token or of the process.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        if self.is_over || self.state.clock.now() >= self.until {
+        if self.is_over || self.state.clock.now() >= self.who.until {
+            return Ok(None);
+        }
+        let holds = self.state.still_holds(&self.who).await;
+        if !holds.map_err(|problem| io::Error::other(format!("{problem:?}")))? {
             return Ok(None);
         }
         let shutdown = self.state.shutdown.clone();

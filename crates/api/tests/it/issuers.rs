@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Json;
@@ -237,20 +237,21 @@ async fn a_public_key_is_no_secret() {
 struct Published {
     keys: Arc<Mutex<JwkSet>>,
     asked: Arc<AtomicUsize>,
+    silent: Arc<AtomicBool>,
     url: String,
     shutdown: Shutdown,
 }
 
 impl Published {
     async fn start() -> Self {
-        let (keys, asked) = (
-            Arc::new(Mutex::new(JwkSet::default())),
-            Arc::new(AtomicUsize::new(0)),
-        );
-        let (shown, counted) = (Arc::clone(&keys), Arc::clone(&asked));
+        let keys = Arc::new(Mutex::new(JwkSet::default()));
+        let (asked, silent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (shown, counted, failing) = (keys.clone(), asked.clone(), silent.clone());
         let answer = async move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-            Json(shown.lock().expect("nobody panicked").clone())
+            let fails = failing.load(Ordering::SeqCst);
+            counted.fetch_add(1, Ordering::SeqCst);
+            let keys = Json(shown.lock().expect("nobody panicked").clone());
+            (!fails).then_some(keys).ok_or(StatusCode::BAD_GATEWAY)
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
@@ -263,6 +264,7 @@ impl Published {
         Self {
             keys,
             asked,
+            silent,
             url,
             shutdown,
         }
@@ -423,6 +425,13 @@ async fn a_key_that_was_withdrawn_long_ago_is_not_believed_once_more() {
     let claims = with(claims(&app), "exp", exp);
     let token = token(Algorithm::EdDSA, Some("stolen"), &claims, &stolen);
     assert!(passes(&app, &token).await);
+    // The last time that somebody asked, the issuer did not answer.
+    published.silent.store(true, Ordering::SeqCst);
+    clock.advance(chrono::Duration::seconds(601));
+    assert!(passes(&app, &token).await);
+    let tried = async || published.asked() == 2;
+    testing::wait::until_true(SOON, "it is asked", tried).await;
+    published.silent.store(false, Ordering::SeqCst);
     published.withdraw_all();
     // A night in which nobody of this issuer asks for anything.
     clock.advance(chrono::Duration::hours(9));

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use service::db;
 
 use crate::app::{App, SOON, User, assert_problem};
 use crate::parts::allows;
@@ -192,4 +193,37 @@ async fn players_are_given_numbers_to_draw() {
     }
     let strange = bo.request(Method::GET, &path).send().await.unwrap();
     assert_problem(strange, 404, "rendition-not-found").await;
+}
+
+#[tokio::test]
+async fn a_job_that_was_asked_for_a_moment_ago_is_never_said_to_be_none() {
+    let app = App::start().await;
+    let mut ana = app.user("ana");
+    let (asset, _) = uploaded(&app, &mut ana).await;
+    app.level().await;
+    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
+    // It is read, and not written.
+    sqlx::query("LOCK TABLE media.job IN EXCLUSIVE MODE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let asked = wants(&ana, &asset, "edit@1").await;
+    assert_eq!(asked.status(), StatusCode::ACCEPTED);
+    let job: Value = asked.json().await.unwrap();
+    let cancel = format!("/v1/jobs/{}/cancel", job["job"].as_str().unwrap());
+    assert_problem(post(&ana, &cancel).await, 503, "overloaded").await;
+    held.rollback().await.unwrap();
+    testing::wait::until_true(SOON, "it is given up", async || {
+        match post(&ana, &cancel).await.status() {
+            StatusCode::NO_CONTENT => true,
+            status => {
+                assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+                false
+            }
+        }
+    })
+    .await;
+    let none = format!("/v1/jobs/{asset}/cancel");
+    app.level().await;
+    assert_problem(post(&ana, &none).await, 404, "job-not-found").await;
 }

@@ -245,6 +245,8 @@ async fn a_suspended_user_changes_nothing_until_it_ends() {
         let request = ana.request(method, path).json(&body);
         assert_problem(request.send().await.unwrap(), 403, "account-suspended").await;
     }
+    let read = post(&ana, "/v1/notifications/read", json!({"position": 1})).await;
+    assert_problem(read, 403, "account-suspended").await;
     assert_eq!(app.head().await, head);
     // Others see nothing of it, and the user reads on.
     bo.knows(&mo);

@@ -2,9 +2,12 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// Files that a process has open besides.
+pub(crate) const OTHERS: u64 = 500;
+
 /// Allows this process, and those that it starts, so many connections each.
 pub(crate) fn allow(connections: usize) {
-    let wanted = connections as u64 + 500;
+    let wanted = connections as u64 + OTHERS;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return;

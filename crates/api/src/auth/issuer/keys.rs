@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, decode_header};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use service::shutdown::Shutdown;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::Described;
 use crate::problem::{Kind, Problem};
@@ -23,6 +23,8 @@ const REFRESH_LEAST: chrono::Duration = chrono::Duration::seconds(30);
 const STALE: chrono::Duration = chrono::Duration::hours(24);
 /// How long it may take to answer.
 const FETCHING: Duration = Duration::from_secs(5);
+/// Requests that wait for it at once; others are told that its keys cannot be read.
+const WAITING: usize = 32;
 /// The largest set of keys, bytes.
 const KEYS_MAX: usize = 1 << 20;
 
@@ -122,6 +124,8 @@ struct Published {
     known: Mutex<Known>,
     /// Changes when an answer has come, or none will.
     answered: watch::Sender<()>,
+    /// Who waits for an answer keeps a request's place.
+    waiting: Semaphore,
     shutdown: Shutdown,
 }
 
@@ -168,6 +172,7 @@ impl Remote {
             http: http.map_err(|error| error.to_string())?,
             known: Mutex::default(),
             answered: watch::Sender::default(),
+            waiting: Semaphore::new(WAITING),
             shutdown,
         })))
     }
@@ -183,7 +188,7 @@ impl Remote {
             let old = age(known.fetched).is_none_or(|age| age > REFRESH);
             // Whoever asks while the keys are a little old has them looked at for others; nobody has for long when they are older.
             let older = age(known.fetched).is_none_or(|age| age > REFRESH * 2);
-            let silent = known.silent;
+            let silent = known.silent && age(known.tried).is_some_and(|age| age <= REFRESH);
             let may = age(known.tried).is_none_or(|age| age > REFRESH_LEAST);
             if (old || found.is_none()) && may && !known.fetching {
                 (known.tried, known.fetching) = (Some(now), true);
@@ -198,17 +203,22 @@ impl Remote {
             known.fetching
         };
         if waits {
+            let _place = self.0.waiting.try_acquire().map_err(|_| silence())?;
             tokio::time::timeout(FETCHING * 2, answered.changed())
                 .await
                 .ok();
         }
         let known = self.0.known();
         if !known.holds(now) {
-            let silent = std::io::Error::other("an issuer's keys cannot be read");
-            return Err(Problem::unavailable(&silent));
+            return Err(silence());
         }
         Ok(known.find(kid))
     }
+}
+
+fn silence() -> Problem {
+    let silent = std::io::Error::other("an issuer's keys cannot be read");
+    Problem::unavailable(&silent)
 }
 
 impl Published {

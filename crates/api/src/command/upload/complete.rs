@@ -75,6 +75,10 @@ async fn take_in(state: ApiState, id: Uuid, asked: Asked) -> Result<Response, Pr
     decide::asset::complete_upload(&upload, completed.clone(), state.clock.now())?;
     // Verified once: afterwards the recorded ETag stands for the bytes.
     if upload.phase == Phase::Requested {
+        let _one_of_theirs = state
+            .completing
+            .take((asked.who.tenant, asked.who.user))
+            .map_err(|_| Problem::overloaded(Duration::from_secs(1)))?;
         completed.etag = state.verify(asked.who.tenant, asset, promise).await?;
     }
     let decide = |streams: &Streams| {
