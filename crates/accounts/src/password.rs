@@ -124,4 +124,23 @@ mod tests {
                 .unwrap()
         );
     }
+
+    #[tokio::test]
+    async fn it_takes_as_long_where_there_is_nobody() {
+        let passwords = Passwords::new();
+        let password = Secret::new("correct horse");
+        let kept = passwords.hash(&password).await.unwrap();
+        // The shortest of some: what else runs only makes it longer.
+        let shortest = async |hash: Option<&String>| {
+            let mut shortest = Duration::MAX;
+            for _ in 0..5 {
+                let begun = tokio::time::Instant::now();
+                passwords.fits(&password, hash.cloned()).await.unwrap();
+                shortest = shortest.min(begun.elapsed());
+            }
+            shortest
+        };
+        let (somebody, nobody) = (shortest(Some(&kept)).await, shortest(None).await);
+        assert!(nobody * 2 > somebody, "{nobody:?}, {somebody:?}");
+    }
 }

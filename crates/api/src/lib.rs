@@ -22,7 +22,6 @@ mod problem;
 mod query;
 mod router;
 mod signed;
-mod slots;
 mod state;
 mod storage;
 mod views;

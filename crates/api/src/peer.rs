@@ -1,7 +1,7 @@
 //! Who is at the other end of the connection: its address, or what proxies that are trusted say of it.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::{FORWARDED, HOST};
@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Uri};
 use ipnet::IpNet;
+use service::http::network;
 
 use crate::state::ApiState;
 
@@ -26,15 +27,9 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// What is counted under it: of IPv6 the network of 64 bits, because that is what one customer gets.
+    /// What is counted under it.
     pub(crate) fn counted(&self) -> String {
-        match self.address.to_canonical() {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => {
-                let network = u128::from(address) >> 64 << 64;
-                Ipv6Addr::from(network).to_string()
-            }
-        }
+        network(self.address).to_string()
     }
 
     /// The nearest address that no trusted proxy has: what is further away anybody may have written.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName};
 use events::envelope::Recorded;
 use events::id::{Lane, Position};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::problem::{Kind, Problem};
 use crate::signed::position::{NoPlace, Positions};
@@ -93,11 +93,17 @@ impl ApiState {
         let deadline = Instant::now() + WAIT;
         for model in models {
             let subscription = self.subscription(model).await?;
-            while !self.reached(&subscription, place).await? {
+            let mut reached = self.reached(&subscription, place).await?;
+            while !reached {
                 if Instant::now() + EVERY > deadline {
                     return Ok(false);
                 }
                 tokio::time::sleep(EVERY).await;
+                // In turns, however many wait: else they would be in the way of what they wait for.
+                let Ok(_turn) = timeout_at(deadline, self.awaiting.acquire()).await else {
+                    return Ok(false);
+                };
+                reached = self.reached(&subscription, place).await?;
             }
         }
         Ok(true)

@@ -16,7 +16,7 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use utoipa::ToSchema;
 
 use crate::limit::rate;
-use crate::slots::Full;
+use service::slots::Full;
 
 /// The media type of a problem.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

@@ -24,15 +24,16 @@ use crate::command::upload::sweep::keep_sweeping;
 use crate::config::{Config, ConfigError};
 use crate::limit::rate::{Rates, keep_tidy};
 use crate::limit::{
-    CHECKING, DRAWING, EXPORTS, InFlight, LIVE, LOOKING, RESERVING, UPLOADS, VERIFICATIONS,
+    AWAITING, CHECKING, DRAWING, EXPORTS, InFlight, LIVE, LOOKING, RESERVING, UPLOADS,
+    VERIFICATIONS,
 };
 use crate::live::hub::{Hub, keep_waking};
 use crate::problem::Problem;
 use crate::query::hot::Hot;
 use crate::signed::cursor::Cursors;
 use crate::signed::position::Positions;
-use crate::slots::Slots;
 use crate::views::Views;
+use service::slots::Slots;
 
 /// The shortest secret that is one.
 const SECRET_MIN: usize = 32;
@@ -81,6 +82,7 @@ pub struct Shared {
     /// Streams that wait for news, by whose they are.
     pub(crate) waiting: Slots<(TenantId, UserId)>,
     /// Of those that were woken, so many look at a time; and of those that follow an asset.
+    pub(crate) awaiting: Semaphore,
     pub(crate) looking: Semaphore,
     pub(crate) watching: Semaphore,
     /// Of those that nothing happens to, so many ask at a time whether they may still listen.
@@ -109,10 +111,8 @@ impl ApiState {
         clock: Clock,
         shutdown: Shutdown,
     ) -> Result<Self, ConfigError> {
-        let secret = config
-            .secret_key
-            .as_ref()
-            .filter(|secret| secret.expose().len() >= SECRET_MIN);
+        let secret = config.secret_key.as_ref();
+        let secret = secret.filter(|secret| secret.expose().len() >= SECRET_MIN);
         let secret = secret.ok_or(ConfigError::SecretKey)?.clone();
         let root = root_key(&secret);
         let accounts = Accounts::new(credentials, &config.accounts, &root, &shutdown)?;
@@ -147,6 +147,7 @@ impl ApiState {
             following: Slots::new(LIVE.0, LIVE.1),
             exporting: Slots::new(EXPORTS, 1),
             waiting: Slots::new(config.max_live, LIVE.1),
+            awaiting: Semaphore::new(AWAITING),
             looking: Semaphore::new(LOOKING),
             watching: Semaphore::new(LOOKING),
             checking: Semaphore::new(CHECKING),

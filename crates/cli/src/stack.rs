@@ -300,8 +300,9 @@ pub async fn api(
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let store = Store::open_or_make(storage).context("open the object store")?;
+    let proxies = config.trusted_proxies.clone();
     let state = ApiState::new(config, log, pools, store, Clock::System, shutdown.clone()).await?;
     let more = health.map(Health::public_routes).unwrap_or_default();
-    service::http::serve(listener, api::router(state, more), shutdown);
+    service::http::serve(listener, api::router(state, more), &proxies, shutdown);
     Ok(())
 }

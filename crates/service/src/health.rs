@@ -108,7 +108,7 @@ impl Health {
     ) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let bound = listener.local_addr()?;
-        http::serve(listener, self.admin_routes(), shutdown);
+        http::serve(listener, self.admin_routes(), &[], shutdown);
         Ok(bound)
     }
 }

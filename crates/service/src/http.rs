@@ -5,7 +5,7 @@
 mod events;
 mod streams;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,6 +21,7 @@ use tower::Layer;
 
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
+use crate::slots::{Slot, Slots};
 
 /// How long a client may take to send the headers of a request, and a connection may be idle.
 const HEADERS: Duration = Duration::from_secs(30);
@@ -41,27 +43,77 @@ const PEEK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_se
 /// Connections at once; others wait to be taken in. Fewer where the process may not open so many files, of which some are for others.
 const CONNECTIONS: usize = 50_000;
 const OTHER_FILES: u64 = 500;
+/// One client has so many at most, that part of all; more are closed. Proxies that are trusted, and this machine, are nobody's client.
+const OF_ONE: usize = 8;
 /// How long to wait when no connection can be taken in: this process has too many files open.
 const FULL: Duration = Duration::from_millis(200);
 
-/// Serves `routes` on `listener`.
-pub fn serve(listener: TcpListener, routes: Router, shutdown: &Shutdown) {
-    serve_within(listener, routes, (HEADERS, UNREAD), shutdown);
+/// Serves `routes` on `listener`, to clients and to `proxies`, which speak for many.
+pub fn serve(listener: TcpListener, routes: Router, proxies: &[IpNet], shutdown: &Shutdown) {
+    let proxies = proxies.to_vec();
+    let one = move |address: IpAddr| {
+        let is_proxy = address.is_loopback() || proxies.iter().any(|net| net.contains(&address));
+        (!is_proxy).then(|| network(address))
+    };
+    let all = connections();
+    let places = Places {
+        all: Arc::new(Semaphore::new(all)),
+        each: Slots::new(all, all / OF_ONE),
+        one: Box::new(one),
+    };
+    serve_within(listener, routes, places, (HEADERS, UNREAD), shutdown);
 }
 
-/// The same for clients that ask for nothing so long, and that take nothing so long.
+/// What one customer of a network has, as far as anybody can tell: of IPv6 at least the network of 64 bits.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Room for connections.
+struct Places {
+    all: Arc<Semaphore>,
+    each: Slots<IpAddr>,
+    /// Whose connection it is, if it is one client's.
+    one: Box<dyn Fn(IpAddr) -> Option<IpAddr> + Send + Sync>,
+}
+
+/// A connection's room.
+type Place = (OwnedSemaphorePermit, Option<Slot<IpAddr>>);
+
+impl Places {
+    /// The next connection; none when it could not be taken in.
+    async fn take(&self, listener: &TcpListener) -> Option<(TcpStream, SocketAddr, Place)> {
+        let place = Arc::clone(&self.all).acquire_owned().await.ok()?;
+        let (socket, peer) = match listener.accept().await {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not taken in");
+                tokio::time::sleep(FULL).await;
+                return None;
+            }
+        };
+        let one = (self.one)(peer.ip().to_canonical());
+        let slot = one.map(|one| self.each.take(one)).transpose().ok()?;
+        Some((socket, peer, (place, slot)))
+    }
+}
+
+/// The same in these places, for clients that ask for nothing so long, and that take nothing so long.
 fn serve_within(
     listener: TcpListener,
     routes: Router,
+    places: Places,
     (idle, unread): (Duration, Duration),
     shutdown: &Shutdown,
 ) {
     let ending = shutdown.clone();
     shutdown.spawn(async move {
-        let places = Arc::new(Semaphore::new(connections()));
         loop {
             let taken = tokio::select! {
-                taken = take(&listener, &places) => taken,
+                taken = places.take(&listener) => taken,
                 () = ending.cancelled() => break,
             };
             let Some((socket, peer, place)) = taken else {
@@ -108,21 +160,6 @@ fn connections() -> usize {
     usize::try_from(files).map_or(CONNECTIONS, |files| files.min(CONNECTIONS))
 }
 
-async fn take(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((socket, peer)) => Some((socket, peer, place)),
-        Err(error) => {
-            tracing::warn!(%error, "a connection was not taken in");
-            tokio::time::sleep(FULL).await;
-            None
-        }
-    }
-}
-
 /// What a client speaks.
 enum Http {
     /// HTTP/1.1, or what it grew out of.
@@ -154,7 +191,7 @@ fn routes_for(routes: &Router, peer: SocketAddr) -> Routes {
 }
 
 /// Serves a client that speaks HTTP/1.1; once it is sent events, nothing but those.
-async fn one(socket: events::Socket, routes: Routes, ends: Shutdown, place: OwnedSemaphorePermit) {
+async fn one(socket: events::Socket, routes: Routes, ends: Shutdown, place: Place) {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -202,6 +239,7 @@ mod tests {
     use axum::body::Body;
     use axum::routing::get;
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+    use tokio::net::TcpSocket;
     use tokio::sync::mpsc;
     use tokio_util::io::ReaderStream;
 
@@ -235,12 +273,8 @@ mod tests {
         let routes = Router::new().route("/", get(answer));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
-        serve_within(
-            listener,
-            routes,
-            (HEADERS, Duration::from_millis(200)),
-            &shutdown,
-        );
+        let limits = (HEADERS, Duration::from_millis(200));
+        serve_within(listener, routes, places(2, 2), limits, &shutdown);
         let mut socket = TcpStream::connect(at).await.unwrap();
         let asks = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         socket.write_all(asks).await.unwrap();
@@ -255,7 +289,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let limits = (Duration::from_millis(200), Duration::from_millis(200));
-        serve_within(listener, Router::new(), limits, &shutdown);
+        serve_within(listener, Router::new(), places(2, 2), limits, &shutdown);
         let mut socket = TcpStream::connect(at).await.unwrap();
         // Its preface, and settings that set nothing.
         let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -268,5 +302,57 @@ mod tests {
         let read = tokio::time::timeout(Duration::from_secs(20), read);
         read.await.expect("it ends").unwrap();
         shutdown.cancel();
+    }
+
+    fn places(all: usize, each: usize) -> Places {
+        Places {
+            all: Arc::new(Semaphore::new(all)),
+            each: Slots::new(all, each),
+            one: Box::new(|address| Some(network(address))),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_client_does_not_keep_all_others_out() {
+        let shutdown = Shutdown::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let routes = Router::new().route("/", get(async || "served"));
+        serve_within(listener, routes, places(4, 2), (HEADERS, UNREAD), &shutdown);
+        let from = async |address: &str| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket
+                .bind(format!("{address}:0").parse().unwrap())
+                .unwrap();
+            socket.connect(at).await.unwrap()
+        };
+        let ask = async |mut socket: TcpStream| {
+            let asks = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+            let mut said = String::new();
+            // Closed before it was read is a reset.
+            let asked = async {
+                socket.write_all(asks).await?;
+                socket.read_to_string(&mut said).await
+            };
+            let asked = tokio::time::timeout(Duration::from_secs(20), asked).await;
+            asked.expect("an answer, or an end").ok();
+            said
+        };
+        let silent = [from("127.0.0.1").await, from("127.0.0.1").await];
+        assert_eq!(ask(from("127.0.0.1").await).await, "");
+        assert!(ask(from("127.0.0.2").await).await.ends_with("served"));
+        drop(silent);
+        let mut again = String::new();
+        while !again.ends_with("served") {
+            again = ask(from("127.0.0.1").await).await;
+        }
+        shutdown.cancel();
+    }
+
+    #[test]
+    fn who_has_many_addresses_is_one() {
+        let of = |address: &str| network(address.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3::4"), "2001:db8:1:2::");
+        assert_eq!(of("::ffff:198.51.100.1"), "198.51.100.1");
     }
 }

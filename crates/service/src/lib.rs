@@ -10,4 +10,5 @@ pub mod migrate;
 pub mod retry;
 pub mod secret;
 pub mod shutdown;
+pub mod slots;
 pub mod telemetry;

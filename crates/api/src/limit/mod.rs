@@ -49,6 +49,8 @@ pub(crate) const OPEN_UPLOADS: i64 = 100;
 pub(crate) const RESERVING: (usize, usize) = (64, 8);
 /// Live streams at once, in all and of one user: each looks into the read models again and again.
 pub(crate) const LIVE: (usize, usize) = (256, 8);
+/// Requests that look at a time whether read models have come so far, of those that wait for it.
+pub(crate) const AWAITING: usize = 2;
 /// Streams that look into the read models at a time, of those that wait for news, and of those that follow an asset.
 pub(crate) const LOOKING: usize = 4;
 /// Silent streams that ask at a time whether their session holds: half of the connections that know of sessions.

@@ -47,6 +47,7 @@ them off, but for those of proving who one is: `register` and what comes after i
 | requests of one connection of HTTP/2 at once | 128 | waits |
 | time in which a connection of HTTP/2 takes requests | 600 s | goes on in another one |
 | connections | 50000, or all but 500 of the files that the process may open | waits |
+| connections of one client, as rates count addresses, but for proxies that are trusted | an eighth of those | is closed |
 | requests in progress | `--max-in-flight` | 503 `overloaded`, `Retry-After` |
 | bodies of JSON that are being sent; from one address | `--max-in-flight`; a quarter | 503 `overloaded`, `Retry-After` |
 | uploads that are being allowed; of one user | {reserving}; {of_user} | 503 `overloaded` |

@@ -13,8 +13,8 @@ use crate::live::{self, events};
 use crate::problem::Problem;
 use crate::query::Reader;
 use crate::query::asset::Asset;
-use crate::slots::Slot;
 use crate::state::ApiState;
+use service::slots::Slot;
 
 /// How often the read model is looked at.
 const EVERY: Duration = Duration::from_millis(500);

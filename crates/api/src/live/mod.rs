@@ -19,8 +19,8 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use crate::auth::Principal;
 use crate::problem::{Kind, Problem};
-use crate::slots::Slot;
 use crate::state::ApiState;
+use service::slots::Slot;
 
 /// When one may ask again for a stream that is one too many: streams are long.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -19,8 +19,8 @@ use super::hub::Waiter;
 use super::{RETRY_AFTER, events, last_event, turn};
 use crate::problem::Problem;
 use crate::query::Reader;
-use crate::slots::Slot;
 use crate::state::ApiState;
+use service::slots::Slot;
 
 /// What is new of a feed is looked for among its newest so many.
 const LOOKED_AT: u32 = 20;

@@ -21,8 +21,8 @@ use utoipa::IntoParams;
 
 use crate::auth::Principal;
 use crate::problem::{Kind, Problem};
-use crate::slots::Slot;
 use crate::state::ApiState;
+use service::slots::Slot;
 
 /// What is read of the log at a time, and so all that is held in memory.
 const LIMITS: Limits = Limits {

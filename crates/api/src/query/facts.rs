@@ -19,8 +19,8 @@ use utoipa::IntoParams;
 use crate::auth::{Principal, Role};
 use crate::live;
 use crate::problem::{Kind, Problem};
-use crate::slots::Slot;
 use crate::state::ApiState;
+use service::slots::Slot;
 
 const LIMIT_DEFAULT: i64 = 100;
 const LIMIT_MAX: i64 = 1000;

@@ -155,7 +155,7 @@ impl App {
         .unwrap();
         let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
         let router = api::router(state, axum::Router::new()).layer(from_fn(documented::holds));
-        service::http::serve(listener, router, &shutdown);
+        service::http::serve(listener, router, &[], &shutdown);
         let tenant = log.default_tenant().await.unwrap();
         let http = Client::builder()
             .redirect(reqwest::redirect::Policy::none())

@@ -166,6 +166,19 @@ async fn ask(app: &App, document: &Value, examples: u32, more: &[&str]) -> Finis
     Child::spawn(command).finish(limit).await
 }
 
+/// An API that takes notices of all kinds, and sends mails.
+async fn told_by_storage(mails: &TempDir) -> App {
+    App::start_with(&[
+        "--storage-notice-secret",
+        "nobody else knows it",
+        "--storage-notice-topic",
+        "arn:aws:sns:eu-west-1:123456789012:uploads",
+        "--mail",
+        mails.path().to_str().unwrap(),
+    ])
+    .await
+}
+
 /// Asserts that nothing was found; in how many cases.
 #[track_caller]
 fn held(told: &Finished) -> u64 {
@@ -179,7 +192,8 @@ fn held(told: &Finished) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_may_do_everything_is_answered_as_the_document_says() {
-    let app = App::start_with(&["--storage-notice-secret", "nobody else knows it"]).await;
+    let mails = TempDir::new().unwrap();
+    let app = told_by_storage(&mails).await;
     let mut ana = app.bearer(app.tenant, "ana", &ROLES, Duration::from_hours(2));
     let things = Things::of(&app, &mut ana).await;
     let token = format!("Authorization: Bearer {}", ana.token);
@@ -210,7 +224,8 @@ async fn a_member_is_answered_as_the_document_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_says_nothing_of_themselves_is_answered_as_the_document_says() {
-    let app = App::start_with(&["--storage-notice-secret", "nobody else knows it"]).await;
+    let mails = TempDir::new().unwrap();
+    let app = told_by_storage(&mails).await;
     let mut ana = app.user("ana");
     let things = Things::of(&app, &mut ana).await;
     let told = ask(

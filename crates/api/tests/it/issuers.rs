@@ -259,6 +259,7 @@ impl Published {
         service::http::serve(
             listener,
             axum::Router::new().route("/keys", get(answer)),
+            &[],
             &shutdown,
         );
         Self {

@@ -233,7 +233,7 @@ async fn signer(folder: &Path, shutdown: &Shutdown) -> (String, std::path::PathB
             get(async move || pem.clone()),
         )
         .route("/", get(async || "confirmed"));
-    service::http::serve(listener, routes, shutdown);
+    service::http::serve(listener, routes, &[], shutdown);
     (origin, private)
 }
 

@@ -257,7 +257,7 @@ mod tests {
     async fn client(routes: Router, asks: &str, shutdown: &Shutdown) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
-        http::serve(listener, routes, shutdown);
+        http::serve(listener, routes, &[], shutdown);
         let mut client = TcpStream::connect(at).await.unwrap();
         client.write_all(asks.as_bytes()).await.unwrap();
         client

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn what_comes_of_parts_is_in_the_body() {
-        let done = "<CompleteMultipartUploadResult><Location>l</Location><Bucket>b</Bucket><Key>k</Key><ETag>e</ETag>\
+        let done = "<CompleteMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                    <Location>l</Location><Bucket>b</Bucket><Key>k</Key><ETag>e</ETag>\
                     </CompleteMultipartUploadResult>";
         assert!(joined(done).is_ok());
         let error = |code| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");

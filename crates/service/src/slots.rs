@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Places for work under keys of the type `K`.
-pub(crate) struct Slots<K> {
+pub struct Slots<K> {
     all: usize,
     each: usize,
     taken: Arc<Taken<K>>,
@@ -22,7 +22,7 @@ struct Counts<K> {
 
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
+pub enum Full {
     /// All places are taken.
     All,
     /// Those of this key are.
@@ -30,14 +30,14 @@ pub(crate) enum Full {
 }
 
 /// A place, given back when dropped.
-pub(crate) struct Slot<K: Ord> {
+pub struct Slot<K: Ord> {
     key: K,
     taken: Arc<Taken<K>>,
 }
 
 impl<K: Ord + Clone> Slots<K> {
     /// `all` places, at most `each` of them for one key.
-    pub(crate) fn new(all: usize, each: usize) -> Self {
+    pub fn new(all: usize, each: usize) -> Self {
         Self {
             all,
             each,
@@ -49,7 +49,7 @@ impl<K: Ord + Clone> Slots<K> {
     }
 
     /// A place for work under `key`.
-    pub(crate) fn take(&self, key: K) -> Result<Slot<K>, Full> {
+    pub fn take(&self, key: K) -> Result<Slot<K>, Full> {
         let mut taken = lock(&self.taken);
         if taken
             .each
