@@ -29,7 +29,7 @@ const EVERY: Duration = Duration::from_millis(10);
 
 /// A place that a read wants to have been reached: a position in each lane that something was written to. Read models
 /// follow the lanes one by one, so that none of them stands for another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place(BTreeMap<Lane, Position>);
 
 impl Place {
@@ -41,6 +41,11 @@ impl Place {
     /// All that the log holds up to `position`.
     pub(crate) fn whole(position: Position) -> Self {
         Self::of(Lane::all().map(|lane| (lane, position)))
+    }
+
+    /// Whether it is where everybody is.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Goes on to `other`, which is later.

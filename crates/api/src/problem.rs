@@ -11,12 +11,12 @@ use events::decide::Refusal;
 use events::store::{ExecuteError, LogError};
 use serde::Serialize;
 use service::retry::Retry;
+use service::slots::Full;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use utoipa::ToSchema;
 
 use crate::limit::rate;
-use service::slots::Full;
 
 /// The media type of a problem.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

@@ -13,6 +13,7 @@ use service::clock::Clock;
 use service::mac::MacKey;
 use service::secret::Secret;
 use service::shutdown::Shutdown;
+use service::slots::Slots;
 use sqlx::PgPool;
 use storage::{Key, Store};
 use tokio::sync::{Notify, OnceCell, Semaphore, watch};
@@ -33,7 +34,6 @@ use crate::query::hot::Hot;
 use crate::signed::cursor::Cursors;
 use crate::signed::position::Positions;
 use crate::views::Views;
-use service::slots::Slots;
 
 /// The shortest secret that is one.
 const SECRET_MIN: usize = 32;
@@ -72,6 +72,7 @@ pub struct Shared {
     /// Uploads to the folder, by the object's key.
     pub(crate) uploading: Slots<Key>,
     pub(crate) verifying: Slots<AssetId>,
+    /// Uploads that are being completed, by who says that they are.
     pub(crate) completing: Slots<(TenantId, UserId)>,
     /// Uploads that are being allowed, by whose they are.
     pub(crate) reserving: Slots<(TenantId, UserId)>,
@@ -81,8 +82,9 @@ pub struct Shared {
     pub(crate) exporting: Slots<(TenantId, UserId)>,
     /// Streams that wait for news, by whose they are.
     pub(crate) waiting: Slots<(TenantId, UserId)>,
-    /// Of those that were woken, so many look at a time; and of those that follow an asset.
+    /// Of requests that wait for read models, so many look at a time.
     pub(crate) awaiting: Semaphore,
+    /// Of those that were woken, so many look at a time; and of those that follow an asset.
     pub(crate) looking: Semaphore,
     pub(crate) watching: Semaphore,
     /// Of those that nothing happens to, so many ask at a time whether they may still listen.

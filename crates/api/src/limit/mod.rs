@@ -33,9 +33,9 @@ const VERIFY_LIMIT: Duration = Duration::from_mins(15);
 pub(crate) const SLOWEST_READ: u64 = 8 << 20;
 /// How long a client may be silent while it sends a body.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-
 /// What comes of an upload to the folder a second, at least, once it has gone on for so long.
 pub(crate) const SLOWEST_UPLOAD: (u64, Duration) = (8 << 10, Duration::from_mins(1));
+
 /// How often to tell that requests are refused.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 

@@ -7,6 +7,7 @@ use axum::response::Response;
 use axum::response::sse::Event;
 use events::id::{AssetId, TenantId, UserId};
 use projectors::media::query::READS;
+use service::slots::Slot;
 use uuid::Uuid;
 
 use crate::live::{self, events};
@@ -14,7 +15,6 @@ use crate::problem::Problem;
 use crate::query::Reader;
 use crate::query::asset::Asset;
 use crate::state::ApiState;
-use service::slots::Slot;
 
 /// How often the read model is looked at.
 const EVERY: Duration = Duration::from_millis(500);

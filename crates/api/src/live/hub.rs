@@ -143,9 +143,9 @@ pub(crate) async fn keep_waking(state: ApiState, hub: Hub, from: Position) {
     while !state.shutdown.is_cancelled() {
         let mut tail = state.log.tail(state.wake(), filter.clone(), BATCH, at);
         // Of what came before, nobody was told here, or nobody in time.
-        let mut late = Some(Place::whole(at));
+        let mut late = Place::whole(at);
         let failed = loop {
-            let wait = late.as_ref().map_or(SILENCE, |_| AGAIN);
+            let wait = if late.is_empty() { SILENCE } else { AGAIN };
             let page = tokio::select! {
                 page = tail.next(wait) => page,
                 () = state.shutdown.cancelled() => return,
@@ -186,25 +186,23 @@ async fn tell(
     state: &ApiState,
     hub: &Hub,
     facts: &[Sealed],
-    late: &mut Option<Place>,
+    late: &mut Place,
 ) -> Result<(), Problem> {
     let place = Place::of(facts.iter().map(|fact| (fact.lane, fact.position)));
     if hub.is_empty() {
-        keep(late, place);
+        late.extend(place);
         return Ok(());
     }
-    if let Some(place) = late
-        && state.wait_for(place, READS).await?
-    {
+    if !late.is_empty() && state.wait_for(late, READS).await? {
         let level = state.level("feed").await?;
-        *late = None;
+        *late = Place::default();
         hub.wake_all(Some(level));
     }
     if facts.is_empty() {
         return Ok(());
     }
     if !state.wait_for(&place, READS).await? {
-        keep(late, place);
+        late.extend(place);
     }
     let tenants: BTreeSet<TenantId> = facts.iter().map(|fact| fact.tenant).collect();
     let mut level = None;
@@ -226,13 +224,6 @@ async fn tell(
         hub.wake(tenant, &users, level);
     }
     Ok(())
-}
-
-fn keep(late: &mut Option<Place>, place: Place) {
-    match late {
-        Some(late) => late.extend(place),
-        None => *late = Some(place),
-    }
 }
 
 /// Whatever looks like an id in what facts say.

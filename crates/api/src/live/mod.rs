@@ -15,12 +15,12 @@ use events::id::{Position, TenantId, UserId};
 use futures::{Stream, StreamExt, stream};
 use service::retry::Backoff;
 use service::shutdown::Shutdown;
+use service::slots::Slot;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use crate::auth::Principal;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
-use service::slots::Slot;
 
 /// When one may ask again for a stream that is one too many: streams are long.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

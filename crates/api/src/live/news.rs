@@ -12,6 +12,7 @@ use projectors::feed::query as feed;
 use projectors::live::READS;
 use projectors::notification::{mark, query as notification};
 use serde::Serialize;
+use service::slots::Slot;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -20,7 +21,6 @@ use super::{RETRY_AFTER, events, last_event, turn};
 use crate::problem::Problem;
 use crate::query::Reader;
 use crate::state::ApiState;
-use service::slots::Slot;
 
 /// What is new of a feed is looked for among its newest so many.
 const LOOKED_AT: u32 = 20;

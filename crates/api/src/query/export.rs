@@ -17,12 +17,12 @@ use projectors::page::Viewer;
 use projectors::usage::query::{self as usage, Taken};
 use serde::{Deserialize, Serialize};
 use service::db::TenantTx;
+use service::slots::Slot;
 use utoipa::IntoParams;
 
 use crate::auth::Principal;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
-use service::slots::Slot;
 
 /// What is read of the log at a time, and so all that is held in memory.
 const LIMITS: Limits = Limits {
@@ -88,8 +88,6 @@ pub(crate) async fn export(
     let head = bounds(&state.pool).await?.head;
     let mut export = Export {
         _place: place,
-        tenant: who.tenant,
-        user: who.user,
         who,
         after: Position(from - 1),
         head,
@@ -121,9 +119,7 @@ pub(crate) async fn export(
 struct Export {
     _place: Slot<(TenantId, UserId)>,
     state: ApiState,
-    tenant: TenantId,
-    user: UserId,
-    /// Until their token or session ends.
+    /// Whose it is, until their token or session ends.
     who: Principal,
     /// Up to here all facts have been told.
     after: Position,
@@ -159,14 +155,14 @@ impl Export {
     /// The facts of the next stretch of the log.
     async fn facts(&mut self) -> Result<Bytes, Problem> {
         let filter = Filter {
-            tenant: Some(self.tenant),
-            about: About::Person(self.user),
+            tenant: Some(self.who.tenant),
+            about: About::Person(self.who.user),
             ..Filter::default()
         };
         let Page { facts, seen, .. } = self.state.log.page(self.after, &filter, LIMITS).await?;
         let mut lines = vec![];
         for fact in self.state.log.open_facts(facts).await? {
-            let own = own_fact(fact, self.user).map_err(|error| Problem::internal(&error))?;
+            let own = own_fact(fact, self.who.user).map_err(|error| Problem::internal(&error))?;
             lines.extend(own.map(Line::Fact));
         }
         self.after = seen;
@@ -176,7 +172,7 @@ impl Export {
 
     /// What is kept besides the log.
     async fn rest(&mut self) -> Result<Bytes, Problem> {
-        let (tenant, user) = (self.tenant, self.user);
+        let (tenant, user) = (self.who.tenant, self.who.user);
         let accounts = &self.state.accounts;
         let mut lines = vec![];
         if let Some((account, sessions)) = accounts.kept(tenant.0, user.0).await? {

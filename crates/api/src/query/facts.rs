@@ -14,13 +14,13 @@ use events::fact::Fact;
 use events::id::{Position, TenantId, UserId};
 use events::store::{Filter, Limits, Page, Tail};
 use serde::Deserialize;
+use service::slots::Slot;
 use utoipa::IntoParams;
 
 use crate::auth::{Principal, Role};
 use crate::live;
 use crate::problem::{Kind, Problem};
 use crate::state::ApiState;
-use service::slots::Slot;
 
 const LIMIT_DEFAULT: i64 = 100;
 const LIMIT_MAX: i64 = 1000;

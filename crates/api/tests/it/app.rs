@@ -15,10 +15,10 @@ use projectors::registry;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use service::clock::Clock;
-use service::db::Role;
+use service::db::{self, Role};
 use service::secret::Secret;
 use service::shutdown::Shutdown;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use storage::Store;
 use tempfile::TempDir;
 use testing::db::Database;
@@ -269,6 +269,14 @@ impl App {
             .fetch_one(&self.owner)
             .await
             .unwrap()
+    }
+
+    /// Holds a table, as `LOCK TABLE` says: `feed.post IN EXCLUSIVE MODE` is read, and not written.
+    pub(crate) async fn locked(&self, table: &'static str) -> Transaction<'static, Postgres> {
+        let mut held = db::begin(&self.owner, "BEGIN").await.unwrap();
+        let lock = AssertSqlSafe(format!("LOCK TABLE {table}"));
+        sqlx::query(lock).execute(&mut *held).await.unwrap();
+        held
     }
 
     /// Waits until every read model has taken in every fact.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use service::db;
 use sqlx::PgPool;
 use testing::db::locked_out;
 use testing::wait;
@@ -88,11 +87,7 @@ async fn what_is_remembered_of_a_post_is_not_shown_to_whom_it_is_denied_meanwhil
     };
     wait::until_true(SOON, "it is remembered", async || {
         assert_eq!(read(&cleo).await, StatusCode::OK);
-        let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
-        sqlx::query("LOCK TABLE feed.post")
-            .execute(&mut *held)
-            .await
-            .unwrap();
+        let held = app.locked("feed.post").await;
         let known = tokio::time::timeout(Duration::from_millis(300), read(&cleo)).await;
         held.rollback().await.unwrap();
         known == Ok(StatusCode::OK)
@@ -139,11 +134,7 @@ async fn a_post_that_nobody_has_looked_at_is_loaded_once_for_all_who_come_at_onc
     app.level().await;
     // From the first look on the log is followed, and this one is not what is counted.
     app.user("bo").reads(&paths[0]).await;
-    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
-    sqlx::query("LOCK TABLE graph.profile")
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    let held = app.locked("graph.profile").await;
     let reads = (0..READERS).map(|n| {
         let (app, path) = (&app, &paths[1]);
         async move { app.user(&format!("reader{n}")).reads(path).await }

@@ -2,7 +2,6 @@
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use service::db;
 
 use crate::app::{App, SOON, User, assert_problem};
 use crate::parts::allows;
@@ -201,12 +200,8 @@ async fn a_job_that_was_asked_for_a_moment_ago_is_never_said_to_be_none() {
     let mut ana = app.user("ana");
     let (asset, _) = uploaded(&app, &mut ana).await;
     app.level().await;
-    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
     // It is read, and not written.
-    sqlx::query("LOCK TABLE media.job IN EXCLUSIVE MODE")
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    let held = app.locked("media.job IN EXCLUSIVE MODE").await;
     let asked = wants(&ana, &asset, "edit@1").await;
     assert_eq!(asked.status(), StatusCode::ACCEPTED);
     let job: Value = asked.json().await.unwrap();

@@ -5,7 +5,6 @@ use std::time::Duration;
 use api::auth::Role;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use service::db;
 
 use crate::app::{App, SOON, User, assert_problem};
 use crate::jobs::{WAVEFORM, uploaded};
@@ -393,12 +392,8 @@ async fn who_comes_while_read_models_are_behind_is_told_when_they_have_come() {
     let path = format!("/v1/posts/{}", before["id"].as_str().unwrap());
     ana.reads(&path).await;
     app.level().await;
-    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
     // It is read, and not written.
-    sqlx::query("LOCK TABLE feed.post IN EXCLUSIVE MODE")
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    let held = app.locked("feed.post IN EXCLUSIVE MODE").await;
     publish(&mut bo, "late", "public").await;
     // Time enough to read it while nobody waits for it.
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -416,11 +411,7 @@ async fn a_stream_of_news_begins_where_its_client_has_written() {
     let (mut ana, mut bo) = (app.user("ana"), app.user("bo"));
     bo.posts("/v1/posts", json!({"text": "before"})).await;
     app.level().await;
-    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
-    sqlx::query("LOCK TABLE feed.follow IN EXCLUSIVE MODE")
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    let held = app.locked("feed.follow IN EXCLUSIVE MODE").await;
     ana.puts(&format!("/v1/users/{}/follow", bo.id)).await;
     let behind = ana.request(Method::GET, "/v1/feed/live").send().await;
     assert_eq!(behind.unwrap().headers()["cinelog-stale"], "true");

@@ -5,7 +5,6 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use service::clock::Clock;
-use service::db;
 use tempfile::TempDir;
 use testing::db::locked_out;
 
@@ -81,11 +80,7 @@ const STRANGERS: usize = 12;
 async fn strangers_who_wait_to_be_registered_are_in_nobodys_way() {
     let app = App::start().await;
     let ana = register(&app, "ana").await;
-    let mut held = db::begin(&app.owner, "BEGIN").await.unwrap();
-    sqlx::query("LOCK TABLE log.streams")
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    let held = app.locked("log.streams").await;
     let strangers = (0..STRANGERS).map(|n| {
         let (app, handle) = (&app, format!("stranger-{n}"));
         async move {

@@ -20,7 +20,8 @@ use super::events::Socket;
 use super::{AGE, Routes};
 use crate::shutdown::Shutdown;
 
-/// Serves the requests of a connection until its end, or until it has had none for `idle`, or is old. Answers end that are not taken for `unread`.
+/// Serves the requests of a connection until its end, or until it has had none for `idle`, or is old. Answers that are made while they
+/// are sent end when they are not taken for `unread`.
 pub(super) async fn serve(
     builder: &http2::Builder<TokioExecutor>,
     socket: Socket,
