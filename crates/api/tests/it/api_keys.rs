@@ -137,7 +137,7 @@ async fn a_key_has_no_more_than_its_owner_still_has() {
             .await
             .unwrap()
     };
-    assert!(grant(&["moderator"]).await);
+    assert!(grant(&["data", "moderator"]).await);
     let login = app.http.post(format!("{}/v1/auth/login", app.url));
     let login = login.json(&json!({"login": "mo", "password": "correct horse battery"}));
     let access: Value = login.send().await.unwrap().json().await.unwrap();
@@ -146,7 +146,7 @@ async fn a_key_has_no_more_than_its_owner_still_has() {
         .request(Method::POST, "/v1/api-keys")
         .json(&json!({"name": "m", "roles": ["moderator"]}));
     assert_problem(endless.send().await.unwrap(), 422, "invalid-field").await;
-    let wanted = json!({"name": "m", "roles": ["moderator"], "expires_in_days": 7});
+    let wanted = json!({"name": "m", "roles": ["data", "moderator"], "expires_in_days": 7});
     let machine = machine(&app, &mo.posts("/v1/api-keys", wanted).await);
     let moderates = async || {
         machine
@@ -157,11 +157,21 @@ async fn a_key_has_no_more_than_its_owner_still_has() {
             .status()
     };
     assert_eq!(moderates().await, StatusCode::OK);
+    let facts = machine.request(Method::GET, "/v1/facts");
+    let facts = facts.header("accept", "text/event-stream").send().await;
+    let facts = facts.unwrap();
+    assert_eq!(facts.headers()["content-type"], "text/event-stream");
     assert!(grant(&[]).await);
     testing::wait::until_true(SOON, "the machine moderates no more", async || {
         moderates().await == StatusCode::FORBIDDEN
     })
     .await;
+    // What it listens to goes on no longer than until there is something to hear.
+    let post = json!({"text": "hello", "visibility": "public"});
+    app.user("bo").posts("/v1/posts", post).await;
+    let heard = tokio::time::timeout(SOON, facts.text()).await;
+    let heard = heard.expect("the stream ends").unwrap();
+    assert!(!heard.contains("post.published"), "{heard}");
     // Its session ended with its roles, within seconds.
     testing::wait::until_true(SOON, "the session is over", async || {
         let asks = mo

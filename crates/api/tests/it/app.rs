@@ -90,6 +90,11 @@ impl App {
 
     /// Over an S3 server, with these options of the API.
     pub(crate) async fn start_on_s3_with(options: &[&str]) -> Self {
+        Self::start_on_s3_by(options, Clock::System).await
+    }
+
+    /// Over an S3 server, with these options of the API and this clock.
+    pub(crate) async fn start_on_s3_by(options: &[&str], clock: Clock) -> Self {
         let server = S3Server::start().await;
         let url = server.storage_url();
         let (key, secret) = (server.access_key.clone(), server.secret_key.clone());
@@ -101,7 +106,7 @@ impl App {
             "--aws-secret-access-key",
             &secret,
         ];
-        Self::over(&arguments, Objects::Bucket(server), options, Clock::System).await
+        Self::over(&arguments, Objects::Bucket(server), options, clock).await
     }
 
     /// Over a bucket that does not answer, with these options of the API.

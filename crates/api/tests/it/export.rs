@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use api::auth::Role;
+use events::fact::user::ProfileUpdated;
+use events::id::{CommandId, StreamKey, UserId};
+use events::store::{Command, Emit};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::app::{App, User, assert_problem};
+use crate::accounts::register;
+use crate::app::{App, LONG, SOON, User, assert_problem};
+use crate::sessions::log_out_everywhere;
 
 async fn exports(user: &User<'_>, query: &str) -> Response {
     let path = format!("/v1/users/me/export{query}");
@@ -169,4 +174,59 @@ async fn an_export_begins_at_any_position_that_there_is() {
         .unwrap();
     assert_problem(exports(&ana, "?from=3").await, 410, "position-too-old").await;
     assert_eq!(of(&lines(&ana, "?from=4").await, "end").len(), 1);
+}
+
+/// More than the sockets between take of an answer that nobody reads: so many facts of half a megabyte.
+const MANY: usize = 48;
+
+async fn wrote_much(app: &App, user: UserId) {
+    let key = StreamKey::user(user);
+    let profile = ProfileUpdated {
+        user,
+        name: None,
+        bio: Some("x".repeat(1 << 19).into()),
+        place: None,
+        language: None,
+        private: None,
+    };
+    for n in 0..MANY {
+        let id = CommandId {
+            tenant: app.tenant,
+            actor: user,
+            route: "write".to_owned(),
+            key: n.to_string(),
+        };
+        let command = Command {
+            id,
+            body_hash: [0; 32],
+            correlation: None,
+            cause: None,
+        };
+        let facts = |_: &_| Ok(Emit::all(&key, vec![profile.clone().into()]));
+        let written = app.log.execute(&command, std::slice::from_ref(&key), facts);
+        written.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_export_ends_with_the_session_that_asked_for_it() {
+    let app = App::start().await;
+    let new = register(&app, "ana").await;
+    let ana = app.with_token(&new.access);
+    assert!(app.projecting.finish(SOON).await);
+    let user = new.body["user"].as_str().unwrap().parse().unwrap();
+    wrote_much(&app, UserId(user)).await;
+    let whole = async |answer: Response| {
+        let text = tokio::time::timeout(LONG, answer.text()).await;
+        text.expect("it ends").unwrap()
+    };
+    let all = whole(exports(&ana, "").await).await;
+    // Who registers has a profile.
+    assert_eq!(all.matches("profile.updated").count(), 1 + MANY);
+    assert!(all.contains("\"kind\":\"end\""));
+    let answer = exports(&ana, "").await;
+    log_out_everywhere(&app, &new.cookie).await;
+    let some = whole(answer).await;
+    assert!(some.matches("profile.updated").count() < MANY);
+    assert!(!some.contains("\"kind\":\"end\""));
 }

@@ -370,25 +370,30 @@ async fn a_token_by_eddsa_passes_under_the_issuers_key_only() {
     assert!(!passes(&app, &token(Algorithm::HS256, None, &claims(&app), &secret)).await);
 }
 
+/// A token that holds for two days.
+fn lasting(app: &App, clock: &Clock, kid: &str, key: &EncodingKey) -> String {
+    let exp = json!(clock.now().timestamp() + 2 * 86_400);
+    let claims = with(claims(app), "exp", exp);
+    token(Algorithm::EdDSA, Some(kid), &claims, key)
+}
+
+/// An issuer whose key `one` is believed, under a clock that stands still.
+async fn believed(folder: &Path) -> (Published, Clock, App, EncodingKey) {
+    let (published, clock) = (Published::start().await, Clock::fixed(Clock::System.now()));
+    let one = edwards(folder, "one");
+    published.publish("one", &one, Algorithm::EdDSA);
+    let described = json!({"algorithm": "EdDSA", "jwks_url": published.url});
+    let app = trusting_by(folder, described, clock.clone()).await;
+    assert!(passes(&app, &lasting(&app, &clock, "one", &one)).await);
+    (published, clock, app, one)
+}
+
 #[tokio::test]
 async fn an_issuer_may_change_its_keys() {
     let folder = TempDir::new().unwrap();
-    let (published, clock) = (Published::start().await, Clock::fixed(Clock::System.now()));
-    let [first, second, third] = ["1", "2", "3"].map(|name| edwards(folder.path(), name));
-    published.publish("first", &first, Algorithm::EdDSA);
-    let described = json!({"algorithm": "EdDSA", "jwks_url": published.url});
-    let app = trusting_by(folder.path(), described, clock.clone()).await;
-    let exp = json!(clock.now().timestamp() + 3_600);
-    let by = |kid, key| {
-        token(
-            Algorithm::EdDSA,
-            Some(kid),
-            &with(claims(&app), "exp", exp.clone()),
-            key,
-        )
-    };
-    assert!(passes(&app, &by("first", &first)).await);
-
+    let (published, clock, app, one) = believed(folder.path()).await;
+    let [second, third] = ["2", "3"].map(|name| edwards(folder.path(), name));
+    let by = |kid, key| lasting(&app, &clock, kid, key);
     published.withdraw_all();
     published.publish("second", &second, Algorithm::EdDSA);
     // Half a minute may pass until a name that is not known is asked for.
@@ -396,9 +401,8 @@ async fn an_issuer_may_change_its_keys() {
     assert_eq!(published.asked(), 1);
     clock.advance(chrono::Duration::seconds(31));
     assert!(passes(&app, &by("second", &second)).await);
-    assert!(!passes(&app, &by("first", &first)).await);
-    assert!(!passes(&app, &by("second", &first)).await);
-
+    assert!(!passes(&app, &by("one", &one)).await);
+    assert!(!passes(&app, &by("second", &one)).await);
     // And ten minutes until the keys are looked at though all names are known.
     published.withdraw_all();
     published.publish("third", &third, Algorithm::EdDSA);
@@ -417,15 +421,8 @@ async fn an_issuer_may_change_its_keys() {
 #[tokio::test]
 async fn a_key_that_was_withdrawn_long_ago_is_not_believed_once_more() {
     let folder = TempDir::new().unwrap();
-    let (published, clock) = (Published::start().await, Clock::fixed(Clock::System.now()));
-    let stolen = edwards(folder.path(), "stolen");
-    published.publish("stolen", &stolen, Algorithm::EdDSA);
-    let described = json!({"algorithm": "EdDSA", "jwks_url": published.url});
-    let app = trusting_by(folder.path(), described, clock.clone()).await;
-    let exp = json!(clock.now().timestamp() + 86_400);
-    let claims = with(claims(&app), "exp", exp);
-    let token = token(Algorithm::EdDSA, Some("stolen"), &claims, &stolen);
-    assert!(passes(&app, &token).await);
+    let (published, clock, app, one) = believed(folder.path()).await;
+    let token = lasting(&app, &clock, "one", &one);
     // The last time that somebody asked, the issuer did not answer.
     published.silent.store(true, Ordering::SeqCst);
     clock.advance(chrono::Duration::seconds(601));
@@ -437,6 +434,22 @@ async fn a_key_that_was_withdrawn_long_ago_is_not_believed_once_more() {
     // A night in which nobody of this issuer asks for anything.
     clock.advance(chrono::Duration::hours(9));
     assert!(!passes(&app, &token).await);
+}
+
+#[tokio::test]
+async fn keys_of_an_issuer_that_falls_silent_are_believed_for_a_day() {
+    let folder = TempDir::new().unwrap();
+    let (published, clock, app, one) = believed(folder.path()).await;
+    let token = lasting(&app, &clock, "one", &one);
+    published.silent.store(true, Ordering::SeqCst);
+    clock.advance(chrono::Duration::hours(24));
+    assert!(passes(&app, &token).await);
+    clock.advance(chrono::Duration::minutes(1));
+    let silence = asks(&app, &token, "/v1/feed").await;
+    assert_problem(silence, 503, "unavailable").await;
+    published.silent.store(false, Ordering::SeqCst);
+    clock.advance(chrono::Duration::minutes(1));
+    assert!(passes(&app, &token).await);
 }
 
 #[tokio::test]
@@ -476,25 +489,12 @@ async fn a_key_that_a_token_brings_along_decides_nothing() {
 async fn an_issuer_that_does_not_answer_is_no_fault_of_the_token() {
     let folder = TempDir::new().unwrap();
     let url = format!("http://{}/keys", testing::port::free());
-    let app = trusting(
-        folder.path(),
-        json!({"algorithm": "EdDSA", "jwks_url": url}),
-    )
-    .await;
-    let (edwards, _) = pair(folder.path(), "ed", &["-algorithm", "ED25519"]);
-    let key = EncodingKey::from_ed_pem(&edwards).unwrap();
-    let answer = asks(
-        &app,
-        &token(Algorithm::EdDSA, Some("one"), &claims(&app), &key),
-        "/v1/feed",
-    )
-    .await;
+    let described = json!({"algorithm": "EdDSA", "jwks_url": url});
+    let app = trusting(folder.path(), described).await;
+    let key = edwards(folder.path(), "ed");
+    let token = token(Algorithm::EdDSA, Some("one"), &claims(&app), &key);
+    let answer = asks(&app, &token, "/v1/feed").await;
     assert_problem(answer, 503, "unavailable").await;
     // Others are none of its business.
-    assert_eq!(
-        asks(&app, &app.user("ana").token, "/v1/feed")
-            .await
-            .status(),
-        StatusCode::OK
-    );
+    assert!(passes(&app, &app.user("ana").token).await);
 }

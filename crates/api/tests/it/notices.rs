@@ -45,7 +45,7 @@ async fn tells(app: &App, route: &str, body: &Value, secret: &str) -> Response {
     request.body(body).send().await.unwrap()
 }
 
-async fn becomes(user: &User<'_>, ticket: &Value, state: &str) {
+pub(crate) async fn becomes(user: &User<'_>, ticket: &Value, state: &str) {
     let path = format!("/v1/uploads/{}", ticket["id"].as_str().unwrap());
     user.sees(&path, state, |upload| upload["state"] == state)
         .await;
@@ -147,7 +147,7 @@ async fn what_is_deleted_before_it_came_reserves_nothing_and_is_not_looked_at_fo
 }
 
 /// All uploads are to be swept next. Those that already are stay as they are: a sweep passes over what is being changed.
-async fn sweep(app: &App) {
+pub(crate) async fn sweep(app: &App) {
     sqlx::query("UPDATE accounts.uploads SET next_at = now() WHERE next_at > now()")
         .execute(&app.owner)
         .await

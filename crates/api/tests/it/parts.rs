@@ -2,9 +2,11 @@
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use service::clock::Clock;
 use testing::wait;
 
 use crate::app::{App, SOON, User, assert_problem};
+use crate::notices::{becomes, sweep};
 use crate::uploads::{complete, file, put};
 
 const PART: usize = 5 << 20;
@@ -15,7 +17,11 @@ fn body() -> Vec<u8> {
 }
 
 async fn app() -> App {
-    App::start_on_s3_with(&["--upload-part-bytes", &PART.to_string()]).await
+    app_by(Clock::System).await
+}
+
+async fn app_by(clock: Clock) -> App {
+    App::start_on_s3_by(&["--upload-part-bytes", &PART.to_string()], clock).await
 }
 
 async fn puts(app: &App, part: &Value, body: &[u8]) -> StatusCode {
@@ -160,6 +166,50 @@ async fn parts_that_could_not_be_begun_are_begun_when_they_are_to_be_signed() {
     }
     let done = complete(&ana, &ticket).await;
     assert_eq!(done.status(), StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn parts_that_have_all_come_are_put_together_for_who_does_not_come_back() {
+    let (app, body) = (app().await, body());
+    let mut ana = app.user("ana");
+    let ticket = ana.posts("/v1/uploads", file(&body)).await;
+    let parts = ticket["parts"]["signed"].as_array().unwrap();
+    for part in &parts[..2] {
+        assert_eq!(puts(&app, part, &body).await, StatusCode::OK);
+    }
+    sweep(&app).await;
+    becomes(&ana, &ticket, "waiting").await;
+    assert_eq!(puts(&app, &parts[2], &body).await, StatusCode::OK);
+    sweep(&app).await;
+    becomes(&ana, &ticket, "complete").await;
+}
+
+#[tokio::test]
+async fn parts_of_what_is_given_up_or_expires_go_from_the_bucket() {
+    let clock = Clock::fixed(Clock::System.now());
+    let (app, body) = (app_by(clock.clone()).await, body());
+    let mut ana = app.user("ana");
+    let mut begun = vec![];
+    for _ in 0..2 {
+        let ticket = ana.posts("/v1/uploads", file(&body)).await;
+        let first = &ticket["parts"]["signed"][0];
+        assert_eq!(puts(&app, first, &body).await, StatusCode::OK);
+        begun.push(ticket);
+    }
+    let takes = async |ticket: &Value| {
+        let second = &ticket["parts"]["signed"][1];
+        puts(&app, second, &body).await.is_success()
+    };
+    let path = format!("/v1/uploads/{}", begun[0]["id"].as_str().unwrap());
+    ana.deletes(&path).await;
+    let gone = async || !takes(&begun[0]).await;
+    wait::until_true(SOON, "what is given up takes no part", gone).await;
+    assert!(takes(&begun[1]).await, "the other one does");
+    let gone = async || {
+        clock.advance(chrono::Duration::hours(1));
+        !takes(&begun[1]).await
+    };
+    wait::until_true(SOON, "what has expired takes no part", gone).await;
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ async fn feed(app: &App, who: &In) -> StatusCode {
     request.send().await.unwrap().status()
 }
 
-async fn log_out_everywhere(app: &App, cookie: &str) {
+pub(crate) async fn log_out_everywhere(app: &App, cookie: &str) {
     let request = app.http.post(format!("{}/v1/auth/logout", app.url));
     let request = request
         .header("cookie", cookie)
