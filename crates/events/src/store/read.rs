@@ -1,6 +1,7 @@
 //! Reading the log: dense, in order, and never silently less than was asked for.
 
 mod bulk;
+mod newest;
 mod page;
 mod reader;
 mod stream;
@@ -26,6 +27,8 @@ use crate::upcast::{self, ReadError};
 pub use page::{About, Bounds, Filter, Limits, Page, bounds, page, page_back};
 pub use reader::Reader;
 pub use tail::Tail;
+
+pub(super) use newest::Newest;
 
 /// The columns that `sealed_from` reads, of `log.events e`.
 pub(crate) const COLUMNS: &str = "e.position, e.lane, e.tenant, e.stream_id, e.version, e.subject, e.type, \

@@ -21,3 +21,4 @@ mod states;
 mod stream;
 mod subscription;
 mod support;
+mod tail;

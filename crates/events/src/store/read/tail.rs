@@ -54,13 +54,18 @@ impl Tail {
 
     /// The next page, which may hold nothing. At the end of the log it waits for news first, at most for `wait`.
     pub async fn next(&mut self, wait: Duration) -> Result<Page, LogError> {
+        let (after, filter, limits) = (self.seen, &self.filter, self.limits);
+        let mut newest = None;
         if self.level {
             self.wake.wait(wait).await;
+            if filter.tenant.is_none() {
+                newest = self.wake.page(after, filter, limits).await;
+            }
         }
-        let page = self
-            .reader
-            .page(self.seen, &self.filter, self.limits)
-            .await?;
+        let page = match newest {
+            Some(page) => page,
+            None => self.reader.page(after, filter, limits).await?,
+        };
         self.seen = page.seen;
         self.level = page.seen >= page.head;
         Ok(page)
