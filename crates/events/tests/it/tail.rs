@@ -6,6 +6,7 @@ use events::id::{Lane, Position};
 use events::store::{About, Filter, Limits, Reader, Tail, Wake};
 use futures::future::join_all;
 use service::db::Role;
+use sqlx::PgPool;
 
 use crate::support::{World, post, user};
 
@@ -28,6 +29,12 @@ async fn followed(tail: &mut Tail, end: Position, pause: Duration) -> Vec<Positi
         .await
         .expect("the end is reached");
     given
+}
+
+/// Of all there is.
+fn tail(pool: &PgPool, wake: &Wake) -> Tail {
+    let (all, start) = (Filter::default(), Position::START);
+    Tail::new(Reader::from(pool), wake.clone(), all, Limits::BULK, start)
 }
 
 async fn writes(world: &World, writer: u128) {
@@ -106,16 +113,7 @@ async fn who_has_come_to_the_end_of_the_log_reads_on_together() {
     let world = World::new().await;
     let pool = world.database.pool(Role::Projector).await;
     let wake = Wake::start(world.database.pool(Role::Api).await, &world.shutdown);
-    let tail = || {
-        Tail::new(
-            Reader::from(&pool),
-            wake.clone(),
-            Filter::default(),
-            Limits::BULK,
-            Position::START,
-        )
-    };
-    let mut tails = [tail(), tail(), tail()];
+    let mut tails = [(); 3].map(|()| tail(&pool, &wake));
     for tail in &mut tails {
         tail.next(Duration::ZERO).await.unwrap();
         assert!(tail.is_level());
@@ -144,11 +142,7 @@ async fn what_a_log_that_was_restored_does_not_hold_is_given_to_nobody() {
         let reacted = world.react(&key, user(n), post(1), "like");
         reacted.await.unwrap();
     };
-    let tail = || {
-        let (all, start) = (Filter::default(), Position::START);
-        Tail::new(Reader::from(&pool), wake.clone(), all, Limits::BULK, start)
-    };
-    let (mut before, mut after) = (tail(), tail());
+    let (mut before, mut after) = (tail(&pool, &wake), tail(&pool, &wake));
     react(1).await;
     followed(&mut before, Position(1), Duration::ZERO).await;
     react(2).await;

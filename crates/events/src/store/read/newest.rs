@@ -92,16 +92,15 @@ impl Known {
     /// The same and what comes next. None where that cannot be read or is no continuation, as of a log that was restored and has become
     /// another: readers look for themselves then, and meet what is wrong.
     async fn read_on(mut self, pool: &PgPool, read: (u64, Instant)) -> Option<Self> {
-        let last = self.facts.back().map(|last| (last.position, last.event_id));
-        let from = last.map_or(self.seen, |(position, _)| Position(position.0 - 1));
-        let all = Filter::default();
-        let mut next = page(pool, from, &all, LIMITS).await.ok()?;
-        if last.is_some() {
-            // The last one once more: is it the same?
-            let again = next.facts.drain(..next.facts.len().min(1)).next();
-            if again.map(|fact| (fact.position, fact.event_id)) != last {
-                return None;
-            }
+        // The last one once more: is it the same?
+        let last = self.facts.pop_back();
+        let from = last
+            .as_ref()
+            .map_or(self.seen, |last| Position(last.position.0 - 1));
+        let next = page(pool, from, &Filter::default(), LIMITS).await.ok()?;
+        let again = next.facts.first().map(|fact| fact.event_id);
+        if last.is_some_and(|last| again != Some(last.event_id)) {
+            return None;
         }
         if next.head < next.seen {
             return None;
